@@ -22,7 +22,7 @@ struct arena {
 };
 
 #define arena_new(arena, type) ((type *)arena_alloc((arena), sizeof(type)))
-#define arena_new_array(arena, type, count) \
+#define arena_new_array(arena, type, count)                                                        \
     ((type *)arena_alloc_array((arena), (count), sizeof(type)))
 
 void arena_init(struct arena *arena, size_t chunk_bytes);

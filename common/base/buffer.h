@@ -23,10 +23,10 @@ void buffer_append(struct buffer *buffer, const void *bytes, size_t length);
 void buffer_append_text(struct buffer *buffer, const char *text);
 void buffer_append_char(struct buffer *buffer, char c);
 void buffer_printf(struct buffer *buffer, const char *format, ...) FORMAT_PRINTF(2, 3);
-void buffer_vprintf(struct buffer *buffer, const char *format, va_list args);
+void buffer_vprintf(struct buffer *buffer, const char *format, va_list args) FORMAT_PRINTF(2, 0);
 /* Removes `length` bytes from the front. */
 void buffer_consume(struct buffer *buffer, size_t length);
 const char *buffer_text(const struct buffer *buffer); /* never NULL; lent until the next change */
-char *buffer_take(struct buffer *buffer);             /* the caller owns it: mem_free; buffer empty */
+char *buffer_take(struct buffer *buffer); /* the caller owns it: mem_free; buffer empty */
 
 #endif

@@ -4,12 +4,12 @@
 /* Assertions and the attributes that make the compiler check our contracts. */
 
 #define MUST_CHECK __attribute__((warn_unused_result))
-#define FORMAT_PRINTF(format_index, first_arg) \
+#define FORMAT_PRINTF(format_index, first_arg)                                                     \
     __attribute__((format(printf, format_index, first_arg)))
 #define NO_RETURN __attribute__((noreturn))
 
 /* Stays on in release builds. Foreign bytes never reach an assertion. */
-#define ASSERT(condition) \
+#define ASSERT(condition)                                                                          \
     ((condition) ? (void)0 : check_failed(#condition, __FILE__, __LINE__, __func__))
 
 /* For inner loops; on in debug and sanitizer builds (SHOAL_DEBUG_ASSERT=1). */

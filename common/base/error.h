@@ -26,11 +26,22 @@ struct error {
 };
 
 /* Both return false, so that a failing function can end with them. Messages are cut to fit. */
-bool error_set(struct error *err, enum error_code code, const char *format, ...) FORMAT_PRINTF(3, 4);
+bool error_set(struct error *err, enum error_code code, const char *format, ...)
+    FORMAT_PRINTF(3, 4);
 /* Puts "where: " in front of what is there; the code stays. */
 bool error_wrap(struct error *err, const char *format, ...) FORMAT_PRINTF(2, 3);
 /* error_set(ERROR_SYSTEM) that ends with ": strerror(errno)". Saves errno before formatting. */
 bool error_set_errno(struct error *err, const char *format, ...) FORMAT_PRINTF(2, 3);
+
+/* The compiler sees the false too, and so knows that outputs need no value after a failure. */
+static inline bool error_false(bool set)
+{
+    (void)set;
+    return false;
+}
+#define error_set(...)       error_false(error_set(__VA_ARGS__))
+#define error_wrap(...)      error_false(error_wrap(__VA_ARGS__))
+#define error_set_errno(...) error_false(error_set_errno(__VA_ARGS__))
 
 /* "usage", "input", …: for logs and JSON. */
 const char *error_code_name(enum error_code code);

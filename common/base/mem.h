@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define mem_new(type) ((type *)mem_alloc_zeroed(1, sizeof(type)))
-#define mem_new_array(type, count) ((type *)mem_alloc_zeroed((count), sizeof(type)))
+#define mem_new(type)                   ((type *)mem_alloc_zeroed(1, sizeof(type)))
+#define mem_new_array(type, count)      ((type *)mem_alloc_zeroed((count), sizeof(type)))
 #define mem_try_array(type, count, err) ((type *)mem_try_zeroed((count), sizeof(type), (err)))
 
 /* count * size zeroed bytes, aligned to 64; count 0 gives a valid pointer. Aborts on overflow or

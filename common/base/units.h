@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* "812 B", "15.6 MB", "404 GB": decimal units, three digits. Writes into `text`, returns it. */
+/* "812 B", "1.50 kB", "15.6 MB", "404 GB": decimal units, three digits. Writes into `text`, returns
+ * it. */
 struct units_text {
     char text[24];
 };

@@ -1,0 +1,130 @@
+/* units.c - byte amounts as people write and read them. No floating point: sizes stay exact. */
+#include "common/base/units.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <strings.h>
+
+#define DECIMALS_MAX 6 /* 10^6 * 1 TiB still fits 64 bits */
+
+static const struct {
+    const char *suffix; /* in lower case */
+    uint64_t bytes;
+} parse_units[] = {
+    {"", 1},
+    {"b", 1},
+    {"k", UINT64_C(1000)},
+    {"kb", UINT64_C(1000)},
+    {"ki", UINT64_C(1) << 10},
+    {"kib", UINT64_C(1) << 10},
+    {"m", UINT64_C(1000000)},
+    {"mb", UINT64_C(1000000)},
+    {"mi", UINT64_C(1) << 20},
+    {"mib", UINT64_C(1) << 20},
+    {"g", UINT64_C(1000000000)},
+    {"gb", UINT64_C(1000000000)},
+    {"gi", UINT64_C(1) << 30},
+    {"gib", UINT64_C(1) << 30},
+    {"t", UINT64_C(1000000000000)},
+    {"tb", UINT64_C(1000000000000)},
+    {"ti", UINT64_C(1) << 40},
+    {"tib", UINT64_C(1) << 40},
+};
+
+const char *units_bytes(struct units_text *out, uint64_t bytes)
+{
+    static const char *const names[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+    static const uint64_t tens[] = {1, 10, 100};
+    uint64_t unit = 1;
+
+    (void)snprintf(out->text, sizeof(out->text), "%" PRIu64 " B", bytes);
+    for (size_t name = 0; bytes >= 1000 && name < ARRAY_LENGTH(names); name++) {
+        unit *= 1000;
+        for (size_t decimals = ARRAY_LENGTH(tens); decimals-- > 0;) {
+            uint64_t step = unit / tens[decimals]; /* what the last digit stands for */
+            uint64_t digits = bytes / step + (bytes % step >= step / 2 ? 1 : 0);
+
+            if (digits < 1000) {
+                (void)snprintf(out->text, sizeof(out->text), "%" PRIu64 "%s%0*" PRIu64 " %s",
+                               digits / tens[decimals], decimals > 0 ? "." : "", (int)decimals,
+                               digits % tens[decimals], names[name]);
+                return out->text;
+            }
+        }
+    }
+    return out->text;
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* What was read of an amount: whole + fraction / fraction_scale, of a unit. */
+struct amount {
+    uint64_t whole;
+    uint64_t fraction;
+    uint64_t fraction_scale;
+};
+
+/* Returns what follows the number, or NULL. */
+static const char *number_parse(const char *text, struct amount *amount)
+{
+    const char *begin = text;
+    const char *point;
+
+    *amount = (struct amount){.fraction_scale = 1};
+    for (; is_digit(*text); text++) {
+        if (__builtin_mul_overflow(amount->whole, 10, &amount->whole) ||
+            __builtin_add_overflow(amount->whole, (unsigned)(*text - '0'), &amount->whole)) {
+            return NULL;
+        }
+    }
+    if (text == begin || *text != '.') {
+        return text == begin ? NULL : text;
+    }
+    point = text++;
+    for (; is_digit(*text); text++) {
+        if (text - point > DECIMALS_MAX) {
+            return NULL;
+        }
+        amount->fraction = amount->fraction * 10 + (unsigned)(*text - '0');
+        amount->fraction_scale *= 10;
+    }
+    return text == point + 1 ? NULL : text;
+}
+
+/* 0: no such unit. */
+static uint64_t unit_find(const char *suffix)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(parse_units); i++) {
+        if (strcasecmp(suffix, parse_units[i].suffix) == 0) {
+            return parse_units[i].bytes;
+        }
+    }
+    return 0;
+}
+
+bool units_parse_bytes(const char *text, const char *what, uint64_t *bytes, struct error *err)
+{
+    struct amount amount;
+    const char *suffix = number_parse(text, &amount);
+    uint64_t unit = 0;
+    uint64_t total;
+
+    if (suffix != NULL) {
+        suffix += *suffix == ' ' ? 1 : 0;
+        unit = unit_find(suffix);
+    }
+    if (unit == 0 || (unit == 1 && amount.fraction != 0)) {
+        return error_set(err, ERROR_USAGE,
+                         "%s: \"%s\" is not an amount of bytes; write 64G, 1.5GiB or 4096", what,
+                         text);
+    }
+    if (__builtin_mul_overflow(amount.whole, unit, &total) ||
+        __builtin_add_overflow(total, amount.fraction * unit / amount.fraction_scale, &total)) {
+        return error_set(err, ERROR_USAGE, "%s: %s does not fit into 64 bits", what, text);
+    }
+    *bytes = total;
+    return true;
+}
