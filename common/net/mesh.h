@@ -1,0 +1,78 @@
+#ifndef SHOAL_NET_MESH_H
+#define SHOAL_NET_MESH_H
+
+/* The data plane of one worker: its listening data socket, its MPI world, and a link to every peer
+ * that the placement makes it talk to. Owner: the communication thread (the main thread: MPI wants
+ * it). Nothing above knows which transport carries a frame.
+ *
+ * A pair of workers of one MPI world (same non-zero world id) uses mpi, every other pair zmq. For a
+ * zmq pair the worker with the lower id dials the other's data endpoint, with a new connection for
+ * each epoch (ZMQ_RECONNECT_IVL -1).
+ */
+#include "common/base/error.h"
+#include "common/net/keys.h"
+#include "common/net/link.h"
+#include "common/net/message.h"
+#include "common/net/poller.h"
+
+/* --- the MPI world; only under a launcher --- */
+struct mpi_world {
+    uint64_t id; /* random, made by rank 0 and broadcast; 0: not started by an MPI launcher */
+    uint32_t rank, size;
+};
+/* Calls MPI_Init_thread(FUNNELED) when the environment shows a launcher (OMPI_COMM_WORLD_SIZE,
+ * PMIX_RANK, PMI_RANK), else gives id 0. Main thread, once, before anything else. */
+bool mpi_world_init(struct mpi_world *out, struct error *err) MUST_CHECK;
+/* Ends the world in order (MPI_Finalize) when every rank comes here; does nothing without one. */
+void mpi_world_finalize(const struct mpi_world *world);
+
+struct mesh_config {
+    const char *bind_host;  /* "127.0.0.1", "0.0.0.0", "::" */
+    uint16_t port_begin, port_end; /* --data-ports A-B inclusive; 0, 0: any */
+    const char *advertise;  /* host that peers are told; NULL: bind_host */
+    struct cluster_key key;
+    struct mpi_world world;
+    struct poller *poller; /* borrowed */
+};
+struct mesh;
+struct mesh *mesh_create(const struct mesh_config *config, struct error *err) MUST_CHECK;
+void mesh_destroy(struct mesh *mesh);
+const char *mesh_endpoint(const struct mesh *mesh); /* tcp://host:port for peers */
+
+/* A new epoch: closes the links of the old one and begins to connect to these peers (those that
+ * this worker exchanges frames with), then to measure each. frame_bytes_max bounds a payload; the
+ * pool for frames to be sent is the caller's. */
+struct mesh_epoch {
+    uint64_t epoch;
+    uint32_t self; /* worker id */
+    uint32_t peer_count;
+    const struct peer_address *peers; /* copied */
+    size_t frame_bytes_max;
+    uint32_t frames_per_link_max; /* send queue bound: steps in flight × frames of a step */
+};
+bool mesh_connect(struct mesh *mesh, const struct mesh_epoch *epoch, struct error *err) MUST_CHECK;
+
+enum mesh_state { MESH_IDLE, MESH_CONNECTING, MESH_READY, MESH_FAILED };
+/* Does what can be done without waiting: accepts, dials, probes, flushes send queues, progresses
+ * MPI. Call after each poller_wait. MESH_FAILED: err names both ends, address, port. A connect that
+ * takes longer than 20 s fails ("firewall?"). */
+enum mesh_state mesh_poll(struct mesh *mesh, struct error *err);
+/* Measurements of all links, once ready; lent until the next mesh_connect. */
+const struct link_report *mesh_reports(const struct mesh *mesh, uint32_t *count);
+
+/* Queues a frame to a peer of the epoch (takes it). ERROR_PEER when the link is lost, ERROR_LIMIT
+ * when the bound is exceeded (a bug above). */
+bool mesh_send(struct mesh *mesh, uint32_t peer, struct frame *frame, struct error *err) MUST_CHECK;
+/* One received frame of the current epoch, or NULL; the caller releases it. Frames of older epochs
+ * are dropped and counted; of the next epoch kept back (bounded). */
+struct frame *mesh_receive(struct mesh *mesh);
+
+/* While open, MPI must be tested (a step is running here, or sends are under way): gives the time
+ * poller_wait may sleep: -1 none needed, else back-off 0 … 100 µs. */
+enum mesh_activity { MESH_QUIET, MESH_STEP_OPEN };
+int64_t mesh_wait_ns(struct mesh *mesh, enum mesh_activity activity);
+
+/* Counters of all links for heartbeats: fills at most `capacity`, returns the number. */
+uint32_t mesh_usage(const struct mesh *mesh, struct link_usage *out, uint32_t capacity);
+
+#endif

@@ -1,0 +1,66 @@
+#ifndef SHOAL_PLAN_PLANNER_H
+#define SHOAL_PLAN_PLANNER_H
+
+/* Makes a placement from facts about model and workers. Pure: same facts, same placement.
+ *
+ * First form: contiguous layers over the stages, so that the slowest stage's time is least, where a
+ * stage's time is its bytes / the sum of its members' measured read bandwidth and no member's
+ * memory is exceeded (dynamic programming over layer borders); whole router groups of experts over
+ * the members of a stage; one lane for each member number.
+ */
+#include "common/plan/placement.h"
+
+struct planner_worker {
+    uint32_t id;
+    uint64_t memory_bytes;       /* limit of the ledger */
+    double read_bytes_per_s;     /* measured */
+    uint64_t island;             /* MPI world id; 0: none. Islands are kept together */
+    uint32_t rank;               /* in the island */
+    char host[64];
+};
+
+/* Bytes by layer, from the catalog and the kernel layout. */
+struct planner_layer {
+    uint64_t common_bytes; /* on every member: attention, norms, router, shared or dense MLP */
+    uint64_t expert_bytes; /* of one routed expert; 0 in dense layers */
+};
+
+struct planner_request {
+    uint64_t epoch;
+    const char *numerics_id;
+    uint32_t layer_count;
+    const struct planner_layer *layers; /* [layer_count] */
+    uint64_t embedding_bytes; /* first stage */
+    uint64_t head_bytes;      /* last stage */
+    uint32_t dense_layer_count;
+    uint32_t expert_count;
+    uint32_t expert_group_count; /* arch_combine_group_count: groups are kept whole where possible */
+    uint64_t kv_entry_bytes;     /* of one token in one layer */
+    uint64_t fixed_bytes;        /* step buffers, frames, code: per worker */
+    enum kv_type kv_type;
+    uint32_t context_tokens_max;
+    uint64_t kv_tokens;      /* wanted per lane; 0: what fits, at most slot_count * context */
+    uint32_t slot_count;     /* 0: a default of 64 */
+    uint32_t step_rows_max;  /* 0: a default of 512 */
+    uint32_t steps_in_flight_max; /* 0: stages + 2 */
+    uint32_t worker_count;
+    const struct planner_worker *workers;
+    uint32_t stage_count; /* 0: the planner decides (first form: every worker a stage) */
+    uint32_t group_size;  /* members of each stage; 0 with stage_count 0 */
+};
+
+/* In the arena. ERROR_LIMIT with the figures when it does not fit: what each worker would need, what
+ * it has, and the nearest thing that would fit. */
+struct placement *planner_make(const struct planner_request *request, struct arena *arena,
+                               struct error *err) MUST_CHECK;
+
+/* What a worker holds under a placement; the coordinator's table and the tests use it. */
+struct planner_share {
+    uint64_t weight_bytes;
+    uint64_t kv_bytes;
+    uint32_t expert_slots; /* experts of all its layers */
+};
+struct planner_share planner_share_of(const struct planner_request *request,
+                                      const struct placement *placement, uint32_t worker);
+
+#endif

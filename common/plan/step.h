@@ -1,0 +1,96 @@
+#ifndef SHOAL_PLAN_STEP_H
+#define SHOAL_PLAN_STEP_H
+
+/* One forward pass of one micro-batch through all stages, as the scheduler emits it and every
+ * worker receives it; and what a worker answers. Pure values; pointers are borrowed or lie in the
+ * arena of whoever decoded them.
+ */
+#include <stdint.h>
+
+/* What a sequence's rows shall yield, beside new cache entries. Bits. */
+enum step_want {
+    WANT_SAMPLE = 1,  /* the last stage samples the token after the entry's last row */
+    WANT_LOGITS = 2,  /* the last stage answers the logits of every row */
+    WANT_ROUTING = 4, /* every stage answers its routed experts of every row */
+    WANT_HIDDEN = 8,  /* every stage answers the hidden states it hands over (tests, research) */
+};
+
+struct sampling_params {
+    float temperature; /* 0: greedy */
+    float top_p;       /* 1: off */
+    float min_p;       /* 0: off */
+    uint32_t top_k;    /* 0: off */
+    uint32_t choice;   /* which of n answers */
+    uint64_t seed;
+};
+
+struct step_entry {
+    uint64_t sequence; /* for logs; state is found by lane and slot */
+    uint32_t lane;
+    uint32_t slot;     /* index of the sequence's block table on the lane */
+    uint32_t position; /* of the first row; rows are consecutive */
+    uint32_t token_count;
+    const uint32_t *tokens;   /* [token_count] */
+    uint32_t generated_begin; /* positions from here on are of class generated, below: prompt */
+    uint32_t block_begin;     /* the block table's entries from here on are set to… */
+    uint32_t block_count;
+    const uint32_t *blocks; /* …these */
+    uint32_t wants;         /* enum step_want bits */
+    struct sampling_params sampling;
+};
+
+struct step {
+    uint64_t epoch;
+    uint64_t number;  /* rising by one, never reused in an epoch */
+    uint32_t attempt; /* 0, then 1, … when it is issued again */
+    uint32_t entry_count;
+    struct step_entry *entries; /* a worker's rows are those of its lanes, in this order */
+};
+
+uint32_t step_row_count(const struct step *step); /* over all lanes */
+uint32_t step_lane_row_count(const struct step *step, uint32_t lane);
+
+struct step_sample {
+    uint32_t entry; /* index into step.entries */
+    uint32_t token;
+};
+/* Routed experts of one row in one layer, as the golden files have them. */
+struct step_routing {
+    uint32_t entry;
+    uint32_t row; /* inside the entry */
+    uint32_t layer;
+    uint32_t expert_begin; /* into step_result.experts and .expert_weights */
+};
+/* Rows of floats: logits [row_count][vocab] or hidden [row_count][hidden]. */
+struct step_rows {
+    uint32_t entry;
+    uint32_t row_begin; /* inside the entry */
+    uint32_t row_count;
+    uint32_t columns;
+    const float *values;
+};
+
+/* Every worker answers every step. */
+struct step_result {
+    uint64_t epoch;
+    uint64_t step;
+    uint32_t attempt;
+    uint32_t worker;
+    int64_t begin_ns; /* first row's work began, the worker's monotonic clock */
+    int64_t end_ns;   /* output handed to the link */
+    int64_t wait_ns;  /* of that, spent waiting for frames of peers */
+    uint32_t row_count; /* own rows */
+    uint32_t sample_count;
+    struct step_sample *samples;
+    uint32_t logits_count;
+    struct step_rows *logits;
+    uint32_t hidden_count;
+    struct step_rows *hidden; /* output of the stage's last layer, and with stage 0 the embeddings */
+    uint32_t routing_count;
+    struct step_routing *routing;
+    uint32_t chosen_count; /* experts per routing row */
+    const uint32_t *experts;      /* ascending id */
+    const float *expert_weights;
+};
+
+#endif

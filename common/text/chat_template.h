@@ -1,0 +1,50 @@
+#ifndef SHOAL_TEXT_CHAT_TEMPLATE_H
+#define SHOAL_TEXT_CHAT_TEMPLATE_H
+
+/* Conversations rendered as their model was trained on: our own code for each family, checked byte
+ * for byte against the published Jinja. The family is recognised by the template's text, or named
+ * by --chat-template.
+ *
+ * The result is a list of spans: the template's own text (control tokens recognised) and what users,
+ * tools and earlier answers wrote (plain text), so a message can't forge a control token.
+ */
+#include "common/base/arena.h"
+#include "common/base/error.h"
+#include "common/text/tokenizer.h"
+
+#include <jansson.h>
+
+struct chat_template; /* static data of a family */
+
+struct chat_request {
+    const json_t *messages; /* array of {"role", "content", …}; borrowed */
+    const json_t *tools;    /* array or NULL */
+    bool add_generation_prompt;
+    const char *bos_text;
+    const char *eos_text;
+    const char *date_text; /* "26 Jul 2024", for templates that print it; NULL: the family's default */
+};
+
+struct chat_rendering {
+    struct text_span *spans; /* lent by the arena given */
+    size_t span_count;
+    /* The generation prompt opened the thinking (ends in "<think>\n"): output starts inside it. */
+    bool opens_thinking;
+};
+
+/* By text of a Jinja template, as models carry it. NULL: unknown; err names --chat-template. */
+const struct chat_template *chat_template_recognise(const char *jinja, struct error *err) MUST_CHECK;
+/* By family name ("deepseek-r1", "deepseek-v3"). */
+const struct chat_template *chat_template_by_name(const char *name, struct error *err) MUST_CHECK;
+/* --chat-template NAME|FILE.jinja, or NULL for the model's own. */
+const struct chat_template *chat_template_choose(const char *option,
+                                                 const struct tokenizer *tokenizer,
+                                                 struct error *err) MUST_CHECK;
+const char *chat_template_name(const struct chat_template *family);
+
+/* ERROR_USAGE when the template refuses the conversation (a client error), naming the message. */
+bool chat_template_render(const struct chat_template *family, const struct chat_request *request,
+                          struct arena *arena, struct chat_rendering *out,
+                          struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,89 @@
+#ifndef SHOAL_LAYERS_WEIGHTS_H
+#define SHOAL_LAYERS_WEIGHTS_H
+
+/* The weights of one worker in kernel layout, and the list of what must be read to fill them.
+ *
+ * weights_plan decides from shapes alone which tensors a share of the model needs and where each
+ * goes; nothing is allocated, so the ledger can be printed first. weights_bind then gives the plan
+ * its memory; the loader executes `pieces` in any order, on any number of threads.
+ */
+#include "common/base/error.h"
+#include "common/model/arch.h"
+#include "common/model/catalog.h"
+#include "worker/kernels/packed.h"
+
+/* The share of one worker. */
+struct weights_share {
+    uint32_t layer_begin, layer_end;
+    bool has_embedding; /* first stage */
+    bool has_head;      /* last stage: final norm and head */
+    /* Bit per (layer - layer_begin, expert), row-major [layers][expert_count]; NULL: all experts. */
+    const uint8_t *owned_experts; /* byte per expert: 0 or 1 */
+};
+
+struct mlp_weights {
+    struct packed_matrix gate, up, down;
+};
+struct attention_weights {
+    struct packed_matrix q_a, q_b; /* q_lora_rank 0: q_a.data NULL, q_b is the whole projection */
+    struct packed_matrix kv_a;
+    /* Per head h: w_uk[h] maps the query's nope part into the latent (rows kv_lora, columns nope);
+     * w_uv[h] maps the attended latent to the head's value (rows v_head, columns kv_lora). */
+    struct packed_matrix *w_uk, *w_uv; /* [head_count] */
+    struct packed_matrix out;
+    float *q_a_norm, *kv_a_norm;
+};
+struct layer_weights {
+    float *input_norm, *post_norm;
+    struct attention_weights attention;
+    struct mlp_weights dense;       /* dense layers */
+    struct mlp_weights shared;      /* MoE layers; gate.data NULL when there is none */
+    struct packed_matrix router;    /* MoE layers */
+    float *router_bias;             /* [expert_count]; zeros when the model has none */
+    struct mlp_weights *experts;    /* [expert_count]; gate.data NULL: not owned */
+};
+
+/* One tensor (or part) to be read and where it goes. */
+enum piece_kind {
+    PIECE_PACK,   /* rows → packed matrix */
+    PIECE_WIDEN,  /* values → f32 vector */
+    PIECE_KV_B,   /* kv_b_proj → w_uk (transposed) and w_uv of every head */
+    PIECE_COPY,   /* rows kept as published: the embedding */
+};
+struct weights_piece {
+    enum piece_kind kind;
+    const struct tensor *tensor; /* lent by the catalog */
+    uint64_t destination;        /* byte offset in the weights' memory; KV_B: of w_uk[0] */
+    uint64_t destination_bytes;
+};
+
+struct weights {
+    struct arch arch;
+    uint32_t layer_begin, layer_end;
+    struct layer_weights *layers; /* [layer_end - layer_begin] */
+    const void *embedding;        /* row-major [vocab][hidden] as published, or NULL */
+    enum weight_type embedding_type;
+    float *final_norm;
+    struct packed_matrix head; /* data NULL without the head */
+    uint32_t piece_count;
+    struct weights_piece *pieces;
+    uint64_t memory_bytes; /* to be bound: a multiple of 4096 */
+    uint64_t file_bytes;   /* to be read */
+    char *memory;          /* after weights_bind */
+    void *plan_memory;
+};
+
+/* Borrows the catalog for the weights' life. err: ERROR_INPUT names a missing tensor. */
+struct weights *weights_plan(const struct catalog *catalog, const struct weights_share *share,
+                             struct error *err) MUST_CHECK;
+/* `memory`: weights->memory_bytes zeroed bytes, 64-byte aligned, borrowed. Sets all pointers. */
+void weights_bind(struct weights *weights, void *memory);
+/* Executes rows [row_begin, row_end) of a piece from `values`, the raw bytes of those rows; row
+ * ranges of one piece that start at multiples of weights_piece_granularity() may run at the same
+ * time on several threads. */
+void weights_fill(const struct weights *weights, const struct weights_piece *piece,
+                  uint32_t row_begin, uint32_t row_end, const void *values);
+uint32_t weights_piece_granularity(const struct weights *weights, const struct weights_piece *piece);
+void weights_destroy(struct weights *weights); /* not the bound memory; NULL is legal */
+
+#endif
