@@ -1,0 +1,164 @@
+/* The paged cache: tables, addresses, refusals. */
+#include "common/base/mem.h"
+#include "worker/kv/kv_cache.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const struct kv_config config = {
+    .layer_begin = 2,
+    .layer_end = 5,
+    .lane_count = 2,
+    .block_count = 7,
+    .slot_count = 3,
+    .blocks_per_slot_max = 5,
+    .entry_values = 20,
+    .type = KV_F16,
+};
+
+static struct kv_cache *cache_make(void)
+{
+    struct error err;
+    struct kv_cache *cache = kv_cache_create(&config, &err);
+
+    assert_non_null(cache);
+    return cache;
+}
+
+static void a_fresh_slot_covers_nothing(void **state)
+{
+    struct kv_cache *cache = cache_make();
+
+    (void)state;
+    assert_true(kv_cache_covers(cache, 0, 0, 0));
+    assert_false(kv_cache_covers(cache, 0, 0, 1));
+    kv_cache_destroy(cache);
+}
+
+static void tokens_of_a_block_are_contiguous(void **state)
+{
+    struct kv_cache *cache = cache_make();
+    const uint32_t blocks[] = {6, 0};
+    struct error err;
+    char *first;
+
+    (void)state;
+    assert_true(kv_cache_extend(cache, 1, 2, 0, blocks, 2, &err));
+    assert_true(kv_cache_covers(cache, 1, 2, 128));
+    assert_false(kv_cache_covers(cache, 1, 2, 129));
+    first = kv_cache_entry(cache, 4, 1, 2, 0);
+    for (uint32_t t = 0; t < 64; t++) {
+        assert_ptr_equal(kv_cache_entry(cache, 4, 1, 2, t), first + (size_t)t * 40);
+    }
+    assert_ptr_equal(kv_cache_entry(cache, 4, 1, 2, 64), first - (size_t)6 * 64 * 40);
+    assert_int_equal((uintptr_t)first % 64, 0);
+    kv_cache_destroy(cache);
+}
+
+/* Writes every entry of every layer and lane through its address, then reads all back. */
+static void entries_never_overlap(void **state)
+{
+    struct kv_cache *cache = cache_make();
+    const uint32_t blocks[] = {3, 1, 4, 0, 6};
+    struct error err;
+
+    (void)state;
+    for (uint32_t lane = 0; lane < 2; lane++) {
+        assert_true(kv_cache_extend(cache, lane, 0, 0, blocks, 5, &err));
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        uint32_t stamp = 0;
+
+        for (uint32_t layer = 2; layer < 5; layer++) {
+            for (uint32_t i = 0; i < 2 * 320; i++) {
+                uint32_t *entry = kv_cache_entry(cache, layer, i % 2, 0, i / 2);
+
+                stamp++;
+                for (uint32_t k = 0; k < 10; k++) {
+                    if (pass == 0) {
+                        entry[k] = stamp * 16 + k;
+                    }
+                    assert_int_equal(entry[k], stamp * 16 + k);
+                }
+            }
+        }
+    }
+    kv_cache_destroy(cache);
+}
+
+static void a_step_issued_again_leaves_later_entries(void **state)
+{
+    struct kv_cache *cache = cache_make();
+    const uint32_t blocks[] = {5, 2, 1};
+    struct error err;
+
+    (void)state;
+    assert_true(kv_cache_extend(cache, 0, 1, 0, blocks, 1, &err));
+    assert_true(kv_cache_extend(cache, 0, 1, 1, blocks + 1, 2, &err));
+    assert_true(kv_cache_extend(cache, 0, 1, 0, blocks, 1, &err));
+    assert_true(kv_cache_covers(cache, 0, 1, 192));
+    assert_true(kv_cache_extend(cache, 0, 1, 3, NULL, 0, &err));
+    assert_true(kv_cache_covers(cache, 0, 1, 192));
+    kv_cache_destroy(cache);
+}
+
+static void what_does_not_exist_is_refused(void **state)
+{
+    struct kv_cache *cache = cache_make();
+    const uint32_t good[] = {0, 1, 2, 3, 4, 5};
+    const uint32_t bad[] = {0, 7};
+    struct error err;
+
+    (void)state;
+    assert_false(kv_cache_extend(cache, 2, 0, 0, good, 1, &err));
+    assert_int_equal(err.code, ERROR_PEER);
+    assert_false(kv_cache_extend(cache, 0, 3, 0, good, 1, &err));
+    assert_false(kv_cache_extend(cache, 0, 0, 1, good, 1, &err));
+    assert_false(kv_cache_extend(cache, 0, 0, 0, good, 6, &err));
+    assert_false(kv_cache_extend(cache, 0, 0, 0, good, UINT32_MAX, &err));
+    assert_false(kv_cache_extend(cache, 0, 0, 0, bad, 2, &err));
+    assert_non_null(strstr(err.message, "no block 7"));
+    assert_false(kv_cache_covers(cache, 0, 0, 1));
+    kv_cache_destroy(cache);
+}
+
+static void every_failed_allocation_is_reported(void **state)
+{
+    struct error err;
+
+    (void)state;
+    for (uint64_t n = 1; n <= 3; n++) {
+        mem_fail_after(n);
+        assert_null(kv_cache_create(&config, &err));
+        assert_int_equal(err.code, ERROR_LIMIT);
+        mem_fail_after(0);
+    }
+    kv_cache_destroy(NULL);
+}
+
+static void the_ledger_counts_entries_and_tables(void **state)
+{
+    (void)state;
+    assert_true(kv_cache_bytes(&config) >= (uint64_t)3 * 2 * 7 * 64 * 40 + 2 * 3 * 6 * 4);
+    assert_true(kv_cache_bytes(&config) < (uint64_t)3 * 2 * 7 * 64 * 40 + 1024);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_fresh_slot_covers_nothing),
+        cmocka_unit_test(tokens_of_a_block_are_contiguous),
+        cmocka_unit_test(entries_never_overlap),
+        cmocka_unit_test(a_step_issued_again_leaves_later_entries),
+        cmocka_unit_test(what_does_not_exist_is_refused),
+        cmocka_unit_test(every_failed_allocation_is_reported),
+        cmocka_unit_test(the_ledger_counts_entries_and_tables),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
