@@ -216,13 +216,11 @@ static void *map_aligned(size_t bytes)
         return NULL;
     }
     before = (HUGE_PAGE_BYTES - (uintptr_t)begin % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
-    behind = HUGE_PAGE_BYTES - before;
+    behind = HUGE_PAGE_BYTES - before; /* never 0 */
     if (before > 0) {
         (void)munmap(begin, before);
     }
-    if (behind > 0) {
-        (void)munmap(begin + before + bytes, behind);
-    }
+    (void)munmap(begin + before + bytes, behind);
     return begin + before;
 }
 

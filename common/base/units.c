@@ -44,8 +44,9 @@ const char *units_bytes(struct units_text *out, uint64_t bytes)
             uint64_t step = unit / tens[decimals]; /* what the last digit stands for */
             uint64_t digits = bytes / step + (bytes % step >= step / 2 ? 1 : 0);
 
+            /* Precision 0 prints a zero as nothing: no decimals, none shown. */
             if (digits < 1000) {
-                (void)snprintf(out->text, sizeof(out->text), "%" PRIu64 "%s%0*" PRIu64 " %s",
+                (void)snprintf(out->text, sizeof(out->text), "%" PRIu64 "%s%.*" PRIu64 " %s",
                                digits / tens[decimals], decimals > 0 ? "." : "", (int)decimals,
                                digits % tens[decimals], names[name]);
                 return out->text;
@@ -113,7 +114,7 @@ bool units_parse_bytes(const char *text, const char *what, uint64_t *bytes, stru
     uint64_t total;
 
     if (suffix != NULL) {
-        suffix += *suffix == ' ' ? 1 : 0;
+        suffix += suffix[0] == ' ' && suffix[1] != '\0' ? 1 : 0;
         unit = unit_find(suffix);
     }
     if (unit == 0 || (unit == 1 && amount.fraction != 0)) {
