@@ -10,6 +10,7 @@
 #include "common/base/error.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define ARCH_EOS_MAX  8

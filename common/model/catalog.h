@@ -8,7 +8,9 @@
  * against the file before use: header within the file, data_offsets rising and inside, their
  * difference equal to shape x type size, no overlap, no duplicate name. catalog_open then checks
  * the set against the architecture: each required tensor is present once with its shape and a
- * type that we can read; what is unknown is listed as unused.
+ * type that we can read; what is unknown is listed as unused. Draft layers are optional as a set:
+ * with none of their tensors there, catalog->arch.draft_layer_count is 0; an incomplete set is an
+ * error. DRAFT_EMBEDDING and DRAFT_HEAD may be left out of it: the main ones serve then.
  *
  * Immutable after catalog_open; any thread may read it.
  */
@@ -84,7 +86,7 @@ struct catalog {
     struct tensor *tensors;
     uint32_t unused_count; /* names that no role claims */
     const char **unused;
-    uint64_t total_bytes; /* of all tensors */
+    uint64_t total_bytes; /* of all tensors listed in `tensors` */
     void *memory;         /* owns all of the above */
 };
 
@@ -101,7 +103,8 @@ uint32_t weight_type_bytes(enum weight_type type);   /* of one value */
 const char *tensor_role_name(enum tensor_role role); /* "experts.gate", for tables */
 
 /* The parser alone, for tests and the fuzzer: checks one safetensors header. `file_bytes` is the
- * size of the whole file; visits every tensor. Borrows all. */
+ * size of the whole file; visits every tensor, in the header's order, once all are checked. Borrows
+ * all; an entry lives for its visit. */
 struct safetensors_entry {
     const char *name;
     const char *dtype; /* as written, "BF16" */
