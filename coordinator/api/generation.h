@@ -1,0 +1,74 @@
+#ifndef SHOAL_API_GENERATION_H
+#define SHOAL_API_GENERATION_H
+
+/* One request from text to text: the prompt's tokens go to the cluster, tokens come back, text
+ * comes out as thinking and answer, cut at stop strings. Used by the HTTP endpoints and by
+ * `shoal run`.
+ *
+ * Threads: the cluster's thread pushes tokens in (bounded ring) and calls `wake`; the owner, on its
+ * own thread, calls generation_poll when woken.
+ */
+#include "common/base/buffer.h"
+#include "common/base/error.h"
+#include "common/text/tokenizer.h"
+#include "coordinator/cluster/cluster.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum reasoning_mode {
+    REASONING_SPLIT,     /* chat: thinking and answer apart */
+    REASONING_SPLIT_OPEN, /* the prompt already opened the thinking */
+    REASONING_WHOLE,     /* completions: all text is answer */
+};
+
+struct generation_config {
+    struct cluster *cluster;           /* borrowed, as all below */
+    const struct tokenizer *tokenizer;
+    const uint32_t *prompt; /* copied */
+    uint32_t prompt_count;
+    uint32_t tokens_max; /* 0: as many as the context holds */
+    bool ignore_eos;
+    struct sampling_params sampling;
+    const char *const *stop; /* copied */
+    size_t stop_count;
+    enum reasoning_mode reasoning;
+    enum special_output special; /* whether special tokens are shown in the text */
+    /* Called on the cluster's thread when there is something to poll; must not block. */
+    void (*wake)(void *context);
+    void *wake_context;
+};
+
+struct generation;
+/* Submits. Errors as cluster_submit's. */
+struct generation *generation_start(const struct generation_config *config,
+                                    struct error *err) MUST_CHECK;
+/* Cancels what still runs; frees when the cluster has let go. NULL is legal. */
+void generation_destroy(struct generation *generation);
+
+enum generation_state { GENERATION_RUNNING, GENERATION_DONE };
+/* Appends new text to the two buffers (thinking may be the same as answer for REASONING_WHOLE).
+ * After DONE nothing follows. */
+enum generation_state generation_poll(struct generation *generation, struct buffer *thinking,
+                                      struct buffer *answer);
+
+/* After DONE. */
+struct generation_summary {
+    enum finish_reason reason; /* a stop string counts as FINISH_STOP */
+    const char *problem;       /* with FINISH_FAILED */
+    uint32_t prompt_tokens;
+    uint32_t completion_tokens; /* up to and with the token that completed a stop string; end tokens
+                                   are not counted */
+    uint32_t cached_tokens;
+    uint64_t seed;
+    int64_t first_token_ns; /* since start */
+    int64_t total_ns;
+};
+void generation_summary(const struct generation *generation, struct generation_summary *out);
+/* All generated ids so far, without end token; lent until the next poll. */
+const uint32_t *generation_tokens(const struct generation *generation, size_t *count);
+
+/* A seed for a request that brought none. */
+uint64_t generation_random_seed(void);
+
+#endif
