@@ -1,51 +1,21 @@
 /* catalog.c - from a model directory to the list of its tensors.
  *
- * Three passes: the file list (one file, or the shards that the index names), every file's header
- * (safetensors.c checks it, each entry gets its role, type and shape checked here), then the set
- * as a whole. The headers say what is where; the index is only held against them: a name is
- * struck from it when its header has it, and what remains is missing. After sorting, duplicates
- * are neighbours and the required set is compared in one walk.
+ * catalog_files.c reads every file's header; each entry gets its role, type and shape checked
+ * here, then the set as a whole. After sorting, duplicates are neighbours, the required set is
+ * compared in one walk, and look-ups are a binary search.
  */
 #include "common/model/catalog.h"
 
-#include "common/base/arena.h"
-#include "common/base/file.h"
-#include "common/base/json.h"
 #include "common/base/mem.h"
+#include "common/model/catalog_internal.h"
 #include "common/model/tensor_role.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define HEADER_BYTES_MAX (UINT64_C(64) << 20)
-#define INDEX_BYTES_MAX  ((size_t)64 << 20)
-#define FILES_MAX        65536u
-#define TENSORS_MAX      (8u << 20)
-#define SHARD_NAME_MAX   255
-
-static const char index_name[] = "model.safetensors.index.json";
-static const char single_name[] = "model.safetensors";
-
-/* catalog->memory */
-struct catalog_memory {
-    struct arena names; /* of files and tensors */
-    uint32_t tensor_capacity;
-    uint32_t unused_capacity;
-};
-
-/* One file's header being read. */
-struct header_visit {
-    struct catalog *catalog;
-    json_t *weight_map; /* what of the index has not been seen yet; NULL without an index */
-    const char *file_name;
-    uint32_t file;
-};
+#define TENSORS_MAX (8u << 20)
 
 static const struct {
     const char *name;
@@ -144,28 +114,13 @@ static bool tensor_add(struct catalog *catalog, const struct tensor *tensor, str
     return true;
 }
 
-static void index_strike(const struct header_visit *visit, const char *name)
+bool catalog_add_entry(struct catalog *catalog, uint32_t file,
+                       const struct safetensors_entry *entry, struct error *err)
 {
-    const char *place;
-
-    if (visit->weight_map == NULL) {
-        return;
-    }
-    place = json_string_value(json_object_get(visit->weight_map, name));
-    if (place != NULL && strcmp(place, visit->file_name) == 0) {
-        json_object_del(visit->weight_map, name);
-    }
-}
-
-static bool entry_visit(void *context, const struct safetensors_entry *entry, struct error *err)
-{
-    const struct header_visit *visit = context;
-    struct catalog *catalog = visit->catalog;
     struct tensor tensor = {
-        .name = entry->name, .file = visit->file, .offset = entry->offset, .bytes = entry->bytes};
+        .name = entry->name, .file = file, .offset = entry->offset, .bytes = entry->bytes};
     struct tensor_shape shape;
 
-    index_strike(visit, entry->name);
     if (!tensor_role_of_name(&catalog->arch, entry->name, &tensor.role, &tensor.layer,
                              &tensor.expert)) {
         return unused_add(catalog, entry->name, err);
@@ -183,245 +138,9 @@ static bool entry_visit(void *context, const struct safetensors_entry *entry, st
     return tensor_add(catalog, &tensor, err);
 }
 
-static bool header_length(int fd, const char *path, uint64_t file_bytes, uint64_t *length,
-                          struct error *err)
-{
-    unsigned char bytes[8];
-
-    if (file_bytes < sizeof(bytes)) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: %" PRIu64 " bytes are too few for a safetensors file", path,
-                         file_bytes);
-    }
-    if (!file_pread(fd, bytes, sizeof(bytes), 0, path, err)) {
-        return false;
-    }
-    if (memcmp(bytes, "version ", sizeof(bytes)) == 0) {
-        return error_set(err, ERROR_INPUT,
-                         "%s: is a git-lfs pointer, not the weights; run `git lfs pull`", path);
-    }
-    *length = 0;
-    for (int i = 7; i >= 0; i--) {
-        *length = *length << 8 | bytes[i];
-    }
-    if (*length > file_bytes - sizeof(bytes)) {
-        return error_set(err, ERROR_INPUT, "%s: header claims %" PRIu64 " bytes, %" PRIu64 " left",
-                         path, *length, file_bytes - sizeof(bytes));
-    }
-    if (*length > HEADER_BYTES_MAX) {
-        return error_set(err, ERROR_LIMIT, "%s: header of %" PRIu64 " bytes exceeds %" PRIu64, path,
-                         *length, HEADER_BYTES_MAX);
-    }
-    return true;
-}
-
-/* The caller owns *text. */
-static bool header_read(int fd, const char *path, uint64_t *file_bytes, char **text, size_t *length,
-                        struct error *err)
-{
-    struct stat status;
-    uint64_t claimed;
-
-    if (fstat(fd, &status) != 0) {
-        return error_set_errno(err, "%s", path);
-    }
-    if (!S_ISREG(status.st_mode)) {
-        return error_set(err, ERROR_INPUT, "%s: is not a file", path);
-    }
-    *file_bytes = (uint64_t)status.st_size;
-    if (!header_length(fd, path, *file_bytes, &claimed, err)) {
-        return false;
-    }
-    *length = (size_t)claimed;
-    *text = mem_try_array(char, *length, err);
-    if (*text == NULL) {
-        return false;
-    }
-    if (!file_pread(fd, *text, *length, 8, path, err)) {
-        mem_free(*text);
-        *text = NULL;
-        return false;
-    }
-    return true;
-}
-
-static bool file_visit(struct header_visit *visit, struct error *err)
-{
-    struct catalog_file *file = &visit->catalog->files[visit->file];
-    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    char *text = NULL;
-    size_t length = 0;
-    bool visited;
-
-    if (fd < 0 && errno == ENOENT && visit->weight_map != NULL) {
-        return error_set(err, ERROR_INPUT, "%s: is missing, though %s names it", file->path,
-                         index_name);
-    }
-    if (fd < 0) {
-        return error_set_errno(err, "%s", file->path);
-    }
-    visited = header_read(fd, file->path, &file->bytes, &text, &length, err);
-    close(fd);
-    if (!visited) {
-        return false;
-    }
-    visited = safetensors_parse_header(text, length, file->bytes, entry_visit, visit, err) ||
-              error_wrap(err, "%s", file->path);
-    mem_free(text);
-    return visited;
-}
-
 static int text_compare(const void *left, const void *right)
 {
     return strcmp(*(const char *const *)left, *(const char *const *)right);
-}
-
-/* The file of one index entry; it has to stay inside the directory. */
-static bool shard_name_check(const char *tensor, const json_t *place, struct error *err)
-{
-    const char *name = json_string_value(place);
-
-    if (name == NULL) {
-        return error_set(err, ERROR_INPUT, "weight_map: tensor %.160s: must be a string, got %s",
-                         tensor, json_type_word(place));
-    }
-    if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL ||
-        strlen(name) > SHARD_NAME_MAX) {
-        return error_set(err, ERROR_INPUT,
-                         "weight_map: tensor %.160s: \"%.100s\" is not a plain file name", tensor,
-                         name);
-    }
-    return true;
-}
-
-/* Each shard once, in name order. *names borrows from the map; the caller frees the array. */
-static bool shard_names(json_t *weight_map, const char ***names, uint32_t *count, struct error *err)
-{
-    size_t entry_count = json_object_size(weight_map), kept = 0, i = 0;
-    const char **all = mem_try_array(const char *, entry_count, err);
-    const char *tensor;
-    json_t *place;
-
-    if (all == NULL) {
-        return false;
-    }
-    json_object_foreach(weight_map, tensor, place)
-    {
-        if (!shard_name_check(tensor, place, err)) {
-            mem_free(all);
-            return false;
-        }
-        all[i++] = json_string_value(place);
-    }
-    qsort(all, entry_count, sizeof(*all), text_compare);
-    for (i = 0; i < entry_count; i++) {
-        if (kept == 0 || strcmp(all[kept - 1], all[i]) != 0) {
-            all[kept++] = all[i];
-        }
-    }
-    if (kept == 0 || kept > FILES_MAX) {
-        mem_free(all);
-        return error_set(err, kept == 0 ? ERROR_INPUT : ERROR_LIMIT,
-                         "weight_map names %zu files; 1 to %u can be used", kept, FILES_MAX);
-    }
-    *names = all;
-    *count = (uint32_t)kept;
-    return true;
-}
-
-static bool files_visit(struct catalog *catalog, const char *directory, const char **names,
-                        json_t *weight_map, struct error *err)
-{
-    struct catalog_memory *memory = catalog->memory;
-
-    catalog->files = mem_new_array(struct catalog_file, catalog->file_count);
-    for (uint32_t i = 0; i < catalog->file_count; i++) {
-        struct header_visit visit = {catalog, weight_map, NULL, i};
-        const char *path = arena_printf(&memory->names, "%s/%s", directory, names[i]);
-
-        catalog->files[i].path = path;
-        visit.file_name = strrchr(path, '/') + 1; /* outlives the index entries struck out */
-        if (!file_visit(&visit, err)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* What is left of the index lies in no header that it names. */
-static bool index_is_spent(const json_t *weight_map, struct error *err)
-{
-    void *first = json_object_iter((json_t *)weight_map);
-
-    return first == NULL ||
-           error_set(err, ERROR_INPUT, "tensor %.160s is not in %.100s (%zu such tensors)",
-                     json_object_iter_key(first), json_string_value(json_object_iter_value(first)),
-                     json_object_size(weight_map));
-}
-
-static bool shards_read(struct catalog *catalog, const char *directory, json_t *weight_map,
-                        struct error *err)
-{
-    const char **names = NULL;
-    bool read;
-
-    if (!shard_names(weight_map, &names, &catalog->file_count, err)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < catalog->file_count; i++) {
-        struct catalog_memory *memory = catalog->memory;
-
-        names[i] = arena_strdup(&memory->names, names[i]); /* the map loses entries on the way */
-    }
-    read = files_visit(catalog, directory, names, weight_map, err) &&
-           (index_is_spent(weight_map, err) || error_wrap(err, "%s/%s", directory, index_name));
-    mem_free(names);
-    return read;
-}
-
-static bool index_read(struct catalog *catalog, const char *directory, const char *path,
-                       struct error *err)
-{
-    json_t *index = json_read_file(path, INDEX_BYTES_MAX, err);
-    json_t *weight_map = NULL;
-    bool read = false;
-
-    if (index == NULL) {
-        return false;
-    }
-    if (!json_is_object(index)) {
-        error_set(err, ERROR_INPUT, "%s: must be an object, got %s", path, json_type_word(index));
-    } else if (!json_get_object_or_null(index, "weight_map", &weight_map, err)) {
-        error_wrap(err, "%s", path);
-    } else if (weight_map == NULL) {
-        error_set(err, ERROR_INPUT, "%s: field \"weight_map\" is missing", path);
-    } else {
-        read = shards_read(catalog, directory, weight_map, err);
-    }
-    json_decref(index);
-    return read;
-}
-
-/* As Hugging Face's loader: the single file if it is there, else the index. */
-static bool headers_read(struct catalog *catalog, const char *directory, struct error *err)
-{
-    const char *name = single_name;
-    char *single = mem_printf("%s/%s", directory, single_name);
-    char *index = mem_printf("%s/%s", directory, index_name);
-    bool read;
-
-    if (file_exists(single)) {
-        catalog->file_count = 1;
-        read = files_visit(catalog, directory, &name, NULL, err);
-    } else if (file_exists(index)) {
-        read = index_read(catalog, directory, index, err);
-    } else {
-        read = error_set(err, ERROR_INPUT, "%s: has neither %s nor %s", directory, single_name,
-                         index_name);
-    }
-    mem_free(single);
-    mem_free(index);
-    return read;
 }
 
 static int tensor_compare(const void *left, const void *right)
@@ -535,7 +254,8 @@ struct catalog *catalog_open(const char *directory, struct error *err)
 
     catalog->memory = memory;
     arena_init(&memory->names, 1 << 20);
-    if (!arch_read(directory, &catalog->arch, err) || !headers_read(catalog, directory, err)) {
+    if (!arch_read(directory, &catalog->arch, err) ||
+        !catalog_read_files(catalog, directory, err)) {
         catalog_close(catalog);
         return NULL;
     }

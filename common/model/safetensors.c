@@ -34,6 +34,12 @@ struct range {
     const char *name;
 };
 
+struct visitor {
+    safetensors_visit_fn visit;
+    void *context;
+    uint64_t data_begin; /* from the start of the file */
+};
+
 static const struct dtype_row *dtype_find(const char *name)
 {
     for (size_t i = 0; i < ARRAY_LENGTH(dtype_rows); i++) {
@@ -213,9 +219,11 @@ static bool check_entries(json_t *header, uint64_t data_bytes, struct range *ran
     return ranges_join(ranges, count, data_bytes, err);
 }
 
-static bool visit_entries(json_t *header, uint64_t data_begin, uint64_t data_bytes,
-                          safetensors_visit_fn visit, void *context, struct error *err)
+/* parse_entry has succeeded for all of them before. */
+static bool visit_entries(json_t *header, uint64_t file_bytes, const struct visitor *visitor,
+                          struct error *err)
 {
+    uint64_t data_bytes = file_bytes - visitor->data_begin;
     const char *name;
     json_t *object;
 
@@ -230,8 +238,8 @@ static bool visit_entries(json_t *header, uint64_t data_begin, uint64_t data_byt
         if (!parse_entry(object, data_bytes, &entry, &range, err)) {
             return false;
         }
-        entry.offset = data_begin + range.begin;
-        if (!visit(context, &entry, err)) {
+        entry.offset = visitor->data_begin + range.begin;
+        if (!visitor->visit(visitor->context, &entry, err)) {
             return false;
         }
     }
@@ -242,6 +250,7 @@ bool safetensors_parse_header(const char *json, size_t json_bytes, uint64_t file
                               safetensors_visit_fn visit, void *context, struct error *err)
 {
     uint64_t data_begin = 8 + (uint64_t)json_bytes;
+    struct visitor visitor = {visit, context, data_begin};
     json_t *header;
     struct range *ranges;
     bool parsed;
@@ -261,7 +270,7 @@ bool safetensors_parse_header(const char *json, size_t json_bytes, uint64_t file
     }
     ranges = mem_try_array(struct range, json_object_size(header), err);
     parsed = ranges != NULL && check_entries(header, file_bytes - data_begin, ranges, err) &&
-             visit_entries(header, data_begin, file_bytes - data_begin, visit, context, err);
+             visit_entries(header, file_bytes, &visitor, err);
     mem_free(ranges);
     json_decref(header);
     return parsed;
