@@ -21,13 +21,18 @@ enum vocab_flags {
     VOCAB_PRESENT = 1,
     VOCAB_ADDED = 2,
     VOCAB_SPECIAL = 4,
-    VOCAB_MODEL = 8, /* in model.vocab */
+    VOCAB_MODEL = 8,  /* in model.vocab */
     VOCAB_BYTES = 16, /* spelled in the byte alphabet: merging may produce it */
 };
 
-struct vocab_entry {
-    uint32_t begin; /* in bytes */
+struct vocab_text { /* a part of struct vocab's text */
+    uint32_t begin;
     uint32_t length;
+};
+
+struct vocab_entry {
+    struct vocab_text model; /* what merging makes of it, if VOCAB_MODEL */
+    struct vocab_text added; /* its content as text, if VOCAB_ADDED: that is what it decodes to */
     uint32_t flags;
 };
 
@@ -39,7 +44,7 @@ struct vocab_index { /* open addressing, ids; VOCAB_NO_TOKEN is free */
 struct vocab {
     struct vocab_entry *entries; /* [count] */
     uint32_t count;              /* highest id + 1 */
-    struct buffer bytes;
+    struct buffer text;
     struct vocab_index model; /* of entries with VOCAB_BYTES */
     struct vocab_index added;
 };
