@@ -14,6 +14,9 @@
 
 #define PLACEMENT_NONE UINT32_MAX
 
+/* Tokens of one KV block: a key block of attention, and the unit of the scheduler's accounting. */
+#define PLAN_BLOCK_TOKENS 64
+
 struct placement_stage {
     uint32_t layer_begin, layer_end;
     uint32_t member_count;
@@ -67,7 +70,8 @@ uint32_t placement_expert_member(const struct placement *placement, uint32_t lay
 uint32_t placement_worker_count(const struct placement *placement);
 
 /* Every invariant written above; ERROR_INPUT names the first that does not hold. Foreign
- * placements (files, wire) pass here before use. */
+ * placements (files, wire) pass here before use; whoever decodes one has seen to it that the arrays
+ * are as long as the counts say and replica_member as long as the last offset. */
 bool placement_check(const struct placement *placement, struct error *err) MUST_CHECK;
 struct placement *placement_copy(const struct placement *placement, struct arena *arena);
 
