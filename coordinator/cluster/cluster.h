@@ -7,11 +7,11 @@
  * epoch: collect what arrived, hand it to the scheduler, carry out what comes back, once per turn.
  * The functions below may be called from any thread; they send messages to it.
  *
- * Life: GATHERING (fewer workers than the layout needs) → LOADING (assign … all loaded) → CONNECTING
- * (links up and measured) → SERVING → DRAINING. A lost worker fails the sequences in flight with a
- * message that names it and goes back to GATHERING; when the layout is complete again a new epoch
- * begins. FAILED is final: the model does not fit, a worker refused its assignment, a local worker
- * died while loading; `status.problem` says why.
+ * Life: GATHERING (fewer workers than the layout needs) → LOADING (assign … all loaded) →
+ * CONNECTING (links up and measured) → SERVING → DRAINING. A lost worker fails the sequences in
+ * flight with a message that names it and goes back to GATHERING; when the layout is complete again
+ * a new epoch begins. FAILED is final: the model does not fit, a worker refused its assignment, a
+ * local worker died while loading; `status.problem` says why.
  */
 #include "common/base/error.h"
 #include "common/model/catalog.h"
@@ -27,26 +27,27 @@
 enum cluster_link { CLUSTER_LINK_ZMQ, CLUSTER_LINK_MPI, CLUSTER_LINK_MIXED };
 
 struct cluster_config {
-    const char *model;              /* directory; borrowed for the cluster's life, as all pointers */
+    const char *model; /* directory; borrowed for the cluster's life, as all pointers */
     const struct catalog *catalog;
-    const char *control_endpoint;   /* tcp://127.0.0.1:0 for a private one */
-    const char *key_path;           /* --key FILE; NULL: none. Handed to local workers too */
+    const char *control_endpoint; /* tcp://127.0.0.1:0 for a private one */
+    const char *key_path;         /* --key FILE; NULL: none. Handed to local workers too */
     struct cluster_key key;
     enum keys_policy keys_policy;
 
-    uint32_t local_count;           /* workers to start here; 0: remote ones register */
-    enum cluster_link local_link;   /* how the local ones are started */
-    uint32_t stage_count;           /* --layout SxG; 0: the planner decides over the workers */
+    uint32_t local_count;         /* workers to start here; 0: remote ones register */
+    enum cluster_link local_link; /* how the local ones are started */
+    uint32_t stage_count;         /* --layout SxG; 0: the planner decides over the workers */
     uint32_t group_size;
-    uint32_t remote_count;          /* --workers N: wait for so many; 0 with a local cluster */
-    const char *worker_program;     /* path of shoal-worker; NULL: beside this executable */
-    uint32_t threads;               /* per local worker; 0: cores / local_count, at least 1 */
-    uint64_t worker_memory_bytes;   /* --memory of local workers; 0: what is there */
-    const char *placement_path;     /* --placement FILE; NULL: plan */
+    uint32_t remote_count;        /* --workers N: wait for so many; 0 with a local cluster */
+    const char *worker_program;   /* path of shoal-worker; NULL: beside this executable */
+    uint32_t threads;             /* per local worker; 0: cores / local_count, at least 1 */
+    uint64_t worker_memory_bytes; /* --memory of local workers; 0: what is there */
+    const char *placement_path;   /* --placement FILE; NULL: plan */
+    const char *step_log_path;    /* see the end of this file; NULL: off */
 
     enum kv_type kv_type;
-    uint32_t context_tokens_max;    /* 0: the model's, cut to what memory holds */
-    uint64_t kv_tokens;             /* per lane; 0: the planner's */
+    uint32_t context_tokens_max; /* 0: the model's, cut to what memory holds */
+    uint64_t kv_tokens;          /* per lane; 0: the planner's */
     uint32_t slot_count, step_rows_max, batch_max, queue_max; /* 0: defaults */
 };
 
@@ -72,13 +73,14 @@ struct cluster_event {
     uint32_t token;
     uint32_t position; /* of the first row, absolute (LOGITS, HIDDEN, ROUTING) */
     uint32_t row_count, columns;
-    const float *values;  /* LOGITS, HIDDEN; lent for the call */
-    uint32_t boundary; /* HIDDEN: states before this layer; the embeddings are boundary 0 */
-    uint32_t layer;    /* ROUTING: one layer's rows */
+    const float *values; /* LOGITS, HIDDEN; lent for the call */
+    uint32_t boundary;   /* HIDDEN: states before this layer; the embeddings are boundary 0 */
+    uint32_t layer;      /* ROUTING: one layer's rows */
     uint32_t chosen_count;
-    const uint32_t *experts;     /* ROUTING: [row_count][chosen_count] */
+    const uint32_t *experts; /* ROUTING: [row_count][chosen_count] */
     const float *expert_weights;
     enum finish_reason reason; /* FINISHED */
+    uint32_t cached_tokens;    /* FINISHED: prompt tokens that were not computed */
     const char *problem;       /* FINISHED with FINISH_FAILED: why; lent for the call */
 };
 /* Called on the cluster's thread; must not block: it queues and wakes. */
@@ -124,7 +126,7 @@ struct cluster_worker_status {
     uint32_t id;
     bool alive;
     char host[64];
-    char cpu[64];       /* level and name */
+    char cpu[64]; /* level and name */
     uint32_t pid, threads;
     uint32_t stage, member; /* PLACEMENT_NONE: no seat */
     uint32_t layer_begin, layer_end;
@@ -132,7 +134,7 @@ struct cluster_worker_status {
     uint64_t load_done_bytes, load_total_bytes;
     uint64_t ledger_bytes, limit_bytes, resident_bytes;
     uint64_t weight_bytes, kv_bytes;
-    double busy_share;   /* of the time since start of the epoch, computing */
+    double busy_share;        /* of the time since start of the epoch, computing */
     double busy_share_recent; /* of the last heartbeat interval */
     uint64_t steps, rows;
     uint32_t link_count;
@@ -159,8 +161,9 @@ const char *cluster_control_endpoint(const struct cluster *cluster);
 typedef void (*cluster_progress_fn)(void *context, const struct cluster_status *status);
 bool cluster_wait(struct cluster *cluster, cluster_progress_fn progress, void *context,
                   const volatile int *stop, struct error *err) MUST_CHECK;
-/* A log of when each worker computed each step, for tests and profiles: worker, stage, step, rows,
- * begin_ns, end_ns as CSV lines, written to `path` as results arrive; NULL: off. Set before
- * cluster_start by SHOAL_STEP_LOG or --step-log. */
+
+/* The step log, for tests and profiles: when each worker computed each step, as results arrive. CSV
+ * with the head line worker,stage,step,rows,begin_ns,end_ns; the times are the worker's monotonic
+ * clock, comparable on one machine. --step-log FILE or SHOAL_STEP_LOG. */
 
 #endif
