@@ -1,0 +1,379 @@
+/* partition.c - layer borders by dynamic programming.
+ *
+ *   best[s][e][x] = the least cost of giving layers [0, e) to the first s stages, x of which have a
+ *   member more than the others; the last of these stages may begin at any earlier border.
+ *
+ * The cost of a stage depends on its layers and its workers alone, so the recursion is exact. Time
+ * is decided in two rounds: first the least time of the slowest stage, then, among the partitions
+ * that reach it, the least sum of squares, so that the stages that are not the slowest come out
+ * even too. The embedding takes memory but no time: a step reads a few of its rows only.
+ */
+#include "common/plan/partition.h"
+
+#include "common/base/check.h"
+#include "common/base/mem.h"
+
+#include <math.h>
+
+/* Room for rounding when a stage's time is compared with the least one. */
+#define TIME_SLACK (1.0 + 1e-12)
+
+/* How the costs of stages make the cost of a partition. */
+enum cost_kind {
+    COST_TIME,   /* the maximum of times */
+    COST_SQUARE, /* the sum of squared times, none above the limit */
+    COST_MEMORY, /* the maximum of need / memory */
+};
+
+struct cell {
+    double cost;
+    uint32_t layer_begin; /* of the last stage */
+    uint32_t extra;       /* members of the last stage beyond base_size: 0 or 1 */
+};
+
+struct search {
+    const struct partition *partition;
+    enum cost_kind kind;
+    double time_limit; /* COST_SQUARE */
+    struct cell *cells;
+    uint32_t *expert_counts; /* scratch, [base_size + 1] */
+};
+
+void partition_init(struct partition *partition, const struct planner_request *request,
+                    const struct planner_worker **workers, struct arena *arena)
+{
+    uint32_t stages = request->stage_count;
+    bool even = request->group_size > 0;
+
+    ASSERT(stages > 0 && stages <= request->layer_count);
+    partition->request = request;
+    partition->workers = workers;
+    partition->stage_count = stages;
+    partition->base_size = even ? request->group_size : request->worker_count / stages;
+    partition->extra_count = even ? 0 : request->worker_count % stages;
+    partition->lane_count = partition->base_size + (partition->extra_count > 0 ? 1 : 0);
+    partition->kv_tokens = request->kv_tokens;
+    partition->common_sums = arena_new_array(arena, uint64_t, (size_t)request->layer_count + 1);
+    partition->expert_sums = arena_new_array(arena, uint64_t, (size_t)request->layer_count + 1);
+    for (uint32_t i = 0; i < request->layer_count; i++) {
+        const struct planner_layer *layer = &request->layers[i];
+
+        partition->common_sums[i + 1] = partition->common_sums[i] + layer->common_bytes;
+        partition->expert_sums[i + 1] = partition->expert_sums[i] + layer->expert_bytes;
+    }
+}
+
+uint32_t partition_lanes(const struct partition *partition, uint32_t member, uint32_t member_count)
+{
+    return (partition->lane_count - member + member_count - 1) / member_count;
+}
+
+static uint64_t expert_bytes_of(const struct partition *partition,
+                                const struct partition_stage *stage)
+{
+    return partition->expert_sums[stage->layer_end] - partition->expert_sums[stage->layer_begin];
+}
+
+/* Weights that every member of the stage holds and every step reads. */
+static uint64_t common_bytes_of(const struct partition *partition,
+                                const struct partition_stage *stage)
+{
+    const struct planner_request *request = partition->request;
+    uint64_t bytes =
+        partition->common_sums[stage->layer_end] - partition->common_sums[stage->layer_begin];
+
+    return stage->layer_end == request->layer_count ? bytes + request->head_bytes : bytes;
+}
+
+struct partition_need partition_need(const struct partition *partition,
+                                     const struct partition_stage *stage, uint32_t member,
+                                     uint32_t expert_count)
+{
+    const struct planner_request *request = partition->request;
+    uint32_t member_count = stage->worker_end - stage->worker_begin;
+    uint64_t layers = stage->layer_end - stage->layer_begin;
+    struct partition_need need;
+
+    need.weight_bytes = common_bytes_of(partition, stage) +
+                        (stage->layer_begin == 0 ? request->embedding_bytes : 0) +
+                        expert_count * expert_bytes_of(partition, stage);
+    need.kv_bytes = partition->kv_tokens * request->kv_entry_bytes * layers *
+                    partition_lanes(partition, member, member_count);
+    need.total_bytes = need.weight_bytes + need.kv_bytes + request->fixed_bytes;
+    return need;
+}
+
+double partition_time(const struct partition *partition, const struct partition_stage *stage)
+{
+    uint32_t member_count = stage->worker_end - stage->worker_begin;
+    double bytes = (double)common_bytes_of(partition, stage) * member_count +
+                   (double)expert_bytes_of(partition, stage) * partition->request->expert_count;
+    double rate = 0;
+
+    for (uint32_t i = stage->worker_begin; i < stage->worker_end; i++) {
+        rate += partition->workers[i]->read_bytes_per_s;
+    }
+    return bytes / rate;
+}
+
+/* Gives each unit to the member whose load per weight stays least, which makes the greatest load
+ * per weight least; equal members differ by one unit at most, the first having more. */
+static bool units_deal(const struct partition *partition, const struct partition_stage *stage,
+                       uint32_t unit_count, uint32_t unit_experts, uint32_t *unit_counts)
+{
+    uint32_t member_count = stage->worker_end - stage->worker_begin;
+    uint64_t bytes = expert_bytes_of(partition, stage);
+
+    for (uint32_t i = 0; i < member_count; i++) {
+        unit_counts[i] = 0;
+    }
+    for (uint32_t unit = 0; unit < unit_count; unit++) {
+        uint32_t chosen = member_count;
+        double load = INFINITY;
+
+        for (uint32_t i = 0; i < member_count; i++) {
+            const struct planner_worker *worker = partition->workers[stage->worker_begin + i];
+            uint64_t room =
+                worker->memory_bytes - partition_need(partition, stage, i, 0).total_bytes;
+            double next = (unit_counts[i] + 1) / worker->read_bytes_per_s;
+
+            if (next < load && (unit_counts[i] + 1) * (uint64_t)unit_experts * bytes <= room) {
+                chosen = i;
+                load = next;
+            }
+        }
+        if (chosen == member_count) {
+            return false;
+        }
+        unit_counts[chosen]++;
+    }
+    return true;
+}
+
+/* The first expert of a router group: expert e belongs to group floor(groups * e / experts). */
+static uint32_t group_begin(const struct planner_request *request, uint32_t group)
+{
+    uint64_t groups = request->expert_group_count;
+
+    return (uint32_t)(((uint64_t)group * request->expert_count + groups - 1) / groups);
+}
+
+static void groups_to_experts(const struct partition *partition, uint32_t member_count,
+                              uint32_t *counts)
+{
+    uint32_t group = 0;
+
+    for (uint32_t i = 0; i < member_count; i++) {
+        uint32_t begin = group_begin(partition->request, group);
+
+        group += counts[i];
+        counts[i] = group_begin(partition->request, group) - begin;
+    }
+}
+
+static bool members_hold_common(const struct partition *partition,
+                                const struct partition_stage *stage)
+{
+    for (uint32_t i = 0; i < stage->worker_end - stage->worker_begin; i++) {
+        if (partition_need(partition, stage, i, 0).total_bytes >
+            partition->workers[stage->worker_begin + i]->memory_bytes) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool partition_experts(const struct partition *partition, const struct partition_stage *stage,
+                       uint32_t *expert_counts)
+{
+    const struct planner_request *request = partition->request;
+    uint32_t member_count = stage->worker_end - stage->worker_begin;
+    uint32_t groups = request->expert_group_count;
+
+    if (!members_hold_common(partition, stage)) {
+        return false;
+    }
+    if (groups >= member_count && groups <= request->expert_count &&
+        units_deal(partition, stage, groups, (request->expert_count + groups - 1) / groups,
+                   expert_counts)) {
+        groups_to_experts(partition, member_count, expert_counts);
+        return true;
+    }
+    return units_deal(partition, stage, request->expert_count, 1, expert_counts);
+}
+
+void partition_experts_spread(const struct partition *partition,
+                              const struct partition_stage *stage, uint32_t *expert_counts)
+{
+    uint32_t member_count = stage->worker_end - stage->worker_begin;
+    double free_sum = 0;
+    double free_before = 0;
+    uint32_t dealt = 0;
+
+    for (uint32_t i = 0; i < member_count; i++) {
+        free_sum += (double)partition->workers[stage->worker_begin + i]->memory_bytes;
+    }
+    for (uint32_t i = 0; i < member_count; i++) {
+        uint32_t end = partition->request->expert_count;
+
+        free_before += (double)partition->workers[stage->worker_begin + i]->memory_bytes;
+        if (i + 1 < member_count && free_sum > 0) {
+            end = (uint32_t)(free_before / free_sum * end + 0.5);
+        }
+        expert_counts[i] = end - dealt;
+        dealt = end;
+    }
+}
+
+/* need / memory of the stage's worst member. */
+static double stage_overload(struct search *search, const struct partition_stage *stage)
+{
+    const struct partition *partition = search->partition;
+    double worst = 0;
+
+    partition_experts_spread(partition, stage, search->expert_counts);
+    for (uint32_t i = 0; i < stage->worker_end - stage->worker_begin; i++) {
+        uint64_t need = partition_need(partition, stage, i, search->expert_counts[i]).total_bytes;
+        uint64_t memory = partition->workers[stage->worker_begin + i]->memory_bytes;
+
+        worst = fmax(worst, (double)need / (double)(memory > 0 ? memory : 1));
+    }
+    return worst;
+}
+
+/* INFINITY: not allowed, or not below `bound`, which spares the look at memory. */
+static double stage_cost(struct search *search, const struct partition_stage *stage, double bound)
+{
+    double time;
+
+    if (search->kind == COST_MEMORY) {
+        return stage_overload(search, stage);
+    }
+    time = partition_time(search->partition, stage);
+    if (search->kind == COST_SQUARE) {
+        if (time > search->time_limit) {
+            return INFINITY;
+        }
+        time *= time;
+    }
+    if (time >= bound || !partition_experts(search->partition, stage, search->expert_counts)) {
+        return INFINITY;
+    }
+    return time;
+}
+
+static struct cell *cell_at(const struct search *search, uint32_t stages, uint32_t layer_end,
+                            uint32_t extras)
+{
+    const struct partition *partition = search->partition;
+    size_t columns = (size_t)partition->extra_count + 1;
+    size_t rows = (size_t)partition->request->layer_count + 1;
+
+    return &search->cells[(stages * rows + layer_end) * columns + extras];
+}
+
+/* Tries every begin of the last stage for one cell and one size of that stage. */
+static void cell_try(struct search *search, uint32_t stages, uint32_t layer_end, uint32_t extras,
+                     uint32_t extra)
+{
+    const struct partition *partition = search->partition;
+    struct cell *cell = cell_at(search, stages, layer_end, extras);
+    struct partition_stage stage = {.layer_end = layer_end};
+
+    stage.worker_begin = (stages - 1) * partition->base_size + extras - extra;
+    stage.worker_end = stage.worker_begin + partition->base_size + extra;
+    for (uint32_t begin = layer_end; begin-- > stages - 1;) {
+        double before = cell_at(search, stages - 1, begin, extras - extra)->cost;
+        double cost;
+
+        if (before >= cell->cost) {
+            continue;
+        }
+        stage.layer_begin = begin;
+        cost = stage_cost(search, &stage,
+                          search->kind == COST_SQUARE ? cell->cost - before : cell->cost);
+        cost = search->kind == COST_SQUARE ? before + cost : fmax(before, cost);
+        if (cost < cell->cost) {
+            *cell = (struct cell){.cost = cost, .layer_begin = begin, .extra = extra};
+        }
+    }
+}
+
+static void cells_fill(struct search *search)
+{
+    const struct partition *partition = search->partition;
+    uint32_t layer_count = partition->request->layer_count;
+
+    for (uint32_t stages = 0; stages <= partition->stage_count; stages++) {
+        uint32_t layers_left = partition->stage_count - stages;
+
+        for (uint32_t end = 0; end <= layer_count; end++) {
+            for (uint32_t extras = 0; extras <= partition->extra_count; extras++) {
+                cell_at(search, stages, end, extras)->cost = INFINITY;
+                if (stages == 0 || end < stages || end + layers_left > layer_count ||
+                    extras > stages) {
+                    continue;
+                }
+                if (extras < stages) {
+                    cell_try(search, stages, end, extras, 0);
+                }
+                if (extras > 0) {
+                    cell_try(search, stages, end, extras, 1);
+                }
+            }
+        }
+        if (stages == 0) {
+            cell_at(search, 0, 0, 0)->cost = 0;
+        }
+    }
+}
+
+/* Cost of the best partition, INFINITY if there is none; writes it to out then. */
+static double search_run(struct search *search, struct partition_stage *out)
+{
+    const struct partition *partition = search->partition;
+    uint32_t layer_end = partition->request->layer_count;
+    uint32_t extras = partition->extra_count;
+    double cost;
+
+    cells_fill(search);
+    cost = cell_at(search, partition->stage_count, layer_end, extras)->cost;
+    if (cost == INFINITY) {
+        return cost;
+    }
+    for (uint32_t stages = partition->stage_count; stages > 0; stages--) {
+        const struct cell *cell = cell_at(search, stages, layer_end, extras);
+        struct partition_stage *stage = &out[stages - 1];
+
+        extras -= cell->extra;
+        stage->layer_begin = cell->layer_begin;
+        stage->layer_end = layer_end;
+        stage->worker_begin = (stages - 1) * partition->base_size + extras;
+        stage->worker_end = stage->worker_begin + partition->base_size + cell->extra;
+        layer_end = cell->layer_begin;
+    }
+    return cost;
+}
+
+bool partition_solve(const struct partition *partition, enum partition_goal goal,
+                     struct partition_stage *out)
+{
+    size_t rows = (size_t)partition->request->layer_count + 1;
+    size_t columns = (size_t)partition->extra_count + 1;
+    struct search search = {
+        .partition = partition,
+        .kind = goal == PARTITION_MEMORY ? COST_MEMORY : COST_TIME,
+        .cells = mem_new_array(struct cell, (partition->stage_count + 1) * rows * columns),
+        .expert_counts = mem_new_array(uint32_t, (size_t)partition->base_size + 1),
+    };
+    double cost = search_run(&search, out);
+
+    if (goal == PARTITION_TIME && cost != INFINITY) {
+        search.kind = COST_SQUARE;
+        search.time_limit = cost * TIME_SLACK;
+        ASSERT(search_run(&search, out) != INFINITY);
+    }
+    mem_free(search.cells);
+    mem_free(search.expert_counts);
+    return cost != INFINITY;
+}
