@@ -1,7 +1,8 @@
 #ifndef SHOAL_KERNELS_CPU_H
 #define SHOAL_KERNELS_CPU_H
 
-/* Which instruction sets kernels may use: found by CPUID and XGETBV once, or forced by SHOAL_CPU. */
+/* Which instruction sets kernels may use: found by CPUID and XGETBV once, or forced by SHOAL_CPU.
+ */
 #include "common/base/error.h"
 
 enum cpu_level {

@@ -53,8 +53,8 @@ struct kernels {
      * Writes only outputs below w->rows. */
     void (*matmul)(const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end,
                    struct rows_view x, uint32_t row_count, struct rows_out out);
-    /* out[r][o] = silu(gate·x) * (up·x): both matrices have the same shape. Same bits as two matmuls
-     * followed by silu_mul. */
+    /* out[r][o] = silu(gate·x) * (up·x): both matrices have the same shape. Same bits as two
+     * matmuls followed by silu_mul. */
     void (*matmul_gate_up)(const struct packed_matrix *gate, const struct packed_matrix *up,
                            uint32_t panel_begin, uint32_t panel_end, struct rows_view x,
                            uint32_t row_count, struct rows_out out);
@@ -75,11 +75,11 @@ struct kernels {
     void (*kv_load)(float *out, const void *values, enum kv_type type, size_t count);
 
     /* One key block of latent attention for one query token, several heads. Online softmax:
-     *   s[h][t] = scale * (q[h] · key[t])  (one fma chain over the 'width' dimensions, then * scale)
-     *   m' = max(m, max s); c = exp(m - m'); l = l * c + sum p; acc = acc * c, then
-     *   acc[h][r] = fma(p[h][t], value[t][r], acc) in rising t; p = exp(s - m')
-     * State of head h: max[h], sum[h], acc[h * latent …]. A fresh state has max = -inf, sum = 0,
-     * acc = 0 (the factor c is then 0, never NaN). */
+     *   s[h][t] = scale * (q[h] · key[t])  (one fma chain over the 'width' dimensions, then *
+     * scale) m' = max(m, max s); c = exp(m - m'); l = l * c + sum p; acc = acc * c, then acc[h][r]
+     * = fma(p[h][t], value[t][r], acc) in rising t; p = exp(s - m') State of head h: max[h],
+     * sum[h], acc[h * latent …]. A fresh state has max = -inf, sum = 0, acc = 0 (the factor c is
+     * then 0, never NaN). */
     void (*latent_block)(const struct latent_block_args *args);
     /* Joins two states over disjoint, rising key ranges: a = a then b. */
     void (*latent_join)(float *max_a, float *sum_a, float *acc_a, float max_b, float sum_b,

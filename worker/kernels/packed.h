@@ -29,9 +29,9 @@ uint64_t packed_bytes(enum weight_type type, uint32_t rows, uint32_t columns);
 
 /* Packs source rows [0, row_count) into rows row_begin… of the matrix that lies at `packed`.
  *   source  row-major, row_stride values from row to row, as in the file (little-endian)
- *   row_begin must be a multiple of 16 unless the rest of its panel was packed before: disjoint calls
- *   that share no panel may run at the same time
- * The destination starts zeroed, so padding needs no care. */
+ *   row_begin must be a multiple of 16 unless the rest of its panel was packed before: disjoint
+ * calls that share no panel may run at the same time The destination starts zeroed, so padding
+ * needs no care. */
 struct pack_source {
     enum weight_type type;
     const void *values;

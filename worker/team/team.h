@@ -4,10 +4,10 @@
 /* The compute threads: fork-join over tiles.
  *
  * team_run hands tiles 0 … tile_count-1 out dynamically (an atomic counter) to the caller and the
- * team's threads, and returns when all are done. Tiles write disjoint outputs, so the schedule never
- * shows in the result. Waiting threads spin at most 20 µs (not at all when the machine has more
- * runnable workers than cores: spin_ns = 0), then sleep on a futex. One owner thread calls team_run;
- * calls don't nest.
+ * team's threads, and returns when all are done. Tiles write disjoint outputs, so the schedule
+ * never shows in the result. Waiting threads spin at most 20 µs (not at all when the machine has
+ * more runnable workers than cores: spin_ns = 0), then sleep on a futex. One owner thread calls
+ * team_run; calls don't nest.
  */
 #include "common/base/error.h"
 

@@ -1,0 +1,25 @@
+/* kernels.c - the table of each CPU level, by number. */
+#include "worker/kernels/kernels.h"
+
+#include "common/base/check.h"
+#include "worker/kernels/levels.h"
+
+const struct kernels *kernels_for(enum cpu_level level)
+{
+    static const struct kernels *const tables[CPU_LEVEL_COUNT] = {
+        [CPU_REF] = &kernels_ref,
+        [CPU_AVX2] = &kernels_avx2,
+        [CPU_AVX512] = &kernels_avx512,
+    };
+
+    ASSERT(level < CPU_LEVEL_COUNT);
+    return tables[level];
+}
+
+/* Two tiles of the block, widths in whole lanes, and a score for each head and token (latent.h). */
+size_t latent_scratch_values(uint32_t width, uint32_t head_count)
+{
+    const size_t padded = ((size_t)width + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
+
+    return (2 * padded + head_count) * KV_BLOCK_TOKENS;
+}

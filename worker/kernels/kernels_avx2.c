@@ -1,0 +1,21 @@
+/* kernels_avx2.c - the table of level "avx2": AVX2, FMA and F16C.
+ *
+ * All arithmetic is in the headers, written over lanes_avx2.h; see deploy/docs/arithmetic.md. */
+#include "worker/kernels/lanes_avx2.h"
+
+#include "worker/kernels/float_chain.h"
+#include "worker/kernels/kv_values.h"
+#include "worker/kernels/levels.h"
+#include "worker/kernels/matmul.h"
+#include "worker/kernels/row_math.h"
+
+static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
+    [WEIGHT_F32] = matmul_f32_avx2,
+    [WEIGHT_F16] = matmul_f16_avx2,
+    [WEIGHT_BF16] = matmul_bf16_avx2,
+};
+
+#include "worker/kernels/latent.h"
+#include "worker/kernels/matmul_driver.h"
+
+const struct kernels kernels_avx2 = KERNELS_OF_LEVEL(CPU_AVX2);

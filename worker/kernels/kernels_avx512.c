@@ -1,0 +1,21 @@
+/* kernels_avx512.c - the table of level "avx512": AVX-512 (F, BW, DQ, VL).
+ *
+ * All arithmetic is in the headers, written over lanes_avx512.h; see deploy/docs/arithmetic.md. */
+#include "worker/kernels/lanes_avx512.h"
+
+#include "worker/kernels/float_chain.h"
+#include "worker/kernels/kv_values.h"
+#include "worker/kernels/levels.h"
+#include "worker/kernels/matmul.h"
+#include "worker/kernels/row_math.h"
+
+static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
+    [WEIGHT_F32] = matmul_f32_avx512,
+    [WEIGHT_F16] = matmul_f16_avx512,
+    [WEIGHT_BF16] = matmul_bf16_avx512,
+};
+
+#include "worker/kernels/latent.h"
+#include "worker/kernels/matmul_driver.h"
+
+const struct kernels kernels_avx512 = KERNELS_OF_LEVEL(CPU_AVX512);

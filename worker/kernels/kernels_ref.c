@@ -1,0 +1,21 @@
+/* kernels_ref.c - the table of level "ref": plain C with fmaf: runs anywhere and defines the bits.
+ *
+ * All arithmetic is in the headers, written over lanes_ref.h; see deploy/docs/arithmetic.md. */
+#include "worker/kernels/lanes_ref.h"
+
+#include "worker/kernels/float_chain.h"
+#include "worker/kernels/kv_values.h"
+#include "worker/kernels/levels.h"
+#include "worker/kernels/matmul.h"
+#include "worker/kernels/row_math.h"
+
+static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
+    [WEIGHT_F32] = matmul_f32_ref,
+    [WEIGHT_F16] = matmul_f16_ref,
+    [WEIGHT_BF16] = matmul_bf16_ref,
+};
+
+#include "worker/kernels/latent.h"
+#include "worker/kernels/matmul_driver.h"
+
+const struct kernels kernels_ref = KERNELS_OF_LEVEL(CPU_REF);
