@@ -17,13 +17,13 @@
 #include <stdint.h>
 
 enum reasoning_mode {
-    REASONING_SPLIT,     /* chat: thinking and answer apart */
+    REASONING_SPLIT,      /* chat: thinking and answer apart */
     REASONING_SPLIT_OPEN, /* the prompt already opened the thinking */
-    REASONING_WHOLE,     /* completions: all text is answer */
+    REASONING_WHOLE,      /* completions: all text is answer */
 };
 
 struct generation_config {
-    struct cluster *cluster;           /* borrowed, as all below */
+    struct cluster *cluster; /* borrowed, as all below */
     const struct tokenizer *tokenizer;
     const uint32_t *prompt; /* copied */
     uint32_t prompt_count;
@@ -59,7 +59,6 @@ struct generation_summary {
     uint32_t prompt_tokens;
     uint32_t completion_tokens; /* up to and with the token that completed a stop string; end tokens
                                    are not counted */
-    uint32_t cached_tokens;
     uint64_t seed;
     int64_t first_token_ns; /* since start */
     int64_t total_ns;

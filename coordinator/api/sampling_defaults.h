@@ -1,0 +1,19 @@
+#ifndef SHOAL_API_SAMPLING_DEFAULTS_H
+#define SHOAL_API_SAMPLING_DEFAULTS_H
+
+/* What a request that names no sampling parameter gets: the model's generation_config.json, as
+ * other servers do, else temperature 1 without truncation. */
+#include "common/base/error.h"
+#include "common/plan/step.h"
+
+struct sampling_defaults {
+    struct sampling_params params; /* seed and choice are 0 */
+};
+
+/* <directory>/generation_config.json; a missing file gives the plain defaults. */
+bool sampling_defaults_read(const char *directory, struct sampling_defaults *out,
+                            struct error *err) MUST_CHECK;
+/* Ranges: temperature 0…100, top_p in (0, 1], min_p in [0, 1]; err names the parameter. */
+bool sampling_params_check(const struct sampling_params *params, struct error *err) MUST_CHECK;
+
+#endif
