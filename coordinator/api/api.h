@@ -9,7 +9,6 @@
 #include "common/base/error.h"
 #include "common/text/chat_template.h"
 #include "common/text/tokenizer.h"
-#include "coordinator/api/sampling_defaults.h"
 #include "coordinator/cluster/cluster.h"
 
 #include <stdint.h>
@@ -21,9 +20,9 @@ struct api_config {
     struct cluster *cluster; /* borrowed, as all below */
     const struct tokenizer *tokenizer;
     const struct chat_template *chat_template; /* NULL: chat is refused with the reason */
-    struct sampling_defaults sampling;
-    uint32_t vocab;                 /* token ids of requests are below it */
-    enum special_mode user_special; /* --parse-special */
+    struct sampling_params sampling;           /* where a request names none: sampling_defaults.h */
+    uint32_t vocab;                            /* token ids of requests are below it */
+    enum special_mode user_special;            /* --parse-special */
 };
 
 struct api;

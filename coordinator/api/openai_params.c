@@ -7,6 +7,7 @@
 
 #include "common/base/json.h"
 #include "common/base/mem.h"
+#include "coordinator/api/sampling_defaults.h"
 
 #include <math.h>
 #include <string.h>
@@ -40,8 +41,8 @@ static bool read_temperature(const struct api_config *config, const json_t *body
 {
     double value;
 
-    if (!json_get_number_or(body, "temperature", (double)config->sampling.params.temperature,
-                            &value, err)) {
+    if (!json_get_number_or(body, "temperature", (double)config->sampling.temperature, &value,
+                            err)) {
         return false;
     }
     out->sampling.temperature = (float)value;
@@ -53,7 +54,7 @@ static bool read_top_p(const struct api_config *config, const json_t *body,
 {
     double value;
 
-    if (!json_get_number_or(body, "top_p", (double)config->sampling.params.top_p, &value, err)) {
+    if (!json_get_number_or(body, "top_p", (double)config->sampling.top_p, &value, err)) {
         return false;
     }
     out->sampling.top_p = (float)value;
@@ -65,7 +66,7 @@ static bool read_min_p(const struct api_config *config, const json_t *body,
 {
     double value;
 
-    if (!json_get_number_or(body, "min_p", (double)config->sampling.params.min_p, &value, err)) {
+    if (!json_get_number_or(body, "min_p", (double)config->sampling.min_p, &value, err)) {
         return false;
     }
     out->sampling.min_p = (float)value;
@@ -77,7 +78,7 @@ static bool read_top_k(const struct api_config *config, const json_t *body,
 {
     int64_t value;
 
-    if (!json_get_i64_or(body, "top_k", config->sampling.params.top_k, &value, err)) {
+    if (!json_get_i64_or(body, "top_k", config->sampling.top_k, &value, err)) {
         return false;
     }
     if (value < -1 || value > UINT32_MAX) {
@@ -477,7 +478,7 @@ bool openai_params_parse(const struct api_config *config, const struct buffer *b
     static const struct field chat_prompt[] = {{"messages", read_messages}};
     static const struct field text_prompt[] = {{"prompt", read_prompt}};
 
-    out->sampling = config->sampling.params;
+    out->sampling = config->sampling;
     out->body = json_parse(buffer_text(body), body->length, "request body", &fault->error);
     if (!out->body) {
         return false;

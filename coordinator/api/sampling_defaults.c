@@ -30,30 +30,32 @@ static bool read_values(const json_t *config, struct sampling_params *params, st
 {
     double temperature;
     double top_p;
+    double min_p;
     bool sample;
 
     if (!json_get_number_or(config, "temperature", 1, &temperature, err) ||
         !json_get_number_or(config, "top_p", 1, &top_p, err) ||
+        !json_get_number_or(config, "min_p", 0, &min_p, err) ||
         !json_get_bool_or(config, "do_sample", true, &sample, err) ||
         !json_get_u32_or(config, "top_k", 0, &params->top_k, err)) {
         return false;
     }
     params->temperature = sample ? (float)temperature : 0;
     params->top_p = (float)top_p;
+    params->min_p = (float)min_p;
     return sampling_params_check(params, err);
 }
 
-bool sampling_defaults_read(const char *directory, struct sampling_defaults *out, struct error *err)
+bool sampling_defaults_read(const char *directory, struct sampling_params *out, struct error *err)
 {
-    struct sampling_defaults defaults = {.params = {.temperature = 1, .top_p = 1}};
+    struct sampling_params defaults = {.temperature = 1, .top_p = 1};
     char *path = mem_printf("%s/generation_config.json", directory);
     bool fine = true;
 
     if (file_exists(path)) {
         json_t *config = json_read_file(path, CONFIG_BYTES_MAX, err);
 
-        fine =
-            config && (read_values(config, &defaults.params, err) || error_wrap(err, "%s", path));
+        fine = config && (read_values(config, &defaults, err) || error_wrap(err, "%s", path));
         json_decref(config);
     }
     mem_free(path);
