@@ -16,10 +16,22 @@
 
 struct chat_template; /* static data of a family */
 
+/* What to do with tool-call arguments that came as a JSON string, in families that print them as
+ * JSON. API clients send strings, which such a template would quote a second time. */
+enum chat_arguments {
+    CHAT_ARGUMENTS_AS_GIVEN, /* what the Jinja template does */
+    CHAT_ARGUMENTS_PARSE,    /* a string that is a JSON object counts as that object */
+};
+
+/* Messages are as the OpenAI API has them: `content` a string, a list of {"type": "text"} parts
+ * (joined), or null where the template takes it; a missing one is null. The role "developer" counts
+ * as "system". Empty or null `tool_calls` count as none, and thinking in fields of its own
+ * (reasoning_content, reasoning) is no part of the history. */
 struct chat_request {
     const json_t *messages; /* array of {"role", "content", …}; borrowed */
     const json_t *tools;    /* array or NULL */
     bool add_generation_prompt;
+    enum chat_arguments arguments;
     const char *bos_text;
     const char *eos_text;
     const char *date_text; /* "26 Jul 2024", for templates that print it; NULL: the family's default */
@@ -34,7 +46,7 @@ struct chat_rendering {
 
 /* By text of a Jinja template, as models carry it. NULL: unknown; err names --chat-template. */
 const struct chat_template *chat_template_recognise(const char *jinja, struct error *err) MUST_CHECK;
-/* By family name ("deepseek-r1", "deepseek-v3"). */
+/* By family name ("deepseek-r1", "deepseek-v3", "deepseek-r1-tojson"). */
 const struct chat_template *chat_template_by_name(const char *name, struct error *err) MUST_CHECK;
 /* --chat-template NAME|FILE.jinja, or NULL for the model's own. */
 const struct chat_template *chat_template_choose(const char *option,
@@ -46,5 +58,7 @@ const char *chat_template_name(const struct chat_template *family);
 bool chat_template_render(const struct chat_template *family, const struct chat_request *request,
                           struct arena *arena, struct chat_rendering *out,
                           struct error *err) MUST_CHECK;
+/* Appends the text of the spans: the rendering as one string. */
+void chat_rendering_text(const struct chat_rendering *rendering, struct buffer *out);
 
 #endif

@@ -4,7 +4,7 @@
 /* Splits a model's output into thinking and answer while it streams.
  *
  * Works on decoded text: a leading "<think>" (or a prompt that already opened it) starts the
- * thinking, "</think>" ends it; blank lines around the tags are dropped. A tag that may be cut by a
+ * thinking, "</think>" ends it; newlines around the tags are dropped. A tag that may be cut by a
  * chunk border is held back until it is decided.
  */
 #include "common/base/buffer.h"
@@ -16,7 +16,8 @@ enum reasoning_state { REASONING_START, REASONING_INSIDE, REASONING_AFTER_TAG, R
 
 struct reasoning {
     enum reasoning_state state;
-    struct buffer held;
+    bool begun;         /* inside: some thinking was given out, so newlines are part of it */
+    struct buffer held; /* what is not decided: part of a tag, newlines that a tag may follow */
 };
 
 void reasoning_init(struct reasoning *reasoning, enum reasoning_state state);

@@ -1,0 +1,11 @@
+#ifndef SHOAL_TEXT_CHAT_JSON_H
+#define SHOAL_TEXT_CHAT_JSON_H
+
+/* JSON as Python's json.dumps(value, ensure_ascii=False) writes it: models were trained on that. */
+#include "common/base/buffer.h"
+
+#include <jansson.h>
+
+void chat_json_append(struct buffer *out, const json_t *value);
+
+#endif
