@@ -4,8 +4,8 @@
 /* The control channel: one ZeroMQ ROUTER at the coordinator, a DEALER at each worker; protobuf
  * messages; CURVE when a key is present. Never blocks. Owner: the thread that made it.
  */
-#include "common/base/error.h"
 #include "common/base/buffer.h"
+#include "common/base/error.h"
 #include "common/net/keys.h"
 #include "common/net/message.h"
 #include "common/net/poller.h"
@@ -23,7 +23,8 @@ struct control_server *control_listen(const char *endpoint, const struct cluster
 void control_server_destroy(struct control_server *server);
 const char *control_server_endpoint(const struct control_server *server); /* with the real port */
 /* CONTROL_DONE: a message of `from`, its memory in the arena. A peer whose bytes can't be decoded
- * gets CONTROL_LOST with err (and is dropped); so does one whose connection broke: `from` says who. */
+ * gets CONTROL_LOST with err (and is dropped); so does one whose connection broke: `from` says who.
+ */
 enum control_result control_server_receive(struct control_server *server, struct arena *arena,
                                            struct control_peer *from, struct message *out,
                                            struct error *err);

@@ -4,10 +4,10 @@
 /* One message of the data plane: a header and rows of values.
  *
  * On the wire: 64 bytes of header, little-endian, then the payload. The CRC32C covers the header
- * (with its crc field zero) and the payload. A frame comes from a pool that the epoch sizes, or wraps
- * a buffer of the transport; it is reference-counted and returns to where it came from when the last
- * reference is released, on any thread (the pool takes it back through an mpsc_list: libzmq frees
- * on its own thread).
+ * (with its crc field zero) and the payload. A frame comes from a pool that the epoch sizes, or
+ * wraps a buffer of the transport; it is reference-counted and returns to where it came from when
+ * the last reference is released, on any thread (the pool takes it back through an mpsc_list:
+ * libzmq frees on its own thread).
  */
 #include "common/base/error.h"
 #include "common/base/ring.h"
@@ -16,13 +16,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FRAME_MAGIC 0x4c414f53u /* "SOAL" as bytes */
-#define FRAME_VERSION 1
+#define FRAME_MAGIC        0x4c414f53u /* "SOAL" as bytes */
+#define FRAME_VERSION      1
 #define FRAME_HEADER_BYTES 64
 
 enum frame_kind {
-    FRAME_HELLO,    /* opens a link: who dials, for which epoch */
-    FRAME_PROBE,    /* measures a link before ready; PROBE_ECHO answers */
+    FRAME_HELLO, /* opens a link: who dials, for which epoch */
+    FRAME_PROBE, /* measures a link before ready; PROBE_ECHO answers */
     FRAME_PROBE_ECHO,
     FRAME_HIDDEN,   /* hidden states to the next stage */
     FRAME_DISPATCH, /* rows for the experts of another member */
@@ -54,9 +54,9 @@ struct frame {
     atomic_uint references;
     /* Called when the last reference goes, on whatever thread that happens. */
     void (*release)(struct frame *frame);
-    void *owner;            /* for release: the pool, or the transport's buffer */
-    struct mpsc_node node;  /* for whoever owns the frame: queues, the pool */
-    uint8_t *wire;          /* pool frames: FRAME_HEADER_BYTES before the payload, contiguous */
+    void *owner;           /* for release: the pool, or the transport's buffer */
+    struct mpsc_node node; /* for whoever owns the frame: queues, the pool */
+    uint8_t *wire;         /* pool frames: FRAME_HEADER_BYTES before the payload, contiguous */
 };
 
 struct frame *frame_acquire(struct frame *frame); /* one more reference; returns it */

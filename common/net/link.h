@@ -38,8 +38,8 @@ struct link_counters {
 
 struct link {
     const struct link_ops *ops;
-    uint32_t peer;         /* worker id */
-    uint64_t send_sequence; /* next to be sent */
+    uint32_t peer;             /* worker id */
+    uint64_t send_sequence;    /* next to be sent */
     uint64_t receive_sequence; /* next expected */
     struct link_counters counters;
 };

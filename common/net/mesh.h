@@ -27,9 +27,9 @@ bool mpi_world_init(struct mpi_world *out, struct error *err) MUST_CHECK;
 void mpi_world_finalize(const struct mpi_world *world);
 
 struct mesh_config {
-    const char *bind_host;  /* "127.0.0.1", "0.0.0.0", "::" */
+    const char *bind_host;         /* "127.0.0.1", "0.0.0.0", "::" */
     uint16_t port_begin, port_end; /* --data-ports A-B inclusive; 0, 0: any */
-    const char *advertise;  /* host that peers are told; NULL: bind_host */
+    const char *advertise;         /* host that peers are told; NULL: bind_host */
     struct cluster_key key;
     struct mpi_world world;
     struct poller *poller; /* borrowed */

@@ -39,16 +39,16 @@ struct register_message {
     uint32_t core_count;
     uint32_t thread_count;
     uint32_t numa_node_count;
-    uint64_t memory_bytes; /* limit: min(--memory, cgroup, MemAvailable) */
-    const char *cpu_level; /* "avx512" */
+    uint64_t memory_bytes;    /* limit: min(--memory, cgroup, MemAvailable) */
+    const char *cpu_level;    /* "avx512" */
     const char *cpu_features; /* words, for people */
     const char *cpu_name;
     double read_bytes_per_s; /* measured at start */
-    uint64_t world_id; /* MPI island; 0: none */
+    uint64_t world_id;       /* MPI island; 0: none */
     uint32_t world_rank, world_size;
     const char *data_endpoint; /* tcp://address:port, reachable by peers */
     uint32_t kernels_version;
-    uint32_t numa_node; /* that it is bound to; UINT32_MAX: none */
+    uint32_t numa_node;       /* that it is bound to; UINT32_MAX: none */
     const char *launch_token; /* given by the coordinator to workers it started itself, else "" */
 };
 struct welcome_message {
@@ -87,8 +87,8 @@ struct loaded_message {
 };
 struct link_report {
     uint32_t peer;
-    const char *kind;        /* "mpi", "zmq" */
-    int64_t latency_ns;      /* half a round trip, median */
+    const char *kind;   /* "mpi", "zmq" */
+    int64_t latency_ns; /* half a round trip, median */
     double bytes_per_s;
 };
 struct ready_message {
@@ -103,11 +103,11 @@ struct link_usage {
     uint64_t crc_errors, frames_dropped;
 };
 struct heartbeat_message {
-    int64_t sent_ns;    /* sender's monotonic clock */
-    uint64_t epoch;     /* 0: none */
-    uint64_t steps;     /* finished in this epoch */
-    int64_t busy_ns;    /* computing, since start */
-    int64_t wait_ns;    /* in a step, waiting for frames, since start */
+    int64_t sent_ns;       /* sender's monotonic clock */
+    uint64_t epoch;        /* 0: none */
+    uint64_t steps;        /* finished in this epoch */
+    int64_t busy_ns;       /* computing, since start */
+    int64_t wait_ns;       /* in a step, waiting for frames, since start */
     uint64_t memory_bytes; /* anonymous resident */
     uint32_t link_count;
     struct link_usage *links;
