@@ -15,10 +15,11 @@
 #include "worker/layers/weights.h"
 #include "worker/team/team.h"
 
-#define ATTENTION_SPLIT_TOKENS 1024 /* context splits lie at its multiples, joined in rising order */
+#define ATTENTION_SPLIT_TOKENS                                                                     \
+    1024 /* context splits lie at its multiples, joined in rising order */
 
 struct forward_config {
-    const struct arch *arch;       /* borrowed for life, as all below */
+    const struct arch *arch; /* borrowed for life, as all below */
     const struct weights *weights;
     struct kv_cache *cache;
     const struct kernels *kernels;

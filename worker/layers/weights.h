@@ -17,7 +17,8 @@ struct weights_share {
     uint32_t layer_begin, layer_end;
     bool has_embedding; /* first stage */
     bool has_head;      /* last stage: final norm and head */
-    /* Bit per (layer - layer_begin, expert), row-major [layers][expert_count]; NULL: all experts. */
+    /* Bit per (layer - layer_begin, expert), row-major [layers][expert_count]; NULL: all experts.
+     */
     const uint8_t *owned_experts; /* byte per expert: 0 or 1 */
 };
 
@@ -36,19 +37,19 @@ struct attention_weights {
 struct layer_weights {
     float *input_norm, *post_norm;
     struct attention_weights attention;
-    struct mlp_weights dense;       /* dense layers */
-    struct mlp_weights shared;      /* MoE layers; gate.data NULL when there is none */
-    struct packed_matrix router;    /* MoE layers */
-    float *router_bias;             /* [expert_count]; zeros when the model has none */
-    struct mlp_weights *experts;    /* [expert_count]; gate.data NULL: not owned */
+    struct mlp_weights dense;    /* dense layers */
+    struct mlp_weights shared;   /* MoE layers; gate.data NULL when there is none */
+    struct packed_matrix router; /* MoE layers */
+    float *router_bias;          /* [expert_count]; zeros when the model has none */
+    struct mlp_weights *experts; /* [expert_count]; gate.data NULL: not owned */
 };
 
 /* One tensor (or part) to be read and where it goes. */
 enum piece_kind {
-    PIECE_PACK,   /* rows → packed matrix */
-    PIECE_WIDEN,  /* values → f32 vector */
-    PIECE_KV_B,   /* kv_b_proj → w_uk (transposed) and w_uv of every head */
-    PIECE_COPY,   /* rows kept as published: the embedding */
+    PIECE_PACK,  /* rows → packed matrix */
+    PIECE_WIDEN, /* values → f32 vector */
+    PIECE_KV_B,  /* kv_b_proj → w_uk (transposed) and w_uv of every head */
+    PIECE_COPY,  /* rows kept as published: the embedding */
 };
 struct weights_piece {
     enum piece_kind kind;
@@ -83,7 +84,8 @@ void weights_bind(struct weights *weights, void *memory);
  * time on several threads. */
 void weights_fill(const struct weights *weights, const struct weights_piece *piece,
                   uint32_t row_begin, uint32_t row_end, const void *values);
-uint32_t weights_piece_granularity(const struct weights *weights, const struct weights_piece *piece);
+uint32_t weights_piece_granularity(const struct weights *weights,
+                                   const struct weights_piece *piece);
 void weights_destroy(struct weights *weights); /* not the bound memory; NULL is legal */
 
 #endif

@@ -1,0 +1,264 @@
+/* Which tensors a share takes, and where their values go. */
+#include "common/base/mem.h"
+#include "tests/unit/worker/layers/model_fixture.h"
+
+#include "common/base/file.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const char *const v3 = "deepseek_v3-bf16";
+
+static bool is_draft(const struct catalog *catalog, const struct tensor *tensor)
+{
+    return tensor->layer != CATALOG_NO_LAYER && tensor->layer >= catalog->arch.layer_count;
+}
+
+static void a_whole_model_reads_every_main_tensor_once(void **state)
+{
+    struct test_model model = test_model_open(v3, NULL);
+    uint32_t count = 0;
+    uint64_t bytes = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < model.catalog->tensor_count; i++) {
+        if (!is_draft(model.catalog, &model.catalog->tensors[i])) {
+            count++;
+            bytes += model.catalog->tensors[i].bytes;
+        }
+    }
+    assert_int_equal(model.weights->piece_count, count);
+    assert_int_equal(model.weights->file_bytes, bytes);
+    assert_int_equal(model.weights->memory_bytes % 4096, 0);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct weights_piece *piece = &model.weights->pieces[i];
+
+        assert_false(is_draft(model.catalog, piece->tensor));
+        assert_int_equal(piece->destination % 64, 0);
+        assert_true(piece->destination + piece->destination_bytes <= model.weights->memory_bytes);
+        for (uint32_t k = 0; k < i; k++) {
+            const struct weights_piece *other = &model.weights->pieces[k];
+
+            assert_true(other->destination + other->destination_bytes <= piece->destination ||
+                        piece->destination + piece->destination_bytes <= other->destination);
+        }
+    }
+    test_model_close(&model);
+}
+
+static void a_middle_stage_has_neither_embedding_nor_head(void **state)
+{
+    struct weights_share share = {1, 3, false, false, NULL};
+    struct test_model model = test_model_open(v3, &share);
+
+    (void)state;
+    assert_null(model.weights->embedding);
+    assert_null(model.weights->head.data);
+    assert_null(model.weights->final_norm);
+    for (uint32_t i = 0; i < model.weights->piece_count; i++) {
+        assert_in_range(model.weights->pieces[i].tensor->layer, 1, 2);
+    }
+    assert_non_null(model.weights->layers[1].router.data);
+    test_model_close(&model);
+}
+
+static void experts_of_others_take_no_memory(void **state)
+{
+    uint8_t owned[2 * 16] = {0};
+    struct weights_share all = {2, 4, false, false, NULL};
+    struct weights_share some = {2, 4, false, false, owned};
+    struct test_model whole = test_model_open(v3, &all);
+    struct test_model part;
+    const struct mlp_weights *expert = &whole.weights->layers[0].experts[0];
+    uint64_t expert_bytes = 2 * packed_bytes(WEIGHT_BF16, expert->gate.rows, expert->gate.columns) +
+                            packed_bytes(WEIGHT_BF16, expert->down.rows, expert->down.columns);
+
+    (void)state;
+    owned[3] = 1;       /* layer 2, expert 3 */
+    owned[16 + 15] = 1; /* layer 3, expert 15 */
+    part = test_model_open(v3, &some);
+    for (uint32_t e = 0; e < 16; e++) {
+        assert_int_equal(part.weights->layers[0].experts[e].gate.data != NULL, e == 3);
+        assert_int_equal(part.weights->layers[1].experts[e].down.data != NULL, e == 15);
+    }
+    assert_true(whole.weights->memory_bytes - part.weights->memory_bytes >=
+                30 * expert_bytes - 4096);
+    test_model_close(&part);
+    test_model_close(&whole);
+}
+
+/* Bits of one bf16 element of a packed matrix. */
+static uint16_t packed_bits(const struct packed_matrix *w, uint32_t row, uint32_t column)
+{
+    const uint16_t *values = w->data;
+    size_t panel = (size_t)(row / PANEL_ROWS) * w->columns;
+
+    return values[(panel + column) * PANEL_ROWS + row % PANEL_ROWS];
+}
+
+static uint16_t *tensor_bits(const struct test_model *model, const struct tensor *tensor)
+{
+    const char *path = model->catalog->files[tensor->file].path;
+    uint16_t *bits = mem_alloc_zeroed(1, tensor->bytes);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct error err;
+
+    assert_true(file_pread(fd, bits, tensor->bytes, tensor->offset, path, &err));
+    close(fd);
+    return bits;
+}
+
+static void kv_b_becomes_two_matrices_per_head(void **state)
+{
+    struct test_model model = test_model_open(v3, NULL);
+    const struct arch *arch = &model.weights->arch;
+    const struct attention_weights *attention = &model.weights->layers[2].attention;
+    const struct tensor *tensor = catalog_find(model.catalog, ROLE_KV_B, 2, CATALOG_NO_EXPERT);
+    uint16_t *bits = tensor_bits(&model, tensor);
+    uint32_t head_rows = arch->qk_nope_dim + arch->v_head_dim;
+
+    (void)state;
+    for (uint32_t h = 0; h < arch->head_count; h++) {
+        assert_int_equal(attention->w_uk[h].rows, arch->kv_lora_rank);
+        assert_int_equal(attention->w_uk[h].columns, arch->qk_nope_dim);
+        for (uint32_t r = 0; r < head_rows; r++) {
+            for (uint32_t c = 0; c < arch->kv_lora_rank; c++) {
+                uint16_t expected = bits[((size_t)h * head_rows + r) * tensor->columns + c];
+                uint16_t got = r < arch->qk_nope_dim
+                                   ? packed_bits(&attention->w_uk[h], c, r)
+                                   : packed_bits(&attention->w_uv[h], r - arch->qk_nope_dim, c);
+
+                assert_int_equal(got, expected);
+            }
+        }
+    }
+    mem_free(bits);
+    test_model_close(&model);
+}
+
+static void pieces_may_be_filled_in_parts(void **state)
+{
+    struct test_model model = test_model_open(v3, NULL);
+    uint64_t bytes = model.weights->memory_bytes;
+    struct error err;
+    char *memory = mem_map_pages(bytes, &err);
+
+    (void)state;
+    weights_bind(model.weights, memory);
+    for (uint32_t i = 0; i < model.weights->piece_count; i++) {
+        const struct weights_piece *piece = &model.weights->pieces[i];
+
+        test_model_load_piece(&model, piece, weights_piece_granularity(model.weights, piece));
+    }
+    assert_memory_equal(memory, model.memory, bytes);
+    mem_unmap_pages(memory, bytes);
+    test_model_close(&model);
+}
+
+/* The catalog without its tensor `index`, or with an index beyond: as it is. */
+static struct catalog catalog_without(const struct catalog *catalog, uint32_t index,
+                                      struct tensor *tensors)
+{
+    struct catalog out = *catalog;
+
+    out.tensor_count = 0;
+    out.tensors = tensors;
+    for (uint32_t i = 0; i < catalog->tensor_count; i++) {
+        if (i != index) {
+            tensors[out.tensor_count++] = catalog->tensors[i];
+        }
+    }
+    return out;
+}
+
+static void every_missing_tensor_is_named(void **state)
+{
+    struct test_model model = test_model_open(v3, NULL);
+    const struct catalog *catalog = model.catalog;
+    struct weights_share share = {0, catalog->arch.layer_count, true, true, NULL};
+    struct tensor *tensors = mem_new_array(struct tensor, catalog->tensor_count);
+
+    (void)state;
+    for (uint32_t i = 0; i < catalog->tensor_count; i++) {
+        struct catalog partial = catalog_without(catalog, i, tensors);
+        const struct tensor *tensor = &catalog->tensors[i];
+        struct error err = {ERROR_NONE, ""};
+        struct weights *weights = weights_plan(&partial, &share, &err);
+
+        if (is_draft(catalog, tensor)) {
+            assert_non_null(weights);
+        } else {
+            assert_null(weights);
+            assert_int_equal(err.code, ERROR_INPUT);
+            assert_non_null(strstr(err.message, tensor_role_name(tensor->role)));
+        }
+        weights_destroy(weights);
+    }
+    mem_free(tensors);
+    test_model_close(&model);
+}
+
+static void gate_and_up_of_different_types_are_refused(void **state)
+{
+    struct test_model model = test_model_open(v3, NULL);
+    const struct catalog *catalog = model.catalog;
+    struct weights_share share = {0, 1, false, false, NULL};
+    struct tensor *tensors = mem_new_array(struct tensor, catalog->tensor_count);
+    struct catalog changed = catalog_without(catalog, UINT32_MAX, tensors);
+    struct error err;
+
+    (void)state;
+    for (uint32_t i = 0; i < changed.tensor_count; i++) {
+        if (tensors[i].role == ROLE_UP) {
+            tensors[i].type = WEIGHT_F32;
+        }
+    }
+    assert_null(weights_plan(&changed, &share, &err));
+    assert_int_equal(err.code, ERROR_INPUT);
+    mem_free(tensors);
+    test_model_close(&model);
+}
+
+static void a_tied_head_is_packed_from_the_embedding(void **state)
+{
+    struct test_model model = test_model_open(v3, NULL);
+    struct catalog tied = *model.catalog;
+    struct weights_share share = {3, 4, false, true, NULL};
+    const struct weights_piece *piece;
+    struct weights *weights;
+    struct error err;
+
+    (void)state;
+    tied.arch.tied_embedding = true;
+    weights = weights_plan(&tied, &share, &err);
+    assert_non_null(weights);
+    piece = &weights->pieces[weights->piece_count - 1];
+    assert_int_equal(piece->tensor->role, ROLE_EMBEDDING);
+    assert_int_equal(piece->kind, PIECE_PACK);
+    assert_int_equal(weights->head.rows, tied.arch.vocab);
+    assert_null(weights->embedding);
+    weights_destroy(weights);
+    test_model_close(&model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_whole_model_reads_every_main_tensor_once),
+        cmocka_unit_test(a_middle_stage_has_neither_embedding_nor_head),
+        cmocka_unit_test(experts_of_others_take_no_memory),
+        cmocka_unit_test(kv_b_becomes_two_matrices_per_head),
+        cmocka_unit_test(pieces_may_be_filled_in_parts),
+        cmocka_unit_test(every_missing_tensor_is_named),
+        cmocka_unit_test(gate_and_up_of_different_types_are_refused),
+        cmocka_unit_test(a_tied_head_is_packed_from_the_embedding),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,117 @@
+#ifndef SHOAL_LAYERS_FORWARD_STATE_H
+#define SHOAL_LAYERS_FORWARD_STATE_H
+
+/* What the files of the forward pass share: its buffers and the ways to spread work over the team.
+ * Private to worker/layers.
+ *
+ * One region holds everything. `normed`, the rope table and the frequencies live as long as the
+ * forward; the buffers of attention, MLP, router and experts lie over one another, because each
+ * public call uses one of them and leaves nothing behind.
+ */
+#include "worker/layers/forward.h"
+
+#define ATTEND_ROWS          64 /* rows whose absorbed queries are held at a time */
+#define ATTEND_ITEMS         64 /* (row, split) pairs attended between two joins */
+#define ATTEND_HEADS         16 /* heads of one attention tile, at most */
+#define EXPERT_ROWS          64 /* rows of one expert tile, at most */
+#define EXPERT_PANELS        16 /* panels of one expert tile, at most */
+#define ROPE_TABLE_BYTES_MAX ((uint64_t)64 << 20)
+
+/* One online-softmax state per head, see struct latent_block_args. State i, head h is at
+ * max[i * heads + h] and acc[(i * heads + h) * kv_lora]. */
+struct attend_states {
+    float *max;
+    float *sum;
+    float *acc;
+};
+
+struct attend_item {
+    uint32_t row;   /* in the chunk */
+    uint32_t split; /* positions from split * ATTENTION_SPLIT_TOKENS on */
+};
+
+struct attention_buffers {
+    float *q_a;      /* [rows][q_lora] */
+    float *q;        /* [rows][heads][nope + rope] */
+    float *kv_a;     /* [rows][kv_lora + rope]: the cache entries, in f32 */
+    float *cos_sin;  /* [rows][rope] */
+    float *attended; /* [rows][heads][v] */
+    float *out;      /* [rows][hidden] */
+    float *absorbed; /* [ATTEND_ROWS][heads][kv_lora + rope] */
+    /* The chunk's rows first (they start as split 0), then one for each item of a batch. */
+    struct attend_states states;
+    struct attend_item *items; /* [ATTEND_ITEMS] */
+    float *scratch;            /* [threads][scratch_values] */
+    size_t scratch_values;
+};
+
+struct mlp_buffers {
+    float *act; /* [rows][width] */
+    float *out; /* [rows][hidden] */
+};
+
+struct router_buffers {
+    float *scores;     /* [rows][experts] */
+    float *choice;     /* [threads][experts + groups] */
+    uint8_t *excluded; /* [threads][experts + groups] */
+};
+
+/* The jobs of one expert: sorted jobs [begin, begin + count). */
+struct expert_span {
+    uint32_t expert;
+    uint32_t begin;
+    uint32_t count;
+    struct rows_view input;
+    size_t up_tile_begin;
+    size_t down_tile_begin;
+};
+
+struct expert_buffers {
+    uint32_t *order;           /* [jobs]: job indexes by expert */
+    uint32_t *counts;          /* [experts + 1] */
+    struct expert_span *spans; /* [experts] */
+    float *gathered;           /* [jobs][hidden] */
+    float *act;                /* [jobs][expert_width] */
+    float *rows;               /* [threads][EXPERT_ROWS][EXPERT_PANELS * PANEL_ROWS] */
+};
+
+struct forward {
+    struct forward_config config;
+    uint32_t thread_count;
+    char *memory;
+    uint64_t memory_bytes;
+
+    float *normed;            /* [rows][hidden] */
+    double *rope_frequencies; /* [rope / 2] */
+    double rope_multiplier;
+    float *rope_table;       /* [rope_positions][rope] */
+    uint32_t rope_positions; /* 0: too large a table; rows are made when they are needed */
+
+    struct attention_buffers attention;
+    struct mlp_buffers mlp;
+    struct router_buffers router;
+    struct expert_buffers experts;
+};
+
+const struct layer_weights *forward_layer(const struct forward *forward, uint32_t layer);
+
+/* Runs fn for every row: on the team, or here when there are only a few. */
+void rows_run(struct forward *forward, team_fn fn, void *context, uint32_t row_count);
+/* out[r] = rms_norm(x[r]) over rows of `hidden` values. */
+void rows_norm(struct forward *forward, const float *x, const float *weight, uint32_t row_count,
+               float *out);
+/* x[r] += y[r] over rows of `hidden` values. */
+void rows_add(struct forward *forward, float *x, const float *y, uint32_t row_count);
+
+/* One product of the same rows as its neighbours in a call of product_run. */
+struct product {
+    const struct packed_matrix *w;
+    const struct packed_matrix *up; /* not NULL: out = silu(w . x) * (up . x) */
+    struct rows_view x;
+    struct rows_out out;
+};
+/* All products in one pass of the team: tiles of rows x panels. */
+void product_run(struct forward *forward, const struct product *products, uint32_t product_count,
+                 uint32_t row_count);
+
+#endif

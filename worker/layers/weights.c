@@ -1,0 +1,346 @@
+/* weights.c - which tensors a share of the model needs, and where each goes.
+ *
+ * Planning walks the share in the order in which a step reads it and gives every tensor the next
+ * bytes of one region. Pointers cannot be known yet, so each one is noted as a binding (where the
+ * pointer lives, which offset it gets); weights_bind fills them in. The draft layers' tensors are
+ * not part of any share. Reading files is the loader's business (worker/stage).
+ *
+ * kv_b_proj holds, per head, the rows [nope | value] over the latent. Absorbed attention needs the
+ * nope rows transposed (query into latent) and the value rows as they are, so it becomes two small
+ * matrices per head: all of W_UK, then all of W_UV.
+ */
+#include "worker/layers/weights.h"
+
+#include "common/base/arena.h"
+#include "common/base/mem.h"
+
+#define REGION_ALIGNMENT 4096
+#define PIECE_ALIGNMENT  64
+
+struct binding {
+    void **pointer;
+    uint64_t offset;
+};
+
+/* Everything that weights_plan makes, the weights included. */
+struct plan {
+    struct arena arena;
+    const struct catalog *catalog;
+    const struct weights_share *share;
+    struct weights *weights;
+    uint32_t binding_count;
+    uint32_t binding_max;
+    uint32_t piece_max;
+    struct binding *bindings;
+    struct error *err;
+};
+
+static uint64_t align_up(uint64_t value, uint64_t alignment)
+{
+    return (value + alignment - 1) / alignment * alignment;
+}
+
+/* The next bytes of the region become what *pointer points to. */
+static uint64_t region_take(struct plan *plan, uint64_t bytes, void **pointer)
+{
+    struct weights *weights = plan->weights;
+    uint64_t offset = weights->memory_bytes;
+
+    ASSERT(plan->binding_count < plan->binding_max);
+    plan->bindings[plan->binding_count++] = (struct binding){pointer, offset};
+    weights->memory_bytes += align_up(bytes, PIECE_ALIGNMENT);
+    return offset;
+}
+
+static void piece_add(struct plan *plan, enum piece_kind kind, const struct tensor *tensor,
+                      uint64_t destination, uint64_t bytes)
+{
+    struct weights *weights = plan->weights;
+
+    ASSERT(weights->piece_count < plan->piece_max);
+    weights->pieces[weights->piece_count++] =
+        (struct weights_piece){kind, tensor, destination, bytes};
+    weights->file_bytes += tensor->bytes;
+}
+
+static const struct tensor *tensor_need(struct plan *plan, enum tensor_role role, uint32_t layer,
+                                        uint32_t expert)
+{
+    const struct tensor *tensor = catalog_find(plan->catalog, role, layer, expert);
+
+    if (tensor != NULL) {
+        return tensor;
+    }
+    if (layer == CATALOG_NO_LAYER) {
+        error_set(plan->err, ERROR_INPUT, "tensor %s is missing", tensor_role_name(role));
+    } else if (expert == CATALOG_NO_EXPERT) {
+        error_set(plan->err, ERROR_INPUT, "layer %u: tensor %s is missing", layer,
+                  tensor_role_name(role));
+    } else {
+        error_set(plan->err, ERROR_INPUT, "layer %u, expert %u: tensor %s is missing", layer,
+                  expert, tensor_role_name(role));
+    }
+    return NULL;
+}
+
+/* A tensor's place in the model. */
+struct place {
+    enum tensor_role role;
+    uint32_t layer;
+    uint32_t expert;
+};
+
+static bool matrix_plan(struct plan *plan, struct place place, struct packed_matrix *out)
+{
+    const struct tensor *tensor = tensor_need(plan, place.role, place.layer, place.expert);
+    uint64_t bytes;
+
+    if (tensor == NULL) {
+        return false;
+    }
+    bytes = packed_bytes(tensor->type, tensor->rows, tensor->columns);
+    *out = (struct packed_matrix){tensor->type, tensor->rows, tensor->columns, NULL};
+    piece_add(plan, PIECE_PACK, tensor, region_take(plan, bytes, (void **)&out->data), bytes);
+    return true;
+}
+
+static bool vector_plan(struct plan *plan, enum tensor_role role, uint32_t layer, float **out)
+{
+    const struct tensor *tensor = tensor_need(plan, role, layer, CATALOG_NO_EXPERT);
+    uint64_t bytes;
+
+    if (tensor == NULL) {
+        return false;
+    }
+    bytes = (uint64_t)tensor->rows * tensor->columns * sizeof(float);
+    piece_add(plan, PIECE_WIDEN, tensor, region_take(plan, bytes, (void **)out), bytes);
+    return true;
+}
+
+/* gate, up and down are three roles in this order. */
+static bool mlp_plan(struct plan *plan, struct place gate, struct mlp_weights *out)
+{
+    struct place up = {gate.role + 1, gate.layer, gate.expert};
+    struct place down = {gate.role + 2, gate.layer, gate.expert};
+
+    if (!matrix_plan(plan, gate, &out->gate) || !matrix_plan(plan, up, &out->up) ||
+        !matrix_plan(plan, down, &out->down)) {
+        return false;
+    }
+    if (out->gate.type != out->up.type) {
+        return error_set(plan->err, ERROR_INPUT, "layer %u: %s is %s, but %s is %s", gate.layer,
+                         tensor_role_name(gate.role), weight_type_name(out->gate.type),
+                         tensor_role_name(up.role), weight_type_name(out->up.type));
+    }
+    return true;
+}
+
+static bool kv_b_plan(struct plan *plan, uint32_t layer, struct attention_weights *out)
+{
+    const struct arch *arch = &plan->weights->arch;
+    const struct tensor *tensor = tensor_need(plan, ROLE_KV_B, layer, CATALOG_NO_EXPERT);
+    uint64_t uk_bytes, uv_bytes, destination = 0;
+
+    if (tensor == NULL) {
+        return false;
+    }
+    uk_bytes = packed_bytes(tensor->type, arch->kv_lora_rank, arch->qk_nope_dim);
+    uv_bytes = packed_bytes(tensor->type, arch->v_head_dim, arch->kv_lora_rank);
+    out->w_uk = arena_new_array(&plan->arena, struct packed_matrix, arch->head_count);
+    out->w_uv = arena_new_array(&plan->arena, struct packed_matrix, arch->head_count);
+    for (uint32_t h = 0; h < arch->head_count; h++) {
+        struct packed_matrix *uk = &out->w_uk[h];
+        uint64_t offset = region_take(plan, uk_bytes, (void **)&uk->data);
+
+        *uk = (struct packed_matrix){tensor->type, arch->kv_lora_rank, arch->qk_nope_dim, NULL};
+        destination = h == 0 ? offset : destination;
+    }
+    for (uint32_t h = 0; h < arch->head_count; h++) {
+        struct packed_matrix *uv = &out->w_uv[h];
+
+        *uv = (struct packed_matrix){tensor->type, arch->v_head_dim, arch->kv_lora_rank, NULL};
+        region_take(plan, uv_bytes, (void **)&uv->data);
+    }
+    piece_add(plan, PIECE_KV_B, tensor, destination, arch->head_count * (uk_bytes + uv_bytes));
+    return true;
+}
+
+static bool attention_plan(struct plan *plan, uint32_t layer, struct attention_weights *out)
+{
+    struct place q_a = {ROLE_Q_A, layer, CATALOG_NO_EXPERT};
+    struct place q_b = {ROLE_Q_B, layer, CATALOG_NO_EXPERT};
+    struct place kv_a = {ROLE_KV_A, layer, CATALOG_NO_EXPERT};
+    struct place o = {ROLE_ATTENTION_OUT, layer, CATALOG_NO_EXPERT};
+
+    if (plan->weights->arch.q_lora_rank == 0) {
+        q_b.role = ROLE_Q;
+    } else if (!matrix_plan(plan, q_a, &out->q_a) ||
+               !vector_plan(plan, ROLE_Q_A_NORM, layer, &out->q_a_norm)) {
+        return false;
+    }
+    return matrix_plan(plan, kv_a, &out->kv_a) &&
+           vector_plan(plan, ROLE_KV_A_NORM, layer, &out->kv_a_norm) &&
+           matrix_plan(plan, q_b, &out->q_b) && kv_b_plan(plan, layer, out) &&
+           matrix_plan(plan, o, &out->out);
+}
+
+static bool expert_is_owned(const struct plan *plan, uint32_t layer, uint32_t expert)
+{
+    const struct weights_share *share = plan->share;
+    size_t row = layer - share->layer_begin;
+
+    return share->owned_experts == NULL ||
+           share->owned_experts[row * plan->weights->arch.router.expert_count + expert] != 0;
+}
+
+static bool moe_plan(struct plan *plan, uint32_t layer, struct layer_weights *out)
+{
+    const struct arch *arch = &plan->weights->arch;
+    uint32_t expert_count = arch->router.expert_count;
+    struct place router = {ROLE_ROUTER, layer, CATALOG_NO_EXPERT};
+    struct place shared = {ROLE_SHARED_GATE, layer, CATALOG_NO_EXPERT};
+
+    if (!matrix_plan(plan, router, &out->router)) {
+        return false;
+    }
+    if (catalog_find(plan->catalog, ROLE_ROUTER_BIAS, layer, CATALOG_NO_EXPERT) == NULL &&
+        arch->router.method != ROUTER_NOAUX_TC) {
+        region_take(plan, expert_count * sizeof(float), (void **)&out->router_bias);
+    } else if (!vector_plan(plan, ROLE_ROUTER_BIAS, layer, &out->router_bias)) {
+        return false;
+    }
+    if (arch->shared_width > 0 && !mlp_plan(plan, shared, &out->shared)) {
+        return false;
+    }
+    out->experts = arena_new_array(&plan->arena, struct mlp_weights, expert_count);
+    for (uint32_t e = 0; e < expert_count; e++) {
+        struct place expert = {ROLE_EXPERT_GATE, layer, e};
+
+        if (expert_is_owned(plan, layer, e) && !mlp_plan(plan, expert, &out->experts[e])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool layer_plan(struct plan *plan, uint32_t layer, struct layer_weights *out)
+{
+    struct place dense = {ROLE_GATE, layer, CATALOG_NO_EXPERT};
+
+    if (!vector_plan(plan, ROLE_INPUT_NORM, layer, &out->input_norm) ||
+        !attention_plan(plan, layer, &out->attention) ||
+        !vector_plan(plan, ROLE_POST_NORM, layer, &out->post_norm)) {
+        return false;
+    }
+    return arch_layer_is_moe(&plan->weights->arch, layer) ? moe_plan(plan, layer, out)
+                                                          : mlp_plan(plan, dense, &out->dense);
+}
+
+static bool embedding_plan(struct plan *plan)
+{
+    struct weights *weights = plan->weights;
+    const struct tensor *tensor =
+        tensor_need(plan, ROLE_EMBEDDING, CATALOG_NO_LAYER, CATALOG_NO_EXPERT);
+
+    if (tensor == NULL) {
+        return false;
+    }
+    weights->embedding_type = tensor->type;
+    piece_add(plan, PIECE_COPY, tensor,
+              region_take(plan, tensor->bytes, (void **)&weights->embedding), tensor->bytes);
+    return true;
+}
+
+static bool head_plan(struct plan *plan)
+{
+    struct weights *weights = plan->weights;
+    enum tensor_role role = weights->arch.tied_embedding ? ROLE_EMBEDDING : ROLE_HEAD;
+    struct place head = {role, CATALOG_NO_LAYER, CATALOG_NO_EXPERT};
+
+    return vector_plan(plan, ROLE_FINAL_NORM, CATALOG_NO_LAYER, &weights->final_norm) &&
+           matrix_plan(plan, head, &weights->head);
+}
+
+static bool share_plan(struct plan *plan)
+{
+    const struct weights_share *share = plan->share;
+    struct weights *weights = plan->weights;
+
+    if (share->has_embedding && !embedding_plan(plan)) {
+        return false;
+    }
+    for (uint32_t layer = share->layer_begin; layer < share->layer_end; layer++) {
+        if (!layer_plan(plan, layer, &weights->layers[layer - share->layer_begin])) {
+            return false;
+        }
+    }
+    if (share->has_head && !head_plan(plan)) {
+        return false;
+    }
+    weights->memory_bytes = align_up(weights->memory_bytes, REGION_ALIGNMENT);
+    return true;
+}
+
+/* Room for the most that a share can need: every tensor once, a head tied to the embedding once
+ * more; bindings also for each head's two matrices and for absent router biases. */
+static void room_make(struct plan *plan)
+{
+    const struct arch *arch = &plan->catalog->arch;
+    uint32_t layer_count = plan->share->layer_end - plan->share->layer_begin;
+    struct weights *weights = arena_new(&plan->arena, struct weights);
+
+    plan->weights = weights;
+    plan->piece_max = plan->catalog->tensor_count + 1;
+    plan->binding_max = plan->piece_max + layer_count * (2 * arch->head_count + 1);
+    plan->bindings = arena_new_array(&plan->arena, struct binding, plan->binding_max);
+    weights->arch = *arch;
+    weights->layer_begin = plan->share->layer_begin;
+    weights->layer_end = plan->share->layer_end;
+    weights->layers = arena_new_array(&plan->arena, struct layer_weights, layer_count);
+    weights->pieces = arena_new_array(&plan->arena, struct weights_piece, plan->piece_max);
+    weights->plan_memory = plan;
+}
+
+struct weights *weights_plan(const struct catalog *catalog, const struct weights_share *share,
+                             struct error *err)
+{
+    struct plan *plan = mem_new(struct plan);
+
+    ASSERT(share->layer_begin < share->layer_end);
+    ASSERT(share->layer_end <= catalog->arch.layer_count);
+    arena_init(&plan->arena, (size_t)1 << 16);
+    plan->catalog = catalog;
+    plan->share = share;
+    plan->err = err;
+    room_make(plan);
+    if (!share_plan(plan)) {
+        weights_destroy(plan->weights);
+        return NULL;
+    }
+    plan->share = NULL; /* borrowed for this call only */
+    plan->err = NULL;
+    return plan->weights;
+}
+
+void weights_bind(struct weights *weights, void *memory)
+{
+    const struct plan *plan = weights->plan_memory;
+
+    ASSERT((uintptr_t)memory % PIECE_ALIGNMENT == 0);
+    weights->memory = memory;
+    for (uint32_t i = 0; i < plan->binding_count; i++) {
+        *plan->bindings[i].pointer = weights->memory + plan->bindings[i].offset;
+    }
+}
+
+void weights_destroy(struct weights *weights)
+{
+    struct plan *plan;
+
+    if (weights == NULL) {
+        return;
+    }
+    plan = weights->plan_memory;
+    arena_deinit(&plan->arena); /* the weights lie in it */
+    mem_free(plan);
+}
