@@ -103,7 +103,7 @@ bool cpu_level_choose(enum cpu_level *out, struct error *err)
         return error_set(err, ERROR_USAGE, "SHOAL_CPU=%s: must be ref, avx2 or avx512", wanted);
     }
     if (!cpu_level_available(level)) {
-        return error_set(err, ERROR_USAGE, "SHOAL_CPU=%s: this machine offers only %s", wanted,
+        return error_set(err, ERROR_USAGE, "SHOAL_CPU=%s: this machine has no more than %s", wanted,
                          level_names[best_level()]);
     }
     *out = level;

@@ -33,26 +33,31 @@ static inline void lanes_store_part(float *values, size_t count, struct lanes a)
     memcpy(values, buffer, count * sizeof(float));
 }
 
-/* exp(x) = 2^n * p(r): n = x / ln 2 to the nearest even, r = x - n ln 2 in two parts,
- * p = 1 + (r + r^2 q(r)), q of degree 4 by interpolation at Chebyshev nodes (1.1e-8 relative). */
+/* exp(x) = 2^n * p(r): n = x / ln 2 to the nearest even, r = x - n ln 2, with ln 2 in two parts,
+ * p = 1 + r + r^2 q(r), q of degree 4 by interpolation at Chebyshev nodes (1.1e-8 relative).
+ * What the roundings of r and of 1 + r lose is kept in `low`, which brings p within 0.6 ulp. */
 static inline struct lanes lanes_exp(struct lanes x)
 {
     const struct lanes shift = lanes_set(0x1.8p23f);
+    const struct lanes one = lanes_set(1.0f);
     const struct lanes t = lanes_fma(x, lanes_set(0x1.715476p+0f), shift);
     const struct lanes n = lanes_sub(t, shift);
-    struct lanes r = lanes_fma(n, lanes_set(-0x1.62e430p-1f), x);
+    const struct lanes near = lanes_fma(n, lanes_set(-0x1.62e430p-1f), x); /* exact */
+    const struct lanes r = lanes_fma(n, lanes_set(0x1.05c610p-29f), near);
+    const struct lanes sum = lanes_add(one, r);
+    struct lanes low = lanes_fma(n, lanes_set(0x1.05c610p-29f), lanes_sub(near, r));
     struct lanes q = lanes_set(0x1.6d113cp-10f);
-    struct lanes e;
+    struct lanes p;
 
-    r = lanes_fma(n, lanes_set(0x1.05c610p-29f), r);
+    low = lanes_add(low, lanes_sub(r, lanes_sub(sum, one)));
     q = lanes_fma(q, r, lanes_set(0x1.120ba2p-7f));
     q = lanes_fma(q, r, lanes_set(0x1.55551ap-5f));
     q = lanes_fma(q, r, lanes_set(0x1.5554dcp-3f));
     q = lanes_fma(q, r, lanes_set(0x1p-1f));
-    e = lanes_add(lanes_set(1.0f), lanes_fma(lanes_mul(r, r), q, r));
-    e = lanes_mul(e, lanes_pow2(t));
-    e = lanes_select_less(x, lanes_set(EXP_ARGUMENT_MIN), lanes_set(0.0f), e);
-    return lanes_select_less(lanes_set(EXP_ARGUMENT_MAX), x, lanes_set(INFINITY), e);
+    p = lanes_add(sum, lanes_fma(lanes_mul(r, r), q, low));
+    p = lanes_mul(p, lanes_pow2(t));
+    p = lanes_select_less(x, lanes_set(EXP_ARGUMENT_MIN), lanes_set(0.0f), p);
+    return lanes_select_less(lanes_set(EXP_ARGUMENT_MAX), x, lanes_set(INFINITY), p);
 }
 
 static inline float exp_of(float x)
@@ -63,15 +68,28 @@ static inline float exp_of(float x)
     return out[0];
 }
 
-/* 1 + exp(-x) */
-static inline struct lanes lanes_sigmoid_divisor(struct lanes x)
+/* With e = exp(-|x|): 1 / (1 + e) for x >= 0, e / (1 + e) below. The quotient is corrected once by
+ * its remainder, the rounding of 1 + e included, so that exp's error is nearly all that is left. */
+static inline struct lanes lanes_sigmoid(struct lanes x)
 {
-    return lanes_add(lanes_set(1.0f), lanes_exp(lanes_sub(lanes_set(0.0f), x)));
+    const struct lanes zero = lanes_set(0.0f);
+    const struct lanes one = lanes_set(1.0f);
+    const struct lanes e = lanes_exp(lanes_sub(zero, lanes_max(x, lanes_sub(zero, x))));
+    const struct lanes above = lanes_select_less(x, zero, e, one);
+    const struct lanes below = lanes_add(one, e);
+    const struct lanes below_low = lanes_sub(e, lanes_sub(below, one));
+    const struct lanes inverse = lanes_div(one, below);
+    const struct lanes quotient = lanes_mul(above, inverse);
+    const struct lanes negative = lanes_sub(zero, quotient);
+    const struct lanes remainder =
+        lanes_fma(negative, below_low, lanes_fma(negative, below, above));
+
+    return lanes_fma(remainder, inverse, quotient);
 }
 
 static inline struct lanes lanes_silu_mul(struct lanes gate, struct lanes up)
 {
-    return lanes_mul(lanes_div(gate, lanes_sigmoid_divisor(gate)), up);
+    return lanes_mul(lanes_mul(gate, lanes_sigmoid(gate)), up);
 }
 
 /* out[i] = silu(gate[i]) * up[i]; count is a multiple of 16. */
@@ -84,15 +102,14 @@ static inline void silu_mul(const float *gate, const float *up, size_t count, fl
 
 static inline void row_sigmoid(float *x, size_t count)
 {
-    const struct lanes one = lanes_set(1.0f);
     size_t i = 0;
 
     for (; i + LANE_COUNT <= count; i += LANE_COUNT) {
-        lanes_store(x + i, lanes_div(one, lanes_sigmoid_divisor(lanes_load(x + i))));
+        lanes_store(x + i, lanes_sigmoid(lanes_load(x + i)));
     }
     if (i < count) {
         struct lanes tail = lanes_load_part(x + i, count - i, 0.0f);
-        lanes_store_part(x + i, count - i, lanes_div(one, lanes_sigmoid_divisor(tail)));
+        lanes_store_part(x + i, count - i, lanes_sigmoid(tail));
     }
 }
 

@@ -1,0 +1,148 @@
+/* Panels of 16 outputs: every element at its place, whichever way it came. */
+#include "tests/unit/worker/kernels/kernel_cases.h"
+
+#include "common/base/mem.h"
+#include "worker/kernels/packed.h"
+
+static uint32_t value_at(const void *values, size_t index, uint32_t bytes)
+{
+    uint32_t value = 0;
+
+    memcpy(&value, (const char *)values + index * bytes, bytes);
+    return value;
+}
+
+/* Random bytes. */
+static char *raw_values(struct numbers *numbers, size_t count, uint32_t bytes)
+{
+    char *raw = mem_alloc_zeroed(count, bytes);
+
+    for (size_t i = 0; i < count * bytes; i++) {
+        raw[i] = (char)numbers_bits(numbers);
+    }
+    return raw;
+}
+
+static void assert_packed(const void *packed, const char *raw, size_t stride, uint32_t rows,
+                          uint32_t columns, uint32_t bytes)
+{
+    for (uint32_t row = 0; row < packed_panel_count(rows) * PANEL_ROWS; row++) {
+        for (uint32_t column = 0; column < columns; column++) {
+            size_t index = ((size_t)(row / 16) * columns + column) * 16 + row % 16;
+            uint32_t wanted = row < rows ? value_at(raw, row * stride + column, bytes) : 0;
+
+            assert_int_equal(value_at(packed, index, bytes), wanted);
+        }
+    }
+}
+
+static const uint32_t shapes[][2] = {{1, 1},  {16, 8},  {16, 7},   {17, 9},  {32, 64},
+                                     {5, 40}, {48, 33}, {100, 15}, {64, 257}};
+
+static void rows_land_in_panels(void **state)
+{
+    struct numbers numbers = {.seed = 8};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(shapes); i++) {
+        for (int type = 0; type < WEIGHT_TYPE_COUNT; type++) {
+            const uint32_t rows = shapes[i][0], columns = shapes[i][1];
+            const uint32_t bytes = weight_type_bytes((enum weight_type)type);
+            const size_t stride = columns + 3;
+            char *raw = raw_values(&numbers, rows * stride, bytes);
+            void *packed = mem_alloc_zeroed(packed_bytes((enum weight_type)type, rows, columns), 1);
+            struct pack_source source = {(enum weight_type)type, raw, stride};
+
+            pack_rows(packed, columns, 0, rows, &source);
+            assert_packed(packed, raw, stride, rows, columns, bytes);
+            mem_free(raw);
+            mem_free(packed);
+        }
+    }
+}
+
+static void pieces_that_end_inside_a_panel_continue_there(void **state)
+{
+    static const uint32_t cuts[] = {0, 16, 21, 48, 49, 70};
+    const uint32_t rows = 70, columns = 37;
+    struct numbers numbers = {.seed = 18};
+    char *raw = raw_values(&numbers, (size_t)rows * columns, 2);
+    void *packed = mem_alloc_zeroed(packed_bytes(WEIGHT_BF16, rows, columns), 1);
+
+    (void)state;
+    for (size_t i = 0; i + 1 < ARRAY_LENGTH(cuts); i++) {
+        struct pack_source source = {WEIGHT_BF16, raw + (size_t)cuts[i] * columns * 2, columns};
+        pack_rows(packed, columns, cuts[i], cuts[i + 1] - cuts[i], &source);
+    }
+    assert_packed(packed, raw, columns, rows, columns, 2);
+    mem_free(raw);
+    mem_free(packed);
+}
+
+static void transposed_columns_become_rows(void **state)
+{
+    struct numbers numbers = {.seed = 28};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(shapes); i++) {
+        const uint32_t rows = shapes[i][0], columns = shapes[i][1]; /* of the packed matrix */
+        const uint32_t cut = columns / 2;
+        const size_t stride = rows + 2;
+        char *raw = raw_values(&numbers, columns * stride, 2); /* [columns][rows] */
+        char *turned = mem_alloc_zeroed((size_t)rows * columns, 2);
+        void *packed = mem_alloc_zeroed(packed_bytes(WEIGHT_F16, rows, columns), 1);
+        struct pack_source first = {WEIGHT_F16, raw, stride};
+        struct pack_source second = {WEIGHT_F16, raw + cut * stride * 2, stride};
+
+        for (uint32_t row = 0; row < rows; row++) {
+            for (uint32_t column = 0; column < columns; column++) {
+                memcpy(turned + ((size_t)row * columns + column) * 2,
+                       raw + (column * stride + row) * 2, 2);
+            }
+        }
+        pack_transposed(packed, rows, columns, 0, cut, &first);
+        pack_transposed(packed, rows, columns, cut, columns - cut, &second);
+        assert_packed(packed, turned, columns, rows, columns, 2);
+        mem_free(raw);
+        mem_free(turned);
+        mem_free(packed);
+    }
+}
+
+static void bytes_cover_whole_panels_and_lines(void **state)
+{
+    (void)state;
+    assert_int_equal(packed_bytes(WEIGHT_BF16, 16, 2), 64);
+    assert_int_equal(packed_bytes(WEIGHT_BF16, 1, 1), 64);
+    assert_int_equal(packed_bytes(WEIGHT_F32, 17, 3), 2 * 16 * 3 * 4);
+    assert_int_equal(packed_bytes(WEIGHT_BF16, 129280, 7168), UINT64_C(129280) * 7168 * 2);
+    assert_int_equal(packed_panel_count(UINT32_MAX), (UINT32_MAX / 16) + 1);
+}
+
+static void widening_is_exact(void **state)
+{
+    const uint16_t bf16[3] = {0x3f80, 0xc040, 0x0001}, f16[3] = {0x3c00, 0xc200, 0x0001};
+    const float f32[2] = {0x1.234p-140f, -7.0f};
+    float out[3];
+
+    (void)state;
+    widen_values(out, bf16, WEIGHT_BF16, 3);
+    assert_true(out[0] == 1.0f && out[1] == -3.0f && out[2] == 0x1p-133f);
+    widen_values(out, f16, WEIGHT_F16, 3);
+    assert_true(out[0] == 1.0f && out[1] == -3.0f && out[2] == 0x1p-24f);
+    widen_values(out, f32, WEIGHT_F32, 2);
+    assert_memory_equal(out, f32, sizeof(f32));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_land_in_panels),
+        cmocka_unit_test(pieces_that_end_inside_a_panel_continue_there),
+        cmocka_unit_test(transposed_columns_become_rows),
+        cmocka_unit_test(bytes_cover_whole_panels_and_lines),
+        cmocka_unit_test(widening_is_exact),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
