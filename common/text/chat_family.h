@@ -1,8 +1,8 @@
 #ifndef SHOAL_TEXT_CHAT_FAMILY_H
 #define SHOAL_TEXT_CHAT_FAMILY_H
 
-/* A family of chat templates: one row of the table in chat_template.c, one function in a file of its
- * own (template_<family>.c). Static data. */
+/* A family of chat templates: one row of the table in chat_template.c, one function in a file of
+ * its own (template_<family>.c). Static data. */
 #include "common/text/chat_builder.h"
 #include "common/text/chat_template.h"
 

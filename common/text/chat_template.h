@@ -5,8 +5,8 @@
  * for byte against the published Jinja. The family is recognised by the template's text, or named
  * by --chat-template.
  *
- * The result is a list of spans: the template's own text (control tokens recognised) and what users,
- * tools and earlier answers wrote (plain text), so a message can't forge a control token.
+ * The result is a list of spans: the template's own text (control tokens recognised) and what
+ * users, tools and earlier answers wrote (plain text), so a message can't forge a control token.
  */
 #include "common/base/arena.h"
 #include "common/base/error.h"
@@ -34,7 +34,8 @@ struct chat_request {
     enum chat_arguments arguments;
     const char *bos_text;
     const char *eos_text;
-    const char *date_text; /* "26 Jul 2024", for templates that print it; NULL: the family's default */
+    const char
+        *date_text; /* "26 Jul 2024", for templates that print it; NULL: the family's default */
 };
 
 struct chat_rendering {
@@ -45,7 +46,8 @@ struct chat_rendering {
 };
 
 /* By text of a Jinja template, as models carry it. NULL: unknown; err names --chat-template. */
-const struct chat_template *chat_template_recognise(const char *jinja, struct error *err) MUST_CHECK;
+const struct chat_template *chat_template_recognise(const char *jinja,
+                                                    struct error *err) MUST_CHECK;
 /* By family name ("deepseek-r1", "deepseek-v3", "deepseek-r1-tojson"). */
 const struct chat_template *chat_template_by_name(const char *name, struct error *err) MUST_CHECK;
 /* --chat-template NAME|FILE.jinja, or NULL for the model's own. */

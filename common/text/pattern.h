@@ -1,7 +1,8 @@
 #ifndef SHOAL_TEXT_PATTERN_H
 #define SHOAL_TEXT_PATTERN_H
 
-/* Patterns of tokenizer.json are written for Oniguruma; this writes the same pattern for PCRE2. Pure. */
+/* Patterns of tokenizer.json are written for Oniguruma; this writes the same pattern for PCRE2.
+ * Pure. */
 #include "common/base/buffer.h"
 #include "common/base/error.h"
 

@@ -22,6 +22,8 @@ struct encoding {
     const struct tokenizer *tokenizer;
     struct bpe_scratch scratch;
     struct split_run *run;
+    const char *text; /* the spans, joined */
+    size_t done;      /* bytes of it that are encoded */
     struct token_list *out;
 };
 
@@ -61,12 +63,11 @@ static bool encode_composed(struct encoding *encoding, const char *text, size_t 
                             struct error *err)
 {
     const utf8proc_uint8_t *in = (const utf8proc_uint8_t *)text;
-    utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    utf8proc_ssize_t count = utf8proc_decompose(in, (utf8proc_ssize_t)length, NULL, 0,
-                                                UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+    utf8proc_ssize_t count = utf8proc_decompose(in, (utf8proc_ssize_t)length, NULL, 0, options);
 
     if (count < 0) {
-        return error_set(err, ERROR_INPUT, "composing the text: %s", utf8proc_errmsg(count));
+        return error_set(err, ERROR_LIMIT, "composing the text: %s", utf8proc_errmsg(count));
     }
     utf8proc_int32_t *points = mem_try_array(utf8proc_int32_t, (size_t)count + 1, err);
     if (points == NULL) {
@@ -76,7 +77,7 @@ static bool encode_composed(struct encoding *encoding, const char *text, size_t 
     utf8proc_ssize_t bytes = utf8proc_reencode(points, count, options);
     bool ok = bytes >= 0
                   ? split_run_text(encoding->run, (const char *)points, (size_t)bytes, err)
-                  : error_set(err, ERROR_INPUT, "composing the text: %s", utf8proc_errmsg(bytes));
+                  : error_set(err, ERROR_LIMIT, "composing the text: %s", utf8proc_errmsg(bytes));
     mem_free(points);
     return ok;
 }
@@ -126,33 +127,39 @@ static bool encode_plain(struct encoding *encoding, const char *text, size_t len
     return true;
 }
 
-/* Cuts the added tokens out of text[begin .. end). What is plain from *done on is encoded as soon
- * as it is known where it ends. */
-static bool encode_parsed(struct encoding *encoding, const char *text, size_t begin, size_t end,
-                          size_t *done, struct error *err)
+static bool encode_plain_until(struct encoding *encoding, size_t end, struct error *err)
+{
+    size_t begin = encoding->done;
+
+    encoding->done = end;
+    return encode_plain(encoding, encoding->text + begin, end - begin, err);
+}
+
+/* Cuts the added tokens out of text[begin .. end). What is plain before them may have begun in
+ * earlier spans; what follows the last one waits for the next. */
+static bool encode_parsed(struct encoding *encoding, size_t begin, size_t end, struct error *err)
 {
     const struct added_trie *added = &encoding->tokenizer->added;
 
     for (;;) {
-        struct added_match match = added_trie_find(added, text, begin, end);
+        struct added_match match = added_trie_find(added, encoding->text, begin, end);
 
         if (match.id == VOCAB_NO_TOKEN) {
             return true;
         }
-        if (!encode_plain(encoding, text + *done, match.begin - *done, err)) {
+        if (!encode_plain_until(encoding, match.begin, err)) {
             return false;
         }
         token_list_append(encoding->out, match.id);
-        *done = match.end;
+        encoding->done = match.end;
         begin = match.end;
     }
 }
 
-static bool encode_joined(struct encoding *encoding, const char *text,
-                          const struct text_span *spans, size_t span_count, struct error *err)
+static bool encode_joined(struct encoding *encoding, const struct text_span *spans,
+                          size_t span_count, struct error *err)
 {
     size_t begin = 0;
-    size_t done = 0;
 
     for (size_t i = 0; i < span_count;) {
         enum special_mode mode = spans[i].special;
@@ -161,12 +168,12 @@ static bool encode_joined(struct encoding *encoding, const char *text,
         while (i < span_count && spans[i].special == mode) {
             end += spans[i++].length;
         }
-        if (mode == SPECIAL_PARSE && !encode_parsed(encoding, text, begin, end, &done, err)) {
+        if (mode == SPECIAL_PARSE && !encode_parsed(encoding, begin, end, err)) {
             return false;
         }
         begin = end;
     }
-    return encode_plain(encoding, text + done, begin - done, err);
+    return encode_plain_until(encoding, begin, err);
 }
 
 static bool length_of(const struct text_span *spans, size_t span_count, size_t *length,
@@ -202,10 +209,10 @@ bool tokenizer_encode(const struct tokenizer *tokenizer, const struct text_span 
             buffer_append(&joined, spans[i].text, spans[i].length);
         }
     }
-    const char *text = span_count > 1 ? buffer_text(&joined) : spans[0].text;
+    encoding.text = span_count > 1 ? buffer_text(&joined) : spans[0].text;
     bpe_scratch_init(&encoding.scratch, length);
     encoding.run = split_run_create(&tokenizer->splitter, encode_piece, &encoding);
-    bool ok = encode_joined(&encoding, text, spans, span_count, err);
+    bool ok = encode_joined(&encoding, spans, span_count, err);
     split_run_destroy(encoding.run);
     bpe_scratch_deinit(&encoding.scratch);
     buffer_deinit(&joined);
@@ -249,12 +256,12 @@ uint32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text)
 
 uint32_t tokenizer_bos(const struct tokenizer *tokenizer)
 {
-    return tokenizer->bos;
+    return tokenizer->bos.id;
 }
 
 uint32_t tokenizer_eos(const struct tokenizer *tokenizer)
 {
-    return tokenizer->eos;
+    return tokenizer->eos.id;
 }
 
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer)
@@ -264,12 +271,12 @@ bool tokenizer_adds_bos(const struct tokenizer *tokenizer)
 
 const char *tokenizer_bos_text(const struct tokenizer *tokenizer)
 {
-    return tokenizer->bos_text != NULL ? tokenizer->bos_text : "";
+    return tokenizer->bos.text != NULL ? tokenizer->bos.text : "";
 }
 
 const char *tokenizer_eos_text(const struct tokenizer *tokenizer)
 {
-    return tokenizer->eos_text != NULL ? tokenizer->eos_text : "";
+    return tokenizer->eos.text != NULL ? tokenizer->eos.text : "";
 }
 
 const char *tokenizer_chat_template(const struct tokenizer *tokenizer)

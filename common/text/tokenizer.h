@@ -5,9 +5,9 @@
  *
  * Added tokens are cut out first (leftmost, longest), then the pre-tokenizer's Split patterns are
  * applied in order (PCRE2 with JIT), then every piece is mapped byte by byte to GPT-2's printable
- * stand-ins and merged by rank with a priority queue: n log n in the piece's length. No normaliser.
- * Immutable after opening: any number of threads may encode and decode with one tokenizer at a time
- * (per-thread match data is made inside).
+ * stand-ins and merged by rank with a priority queue: n log n in the piece's length. The only
+ * normaliser is NFC. Immutable after opening: any number of threads may encode and decode with one
+ * tokenizer at a time (per-thread match data is made inside).
  */
 #include "common/base/buffer.h"
 #include "common/base/error.h"
@@ -49,7 +49,8 @@ struct text_span {
     size_t length;
     enum special_mode special;
 };
-/* Appends the ids; never adds <bos>. Fails only with ERROR_LIMIT (text over 1 GiB). */
+/* Appends the ids; never adds <bos>. Fails only with ERROR_LIMIT: text over 1 GiB, or a pattern of
+ * the file that gives up on it. */
 bool tokenizer_encode(const struct tokenizer *tokenizer, const struct text_span *spans,
                       size_t span_count, struct token_list *out, struct error *err) MUST_CHECK;
 

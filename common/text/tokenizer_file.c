@@ -32,7 +32,7 @@ static bool config_token_read(const json_t *config, const char *field, const cha
 }
 
 static bool marker_read(const struct tokenizer *tokenizer, const json_t *config, const char *field,
-                        uint32_t *id, char **text, struct error *err)
+                        struct marker *marker, struct error *err)
 {
     const char *content = NULL;
 
@@ -42,14 +42,14 @@ static bool marker_read(const struct tokenizer *tokenizer, const json_t *config,
     if (content == NULL) {
         return true;
     }
-    uint32_t found = tokenizer_find(tokenizer, content);
-    if (found == VOCAB_NO_TOKEN) {
+    uint32_t id = tokenizer_find(tokenizer, content);
+    if (id == VOCAB_NO_TOKEN) {
         return error_set(err, ERROR_INPUT, "%s \"%.60s\" is no token of tokenizer.json", field,
                          content);
     }
-    *id = found;
-    mem_free(*text);
-    *text = mem_strdup(content);
+    marker->id = id;
+    mem_free(marker->text);
+    marker->text = mem_strdup(content);
     return true;
 }
 
@@ -84,10 +84,8 @@ bool tokenizer_read_config(struct tokenizer *tokenizer, const json_t *config, st
     }
     return json_get_bool_or(config, "add_bos_token", tokenizer->adds_bos, &tokenizer->adds_bos,
                             err) &&
-           marker_read(tokenizer, config, "bos_token", &tokenizer->bos, &tokenizer->bos_text,
-                       err) &&
-           marker_read(tokenizer, config, "eos_token", &tokenizer->eos, &tokenizer->eos_text,
-                       err) &&
+           marker_read(tokenizer, config, "bos_token", &tokenizer->bos, err) &&
+           marker_read(tokenizer, config, "eos_token", &tokenizer->eos, err) &&
            template_read(tokenizer, config, err);
 }
 
@@ -95,8 +93,8 @@ static struct tokenizer *tokenizer_new(void)
 {
     struct tokenizer *tokenizer = mem_new(struct tokenizer);
 
-    tokenizer->bos = VOCAB_NO_TOKEN;
-    tokenizer->eos = VOCAB_NO_TOKEN;
+    tokenizer->bos.id = VOCAB_NO_TOKEN;
+    tokenizer->eos.id = VOCAB_NO_TOKEN;
     splitter_init(&tokenizer->splitter);
     added_trie_init(&tokenizer->added);
     return tokenizer;
@@ -214,8 +212,8 @@ void tokenizer_close(struct tokenizer *tokenizer)
     vocab_deinit(&tokenizer->vocab);
     splitter_deinit(&tokenizer->splitter);
     added_trie_deinit(&tokenizer->added);
-    mem_free(tokenizer->bos_text);
-    mem_free(tokenizer->eos_text);
+    mem_free(tokenizer->bos.text);
+    mem_free(tokenizer->eos.text);
     mem_free(tokenizer->chat_template);
     mem_free(tokenizer);
 }

@@ -15,6 +15,11 @@ enum text_form {
     TEXT_NFC, /* Unicode's composed form, between added tokens */
 };
 
+struct marker {
+    uint32_t id; /* VOCAB_NO_TOKEN: none */
+    char *text;  /* NULL: none */
+};
+
 struct tokenizer {
     struct vocab vocab;
     struct bpe bpe;
@@ -22,11 +27,9 @@ struct tokenizer {
     struct added_trie added;
     enum text_form form;
     bool adds_bos;
-    uint32_t bos; /* VOCAB_NO_TOKEN: none */
-    uint32_t eos;
-    char *bos_text; /* NULL: none */
-    char *eos_text;
-    char *chat_template;
+    struct marker bos;
+    struct marker eos;
+    char *chat_template; /* NULL: none */
 };
 
 /* Each reads its part of tokenizer.json into a zeroed tokenizer. Errors name the field. */

@@ -19,34 +19,35 @@ static const char byte_level_pattern[] =
 
 struct step_reader {
     struct tokenizer *tokenizer;
+    int depth;       /* of sequences inside sequences */
     bool byte_level; /* the last step was there: bytes are no text any more */
 };
 
-/* Elements of a list and their positions, for messages. */
-typedef bool step_fn(struct step_reader *reader, const json_t *step, int depth, struct error *err);
+typedef bool step_fn(struct step_reader *reader, const json_t *step, struct error *err);
 
 static bool sequence_read(struct step_reader *reader, const json_t *sequence, const char *field,
-                          int depth, step_fn *read_step, struct error *err)
+                          step_fn *read_step, struct error *err)
 {
     json_t *steps = NULL;
 
-    if (depth == SEQUENCE_DEPTH_MAX) {
+    if (reader->depth == SEQUENCE_DEPTH_MAX) {
         return error_set(err, ERROR_INPUT, "sequences inside sequences go deeper than %d",
                          SEQUENCE_DEPTH_MAX);
     }
     if (!json_get_array_or_null(sequence, field, &steps, err)) {
         return false;
     }
+    reader->depth++;
     for (size_t i = 0; i < json_array_size(steps); i++) {
-        if (!read_step(reader, json_array_get(steps, i), depth + 1, err)) {
+        if (!read_step(reader, json_array_get(steps, i), err)) {
             return error_wrap(err, "%s[%zu]", field, i);
         }
     }
+    reader->depth--;
     return true;
 }
 
-static bool normalizer_read(struct step_reader *reader, const json_t *step, int depth,
-                            struct error *err)
+static bool normalizer_read(struct step_reader *reader, const json_t *step, struct error *err)
 {
     const char *type = NULL;
 
@@ -58,7 +59,7 @@ static bool normalizer_read(struct step_reader *reader, const json_t *step, int 
         return true;
     }
     if (strcmp(type, "Sequence") == 0) {
-        return sequence_read(reader, step, "normalizers", depth, normalizer_read, err);
+        return sequence_read(reader, step, "normalizers", normalizer_read, err);
     }
     return error_set(err, ERROR_INPUT, "normalizer \"%.40s\" is not supported, only NFC", type);
 }
@@ -128,8 +129,7 @@ static bool byte_level_read(struct step_reader *reader, const json_t *step, stru
                                       SPLIT_KEEP_BOTH, err);
 }
 
-static bool pre_tokenizer_read(struct step_reader *reader, const json_t *step, int depth,
-                               struct error *err)
+static bool pre_tokenizer_read(struct step_reader *reader, const json_t *step, struct error *err)
 {
     const char *type = NULL;
 
@@ -137,7 +137,7 @@ static bool pre_tokenizer_read(struct step_reader *reader, const json_t *step, i
         return false;
     }
     if (strcmp(type, "Sequence") == 0) {
-        return sequence_read(reader, step, "pretokenizers", depth, pre_tokenizer_read, err);
+        return sequence_read(reader, step, "pretokenizers", pre_tokenizer_read, err);
     }
     if (reader->byte_level) {
         return error_set(err, ERROR_INPUT, "\"%.40s\" after ByteLevel is not supported", type);
@@ -166,10 +166,10 @@ bool tokenizer_read_steps(struct tokenizer *tokenizer, const json_t *root, struc
         !json_get_object_or_null(root, "pre_tokenizer", &pre_tokenizer, err)) {
         return false;
     }
-    if (normalizer != NULL && !normalizer_read(&reader, normalizer, 0, err)) {
+    if (normalizer != NULL && !normalizer_read(&reader, normalizer, err)) {
         return error_wrap(err, "normalizer");
     }
-    if (pre_tokenizer != NULL && !pre_tokenizer_read(&reader, pre_tokenizer, 0, err)) {
+    if (pre_tokenizer != NULL && !pre_tokenizer_read(&reader, pre_tokenizer, err)) {
         return error_wrap(err, "pre_tokenizer");
     }
     if (!reader.byte_level) {
@@ -190,19 +190,18 @@ static bool template_bos_read(struct tokenizer *tokenizer, const json_t *templat
     if (bos == NULL) {
         return true;
     }
-    tokenizer->bos = vocab_find_added(&tokenizer->vocab, bos, strlen(bos));
-    if (tokenizer->bos == VOCAB_NO_TOKEN) {
+    tokenizer->bos.id = vocab_find_added(&tokenizer->vocab, bos, strlen(bos));
+    if (tokenizer->bos.id == VOCAB_NO_TOKEN) {
         return error_set(err, ERROR_INPUT, "single names \"%.60s\", which is no added token", bos);
     }
-    mem_free(tokenizer->bos_text);
-    tokenizer->bos_text = mem_strdup(bos);
+    mem_free(tokenizer->bos.text);
+    tokenizer->bos.text = mem_strdup(bos);
     tokenizer->adds_bos = true;
     return true;
 }
 
 /* Others than TemplateProcessing (ByteLevel trims offsets) add no tokens that we would add. */
-static bool post_step_read(struct step_reader *reader, const json_t *step, int depth,
-                           struct error *err)
+static bool post_step_read(struct step_reader *reader, const json_t *step, struct error *err)
 {
     const char *type = NULL;
 
@@ -210,7 +209,7 @@ static bool post_step_read(struct step_reader *reader, const json_t *step, int d
         return false;
     }
     if (strcmp(type, "Sequence") == 0) {
-        return sequence_read(reader, step, "processors", depth, post_step_read, err);
+        return sequence_read(reader, step, "processors", post_step_read, err);
     }
     return strcmp(type, "TemplateProcessing") != 0 ||
            template_bos_read(reader->tokenizer, step, err);
@@ -225,6 +224,6 @@ bool tokenizer_read_post_processor(struct tokenizer *tokenizer, const json_t *ro
     if (!json_get_object_or_null(root, "post_processor", &processor, err)) {
         return false;
     }
-    return processor == NULL || post_step_read(&reader, processor, 0, err) ||
+    return processor == NULL || post_step_read(&reader, processor, err) ||
            error_wrap(err, "post_processor");
 }

@@ -3,9 +3,9 @@
 
 /* Token ids, their bytes, and the way back from bytes to the id.
  *
- * Files of byte-level BPE write each byte as one of 256 printable characters (GPT-2's alphabet); the
- * vocabulary keeps the real bytes. Two name spaces: model tokens by bytes, which merging may produce,
- * and added tokens by content. Built by one thread, then immutable.
+ * Files of byte-level BPE write each byte as one of 256 printable characters (GPT-2's alphabet);
+ * the vocabulary keeps the real bytes. Two name spaces: model tokens by bytes, which merging may
+ * produce, and added tokens by content. Built by one thread, then immutable.
  */
 #include "common/base/buffer.h"
 #include "common/base/error.h"
@@ -15,7 +15,8 @@
 #include <stdint.h>
 
 #define VOCAB_NO_TOKEN UINT32_MAX
-#define VOCAB_TOKENS_MAX (1u << 22) /* a table entry for each: 16 times the largest vocabulary known */
+#define VOCAB_TOKENS_MAX                                                                           \
+    (1u << 22) /* a table entry for each: 16 times the largest vocabulary known */
 
 enum vocab_flags {
     VOCAB_PRESENT = 1,
