@@ -8,11 +8,17 @@
  * lane has a free slot and KV blocks for its prompt and max_tokens (never overcommitted, so nothing
  * is ever thrown out), prefills in chunks, then decodes one token a step until an end token, its
  * token limit or a cancel. A decoding sequence is in one step at a time; prefill chunks of one
- * sequence may follow each other. Steps in flight: ceil((stage times + hop times + coordinator turn)
- * / slowest stage time), at least the number of stages, at most the placement's bound; decoding
- * sequences are spread evenly over them so that every stage has work. Order is fair: first come,
- * first served for admission; oldest first inside a step; prefill takes what decoding leaves of
- * step_rows_max.
+ * sequence may follow each other. Steps in flight: ceil((stage times + hop times + coordinator
+ * turn) / slowest stage time), at least the number of stages, at most the placement's bound;
+ * decoding sequences are spread evenly over them so that every stage has work. A part of a step in
+ * flight below 15 % is cut off: splitting a batch in two to hide a short turn of the coordinator
+ * costs more than the turn. Order is fair: first come, first served for admission, the head of the
+ * queue waits for room and nothing overtakes it; who has waited longest for a row comes first
+ * inside a step; prefill takes what decoding leaves of step_rows_max.
+ *
+ * An end token is not delivered: its sequence finishes with FINISH_STOP (unless ignore_eos).
+ * tokens_max tokens, or a prefill-only prompt computed, make FINISH_LENGTH. FINISHED comes when no
+ * step of the sequence is in flight any more, except for a cancelled one.
  *
  * A cancelled sequence leaves at once for its client; its slot and blocks are free again when its
  * last step in flight has come back.
@@ -24,26 +30,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Chosen by the caller, unique among the sequences that have not finished. */
 typedef uint64_t seq_id;
 
 struct scheduler_config {
     uint32_t lane_count;
     uint32_t stage_count;
-    uint32_t slot_count;     /* per lane */
-    uint32_t kv_block_count; /* per lane */
+    const uint32_t *member_counts; /* [stage_count], copied; NULL: lane_count in every stage */
+    uint32_t slot_count;           /* per lane */
+    uint32_t kv_block_count;       /* per lane */
     uint32_t context_tokens_max;
     uint32_t step_rows_max;
     uint32_t steps_in_flight_max;
     uint32_t batch_max;       /* --max-batch: decoding sequences in one step; 0: no bound */
     uint32_t queue_max;       /* waiting sequences; beyond it submit fails with ERROR_LIMIT */
-    uint32_t logits_rows_max; /* rows of an entry that wants logits: bounds the answer's bytes */
+    uint32_t logits_rows_max; /* rows of an entry that wants logits: bounds the answer's bytes; 0:
+                                 none */
     uint32_t eos_count;
     const uint32_t *eos_ids; /* copied */
     uint64_t epoch;
 };
 
 struct scheduler_request {
-    seq_id sequence; /* unique, chosen by the caller */
+    seq_id sequence;        /* ERROR_USAGE if it is still in use */
     const uint32_t *prompt; /* copied */
     uint32_t prompt_count;  /* at least 1 */
     uint32_t tokens_max;    /* to be generated; 0: prefill only (logits, routing) */
@@ -85,7 +94,8 @@ struct step_report {
     uint32_t sample_count;
     const struct step_sample *samples; /* of the last stage */
 };
-/* ERROR_PEER: samples that do not belong to the step. */
+/* ERROR_PEER: samples that do not belong to the step, or a sample is missing, or a seat that does
+ * not exist; the report has no effect then. */
 bool scheduler_report(struct scheduler *scheduler, const struct step_report *report, int64_t now_ns,
                       struct error *err) MUST_CHECK;
 /* The next step to be sent, or false: nothing to do now. out's arrays are lent until the next call
@@ -93,8 +103,9 @@ bool scheduler_report(struct scheduler *scheduler, const struct step_report *rep
 bool scheduler_next(struct scheduler *scheduler, int64_t now_ns, struct step *out);
 /* The next outcome in order, or false. */
 bool scheduler_outcome(struct scheduler *scheduler, struct outcome *out);
-/* When a step in flight is overdue (10 × measured step time, at least 2 s; the first steps have 60 s),
- * else INT64_MAX: the caller sleeps no longer than that, and asks scheduler_overdue. */
+/* When a step in flight is overdue (10 × measured step time, at least 2 s; 60 s while few steps are
+ * measured), INT64_MAX when none is in flight: the caller sleeps no longer than that, and asks
+ * scheduler_overdue. */
 int64_t scheduler_deadline_ns(const struct scheduler *scheduler);
 bool scheduler_overdue(const struct scheduler *scheduler, int64_t now_ns, uint64_t *step);
 /* Every sequence ends as FINISH_FAILED, nothing is in flight afterwards (a worker was lost). */

@@ -1,0 +1,56 @@
+#ifndef SHOAL_ENGINE_FLIGHT_H
+#define SHOAL_ENGINE_FLIGHT_H
+
+/* Steps in flight: what was sent, who has answered, what was sampled. Oldest first. All memory is
+ * taken when the scheduler is made. */
+#include "coordinator/engine/scheduler.h"
+
+struct flight_entry {
+    seq_id id;
+    uint32_t sequence; /* index in the pool */
+    uint32_t position;
+    uint32_t token_count;
+    uint32_t token; /* once sampled */
+    bool wants_sample;
+    bool sampled;
+};
+
+struct flight {
+    uint64_t step;
+    int64_t issued_ns;
+    int64_t expected_ns; /* its round trip, by the pace of earlier ones */
+    int64_t deadline_ns;
+    uint32_t row_count;
+    uint32_t entry_count;
+    struct flight_entry *entries; /* [entries_max] */
+    uint32_t sample_wanted_count;
+    uint32_t sample_count;
+    uint32_t outstanding_count; /* workers that have not answered */
+    uint32_t outstanding_last;  /* of these, members of the last stage */
+    bool *answered;             /* [worker_count], stage after stage */
+    int64_t *compute_ns;        /* [stage_count] the slowest member's */
+};
+
+struct flight_deck {
+    struct flight *flights; /* [capacity] */
+    uint32_t *order;        /* [capacity] indices: the first `count` in flight, oldest first */
+    uint32_t capacity;
+    uint32_t count;
+    uint32_t worker_count;
+    uint32_t stage_count;
+    uint32_t last_member_count;
+};
+
+void flight_deck_init(struct flight_deck *deck, uint32_t capacity, uint32_t entries_max,
+                      uint32_t stage_count, const uint32_t *member_counts);
+void flight_deck_deinit(struct flight_deck *deck);
+/* A new, empty flight behind the others; the deck must have room. */
+struct flight *flight_deck_add(struct flight_deck *deck, uint64_t step, int64_t now_ns);
+struct flight *flight_deck_at(const struct flight_deck *deck, uint32_t place);
+/* Its place, or deck->count if no such step is in flight. */
+uint32_t flight_deck_find(const struct flight_deck *deck, uint64_t step);
+/* The others keep their order; the flight's contents stay readable until the next add. */
+void flight_deck_remove(struct flight_deck *deck, uint32_t place);
+void flight_deck_clear(struct flight_deck *deck);
+
+#endif
