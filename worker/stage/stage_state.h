@@ -1,0 +1,32 @@
+#ifndef SHOAL_STAGE_STAGE_STATE_H
+#define SHOAL_STAGE_STAGE_STATE_H
+
+/* What stage.c and answer.c share. Private to this room. */
+#include "worker/stage/row_map.h"
+#include "worker/stage/sampling.h"
+#include "worker/stage/stage.h"
+
+struct stage {
+    const struct seat *seat;
+    const struct arch *arch;
+    const struct weights *weights;
+    const struct kernels *kernels;
+    struct team *team;
+    struct kv_cache *cache;
+    struct forward *forward;
+    struct expert_exchange *experts; /* NULL in a dense model */
+    struct row_map map;
+    float *x; /* [step_rows_max][hidden] */
+    struct arena arena;
+
+    /* last stage */
+    uint32_t logits_rows_max;
+    float *logits; /* [logits_rows_max][vocab] */
+    uint64_t logits_bytes;
+    struct sampling_candidate *candidates; /* [threads][vocab] */
+    uint64_t candidates_bytes;
+    uint32_t *sampled_rows;    /* [step_rows_max] own row whose logits are sampled */
+    uint32_t *sampled_entries; /* [step_rows_max] */
+};
+
+#endif
