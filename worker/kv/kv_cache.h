@@ -30,8 +30,9 @@ struct kv_cache *kv_cache_create(const struct kv_config *config, struct error *e
 void kv_cache_destroy(struct kv_cache *cache); /* NULL is legal */
 const struct kv_config *kv_cache_config(const struct kv_cache *cache);
 
-/* blocks[0..count) become entries block_begin… of the slot's table. False (ERROR_PEER) if a block,
- * slot or range does not exist; lane is the worker's own lane index. */
+/* blocks[0..count) become entries block_begin… of the slot's table, which never shrinks (a step may
+ * be issued again after later ones) and has no gaps. False (ERROR_PEER) if a block, slot or range
+ * does not exist; lane is the worker's own lane index. */
 bool kv_cache_extend(struct kv_cache *cache, uint32_t lane, uint32_t slot, uint32_t block_begin,
                      const uint32_t *blocks, uint32_t count, struct error *err) MUST_CHECK;
 /* The entry of one token; its block must be in the table. Tokens of a block are contiguous:

@@ -112,10 +112,7 @@ static uint32_t panels_per_tile(const struct experts_work *work, uint32_t panel_
     size_t tiles = (size_t)work->forward->thread_count * TILES_PER_THREAD;
     size_t panels = panel_count * row_blocks / tiles;
 
-    if (panels > EXPERT_PANELS) {
-        return EXPERT_PANELS;
-    }
-    return panels > 1 ? (uint32_t)panels : 1;
+    return panels_rounded(panels, EXPERT_PANELS);
 }
 
 /* Numbers the tiles of both passes over all spans; returns how many each has. */

@@ -77,7 +77,8 @@ void forward_experts(struct forward *forward, uint32_t layer, const struct exper
 
 /* The combine tree's node operations, used by own and received parts alike (DESIGN, Experts):
  * chosen experts of one router group in id order by plain additions; groups in order; then the
- * shared expert; then x += the sum. */
+ * shared expert; then x += the sum. These two use no buffer of the forward: a caller may spread
+ * rows over the team. */
 struct combine_part {
     const float *values; /* [hidden]: a weighted expert row or a whole group's sum */
     uint32_t group;      /* arch_combine_group of its experts */

@@ -12,8 +12,8 @@
 
 #define ATTEND_ROWS          64 /* rows whose absorbed queries are held at a time */
 #define ATTEND_ITEMS         64 /* (row, split) pairs attended between two joins */
-#define ATTEND_HEADS         16 /* heads of one attention tile, at most */
-#define EXPERT_ROWS          64 /* rows of one expert tile, at most */
+#define ATTEND_HEADS         32 /* heads of one attention tile, at most */
+#define EXPERT_ROWS          48 /* rows of one expert tile, at most */
 #define EXPERT_PANELS        16 /* panels of one expert tile, at most */
 #define ROPE_TABLE_BYTES_MAX ((uint64_t)64 << 20)
 
@@ -110,6 +110,8 @@ struct product {
     struct rows_view x;
     struct rows_out out;
 };
+/* How many panels one tile takes: `panels`, cut to what suits the kernels; 1 … panels_max. */
+uint32_t panels_rounded(size_t panels, uint32_t panels_max);
 /* All products in one pass of the team: tiles of rows x panels. */
 void product_run(struct forward *forward, const struct product *products, uint32_t product_count,
                  uint32_t row_count);

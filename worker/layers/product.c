@@ -8,8 +8,9 @@
 #include "worker/layers/forward_state.h"
 
 #define PRODUCTS_MAX     2
-#define PRODUCT_ROWS     64
+#define PRODUCT_ROWS     48 /* the kernels' own tile: more would read the panels again */
 #define PRODUCT_PANELS   16
+#define KERNEL_PANELS    4
 #define TILES_PER_THREAD 8 /* so that threads finish together */
 #define ROWS_INLINE      2 /* waking the team costs more than this many rows */
 
@@ -59,6 +60,18 @@ static void product_tile(void *context, size_t tile, uint32_t thread)
     }
 }
 
+/* Whole multiples of the panels that a kernel takes at a time. */
+uint32_t panels_rounded(size_t panels, uint32_t panels_max)
+{
+    if (panels >= panels_max) {
+        return panels_max;
+    }
+    if (panels >= KERNEL_PANELS) {
+        return (uint32_t)(panels / KERNEL_PANELS) * KERNEL_PANELS;
+    }
+    return panels > 1 ? (uint32_t)panels : 1;
+}
+
 static uint32_t panels_per_tile(const struct product_work *work, uint32_t thread_count)
 {
     size_t panels = 0, per_tile;
@@ -67,8 +80,7 @@ static uint32_t panels_per_tile(const struct product_work *work, uint32_t thread
         panels += packed_panel_count(work->products[i].w->rows);
     }
     per_tile = panels * work->row_blocks / ((size_t)thread_count * TILES_PER_THREAD);
-    per_tile = per_tile < 1 ? 1 : per_tile;
-    return per_tile < PRODUCT_PANELS ? (uint32_t)per_tile : PRODUCT_PANELS;
+    return panels_rounded(per_tile, PRODUCT_PANELS);
 }
 
 void product_run(struct forward *forward, const struct product *products, uint32_t product_count,
