@@ -156,20 +156,36 @@ void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_
     }
 }
 
+/* Source rows in small groups, so that a panel receives whole cache lines while they are near. */
+static void pack_transposed_group(const struct target *target, size_t rows, size_t column,
+                                  const struct pack_source *group, size_t group_rows)
+{
+    const size_t bytes = target->value_bytes;
+    const size_t stride_bytes = group->row_stride * bytes;
+
+    for (size_t row = 0; row < rows; row += PANEL_ROWS) {
+        const size_t count = rows - row < PANEL_ROWS ? rows - row : PANEL_ROWS;
+        const char *in = (const char *)group->values + row * bytes;
+
+        for (size_t i = 0; i < group_rows; i++) {
+            memcpy(target_at(target, row, column + i), in + i * stride_bytes, count * bytes);
+        }
+    }
+}
+
 void pack_transposed(void *packed, uint32_t rows, uint32_t columns, uint32_t column_begin,
                      uint32_t source_row_count, const struct pack_source *source)
 {
     const struct target target = {packed, columns, weight_type_bytes(source->type)};
-    const char *in = source->values;
+    const size_t group_bytes = PANEL_ROWS * source->row_stride * target.value_bytes;
+    struct pack_source group = *source;
 
-    for (size_t i = 0; i < source_row_count; i++) {
-        for (size_t row = 0; row < rows; row += PANEL_ROWS) {
-            size_t count = rows - row < PANEL_ROWS ? rows - row : PANEL_ROWS;
+    for (size_t row = 0; row < source_row_count; row += PANEL_ROWS) {
+        size_t left = source_row_count - row;
 
-            memcpy(target_at(&target, row, column_begin + i), in + row * target.value_bytes,
-                   count * target.value_bytes);
-        }
-        in += source->row_stride * target.value_bytes;
+        pack_transposed_group(&target, rows, column_begin + row, &group,
+                              left < PANEL_ROWS ? left : PANEL_ROWS);
+        group.values = (const char *)group.values + group_bytes;
     }
 }
 
