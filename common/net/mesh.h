@@ -32,7 +32,8 @@ struct mesh_config {
     const char *advertise;         /* host that peers are told; NULL: bind_host */
     struct cluster_key key;
     struct mpi_world world;
-    struct poller *poller; /* borrowed */
+    struct poller *poller;  /* borrowed */
+    int64_t connect_ns_max; /* for a connect; 0: 20 s */
 };
 struct mesh;
 struct mesh *mesh_create(const struct mesh_config *config, struct error *err) MUST_CHECK;
@@ -54,14 +55,18 @@ bool mesh_connect(struct mesh *mesh, const struct mesh_epoch *epoch, struct erro
 
 enum mesh_state { MESH_IDLE, MESH_CONNECTING, MESH_READY, MESH_FAILED };
 /* Does what can be done without waiting: accepts, dials, probes, flushes send queues, progresses
- * MPI. Call after each poller_wait. MESH_FAILED: err names both ends, address, port. A connect that
- * takes longer than 20 s fails ("firewall?"). */
+ * MPI. Call after each poller_wait, which mesh_wait_ns times. MESH_READY: every link stands and is
+ * measured from both ends. MESH_FAILED, until the next mesh_connect: a link was lost, or a connect
+ * took longer than 20 s ("firewall?"); err names both ends, address, port. */
 enum mesh_state mesh_poll(struct mesh *mesh, struct error *err);
 /* Measurements of all links, once ready; lent until the next mesh_connect. */
 const struct link_report *mesh_reports(const struct mesh *mesh, uint32_t *count);
 
-/* Queues a frame to a peer of the epoch (takes it). ERROR_PEER when the link is lost, ERROR_LIMIT
- * when the bound is exceeded (a bug above). */
+/* Queues a frame from a pool to a peer of the epoch; takes it, also when it fails. The header's
+ * kind, step, attempt, layer, rows, columns, dtype and payload_bytes are the caller's; epoch,
+ * source and link_sequence are stamped here, into the bytes in front of the payload: so a frame is
+ * sent once, to one peer. ERROR_PEER when the link is lost, ERROR_LIMIT when the bound is exceeded
+ * (a bug above). */
 bool mesh_send(struct mesh *mesh, uint32_t peer, struct frame *frame, struct error *err) MUST_CHECK;
 /* One received frame of the current epoch, or NULL; the caller releases it. Frames of older epochs
  * are dropped and counted; of the next epoch kept back (bounded). */

@@ -1,0 +1,343 @@
+/* mesh_connect.c - from addresses to open links, and what moves them along.
+ *
+ * Both ends of a pair greet: the lower id sends HELLO, the other answers with its own, so that each
+ * knows that both directions work. While connecting, a broken zmq connection begins again until the
+ * deadline, since the peer may only just have started or restarted its attempt; once the mesh is
+ * ready, a connection is never made again: that is a new epoch.
+ */
+#include "common/net/mesh_internal.h"
+
+#include "common/base/mem.h"
+#include "common/net/endpoint.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* Frames that a peer may be ahead of us, beyond its own bound, which may differ from ours. */
+#define INBOX_SLACK  64u
+#define INBOX_FACTOR 4u
+
+static void link_end(struct mesh_link *link)
+{
+    if (link->link != NULL) {
+        link_close(link->link);
+        link_destroy(link->link);
+        link->link = NULL;
+    }
+    (void)frame_queue_clear(&link->outgoing);
+}
+
+void mesh_epoch_end(struct mesh *mesh)
+{
+    mesh->frames_stale += frame_queue_clear(&mesh->inbox);
+    for (uint32_t i = 0; i < mesh->epoch.peer_count; i++) {
+        link_end(&mesh->links[i]);
+    }
+    frame_pool_destroy(mesh->small);
+    frame_pool_destroy(mesh->large);
+    mesh->small = NULL;
+    mesh->large = NULL;
+    mesh->links = NULL;
+    mesh->reports = NULL;
+    mesh->epoch = (struct mesh_epoch){0};
+    mesh->state = MESH_IDLE;
+    arena_reset(&mesh->arena);
+}
+
+/* --- beginning --- */
+
+static bool address_check(const struct mesh *mesh, const struct peer_address *address,
+                          struct error *err)
+{
+    struct endpoint endpoint;
+    bool same_world = mesh->mpi_port != NULL && address->world_id == mesh->config.world.id;
+
+    if (same_world && (address->world_rank >= mesh->config.world.size ||
+                       address->world_rank == mesh->config.world.rank)) {
+        return error_set(err, ERROR_INPUT, "worker %u: rank %u in our world of %u", address->worker,
+                         address->world_rank, mesh->config.world.size);
+    }
+    return same_world || endpoint_parse(address->data_endpoint, &endpoint, err) ||
+           error_wrap(err, "worker %u", address->worker);
+}
+
+static void link_init(struct mesh *mesh, struct mesh_link *link, const struct peer_address *address)
+{
+    link->address = *address;
+    link->address.data_endpoint = arena_strdup(&mesh->arena, address->data_endpoint);
+    link->is_mpi = mesh->mpi_port != NULL && address->world_id == mesh->config.world.id;
+    link->dials = mesh->epoch.self < address->worker;
+}
+
+bool mesh_connect(struct mesh *mesh, const struct mesh_epoch *epoch, struct error *err)
+{
+    int64_t limit_ns = mesh->config.connect_ns_max;
+
+    for (uint32_t i = 0; i < epoch->peer_count; i++) {
+        ASSERT(epoch->peers[i].worker != epoch->self);
+        if (!address_check(mesh, &epoch->peers[i], err)) {
+            return false;
+        }
+    }
+    mesh_epoch_end(mesh);
+    mesh->epoch = *epoch;
+    mesh->epoch.peers = NULL;
+    mesh->links = arena_new_array(&mesh->arena, struct mesh_link, epoch->peer_count);
+    mesh->reports = arena_new_array(&mesh->arena, struct link_report, epoch->peer_count);
+    for (uint32_t i = 0; i < epoch->peer_count; i++) {
+        link_init(mesh, &mesh->links[i], &epoch->peers[i]);
+    }
+    if (!mesh_probe_create(mesh, err)) {
+        mesh_epoch_end(mesh);
+        return false;
+    }
+    data_port_poll(mesh->data_port);
+    data_port_forget(mesh->data_port, epoch->epoch);
+    mesh->deadline_ns = clock_monotonic_ns() + (limit_ns > 0 ? limit_ns : MESH_CONNECT_NS);
+    mesh->backoff = 0;
+    mesh->state = MESH_CONNECTING;
+    return true;
+}
+
+/* --- greeting --- */
+
+static struct link_greeting greeting_to(const struct mesh *mesh, const struct mesh_link *link)
+{
+    return (struct link_greeting){
+        .epoch = mesh->epoch.epoch, .source = mesh->epoch.self, .target = link->address.worker};
+}
+
+static struct link_greeting greeting_from(const struct mesh *mesh, const struct mesh_link *link)
+{
+    return (struct link_greeting){
+        .epoch = mesh->epoch.epoch, .source = link->address.worker, .target = mesh->epoch.self};
+}
+
+/* False: no frame is free now. */
+static bool hello_send(struct mesh *mesh, struct mesh_link *link)
+{
+    struct link_greeting greeting = greeting_to(mesh, link);
+    struct frame *frame = frame_pool_take(mesh->small);
+
+    if (frame == NULL) {
+        return false;
+    }
+    link_greeting_write(&greeting, frame);
+    mesh_link_queue(mesh, link, frame);
+    return true;
+}
+
+static struct link *link_make(struct mesh *mesh, struct mesh_link *link, struct error *err)
+{
+    struct link_greeting expected = greeting_from(mesh, link);
+    struct mpi_link_options options = {.epoch = mesh->epoch.epoch,
+                                       .peer = link->address.worker,
+                                       .rank = link->address.world_rank,
+                                       .sends_max = mesh->epoch.frames_per_link_max + 8};
+
+    if (link->is_mpi) {
+        return link_mpi_create(mesh->mpi_port, &options);
+    }
+    if (link->dials) {
+        return link_zmq_dial(link->address.data_endpoint, link->address.worker, &mesh->config.key,
+                             mesh->config.poller, err);
+    }
+    return link_zmq_accept(mesh->data_port, &expected);
+}
+
+static void link_try(struct mesh *mesh, struct mesh_link *link, int64_t now_ns)
+{
+    struct error err = {0};
+
+    if (link->dials && now_ns < link->redial_ns) {
+        return;
+    }
+    link->redial_ns = now_ns + MESH_REDIAL_NS;
+    link->link = link_make(mesh, link, &err);
+    if (link->link == NULL) {
+        if (err.code != ERROR_NONE) {
+            link->trouble = err;
+        }
+        return;
+    }
+    if (link->dials && !hello_send(mesh, link)) {
+        link_end(link);
+        return;
+    }
+    link->state = MESH_LINK_GREETING;
+    mesh->moved = true;
+}
+
+/* The attempt failed; the next one follows. */
+static void link_retry(struct mesh *mesh, struct mesh_link *link, const struct error *err)
+{
+    link_end(link);
+    link->trouble = *err;
+    link->state = MESH_LINK_WAITING;
+    mesh_probe_forget(mesh, link);
+}
+
+/* --- frames --- */
+
+void mesh_link_queue(struct mesh *mesh, struct mesh_link *link, struct frame *frame)
+{
+    frame->header.epoch = mesh->epoch.epoch;
+    frame->header.source = mesh->epoch.self;
+    frame_queue_push(&link->outgoing, frame);
+}
+
+static enum link_result outgoing_flush(struct mesh *mesh, struct mesh_link *link, struct error *err)
+{
+    enum link_result result = LINK_DONE;
+
+    while (result == LINK_DONE && link->outgoing.first != NULL) {
+        struct frame *frame = frame_queue_pop(&link->outgoing);
+
+        result = link_send(link->link, frame, err);
+        if (result == LINK_DONE) {
+            mesh->moved = true;
+        } else {
+            frame_queue_push_front(&link->outgoing, frame);
+        }
+    }
+    return result;
+}
+
+/* The first frame of a link, which must be the peer's HELLO (takes it). */
+static enum link_result greeting_receive(struct mesh *mesh, struct mesh_link *link,
+                                         struct frame *frame, struct error *err)
+{
+    struct link_greeting expected = greeting_from(mesh, link);
+    bool matches = link_greeting_matches(&expected, frame);
+
+    frame_release(frame);
+    if (!matches) {
+        error_set(err, ERROR_PEER, "worker %u began with a wrong greeting", link->address.worker);
+        return LINK_LOST;
+    }
+    if (!link->dials && !hello_send(mesh, link)) {
+        error_set(err, ERROR_LIMIT, "no frame to greet worker %u", link->address.worker);
+        return LINK_LOST;
+    }
+    link->state = MESH_LINK_OPEN;
+    return LINK_DONE;
+}
+
+static enum link_result data_receive(struct mesh *mesh, struct mesh_link *link, struct frame *frame,
+                                     struct error *err)
+{
+    const struct frame_header *header = &frame->header;
+
+    if (header->epoch != mesh->epoch.epoch) {
+        link->link->counters.frames_dropped++;
+        frame_release(frame);
+        return LINK_DONE;
+    }
+    if (header->source != link->address.worker || header->kind == FRAME_HELLO ||
+        link->inbox_count >= mesh->epoch.frames_per_link_max * INBOX_FACTOR + INBOX_SLACK) {
+        error_set(err, ERROR_PEER,
+                  "worker %u broke the protocol: frame kind %u of worker %u, %u "
+                  "frames unread",
+                  link->address.worker, header->kind, header->source, link->inbox_count);
+        frame_release(frame);
+        return LINK_LOST;
+    }
+    link->inbox_count++;
+    frame_queue_push(&mesh->inbox, frame);
+    return LINK_DONE;
+}
+
+static enum link_result frame_handle(struct mesh *mesh, struct mesh_link *link, struct frame *frame,
+                                     struct error *err)
+{
+    if (link->state == MESH_LINK_GREETING) {
+        return greeting_receive(mesh, link, frame, err);
+    }
+    if (frame->header.kind == FRAME_PROBE || frame->header.kind == FRAME_PROBE_ECHO) {
+        mesh_probe_receive(mesh, link, frame);
+        return LINK_DONE;
+    }
+    return data_receive(mesh, link, frame, err);
+}
+
+static enum link_result incoming_drain(struct mesh *mesh, struct mesh_link *link, struct error *err)
+{
+    enum link_result result = LINK_DONE;
+
+    while (result == LINK_DONE) {
+        struct frame *frame;
+
+        result = link_receive(link->link, &frame, err);
+        if (result == LINK_DONE) {
+            mesh->moved = true;
+            result = frame_handle(mesh, link, frame, err);
+        }
+    }
+    return result;
+}
+
+bool mesh_link_poll(struct mesh *mesh, struct mesh_link *link, int64_t now_ns, struct error *err)
+{
+    if (link->state == MESH_LINK_WAITING) {
+        link_try(mesh, link, now_ns);
+    }
+    if (link->state == MESH_LINK_WAITING || link->state == MESH_LINK_LOST) {
+        return true;
+    }
+    if (incoming_drain(mesh, link, err) == LINK_LOST ||
+        outgoing_flush(mesh, link, err) == LINK_LOST) {
+        if (mesh->state != MESH_CONNECTING || link->is_mpi) {
+            link_end(link);
+            link->state = MESH_LINK_LOST;
+            return false;
+        }
+        link_retry(mesh, link, err);
+    }
+    return true;
+}
+
+/* --- the deadline --- */
+
+static void explain_zmq(const struct mesh *mesh, const struct mesh_link *link, double seconds,
+                        struct error *err)
+{
+    struct endpoint peer = {.host = "?"};
+    struct error ignored;
+    bool parsed = endpoint_parse(link->address.data_endpoint, &peer, &ignored);
+
+    ASSERT(parsed); /* mesh_connect has checked it */
+    error_set(err, ERROR_PEER,
+              "no data connection from worker %u (%s) to worker %u at %s after %.3g s: firewall? "
+              "(--data-ports, --advertise)%s%s",
+              link->dials ? mesh->epoch.self : link->address.worker,
+              link->dials ? mesh->advertise : peer.host,
+              link->dials ? link->address.worker : mesh->epoch.self,
+              link->dials ? link->address.data_endpoint : mesh->endpoint, seconds,
+              link->trouble.code != ERROR_NONE ? "; last: " : "",
+              link->trouble.code != ERROR_NONE ? link->trouble.message : "");
+}
+
+void mesh_explain_timeout(const struct mesh *mesh, struct error *err)
+{
+    int64_t limit_ns = mesh->config.connect_ns_max;
+    double seconds = (double)(limit_ns > 0 ? limit_ns : MESH_CONNECT_NS) / (double)NS_PER_S;
+
+    for (uint32_t i = 0; i < mesh->epoch.peer_count; i++) {
+        const struct mesh_link *link = &mesh->links[i];
+
+        if (link->state != MESH_LINK_OPEN && link->is_mpi) {
+            error_set(err, ERROR_PEER,
+                      "no answer over MPI from worker %u (rank %u) to worker %u (rank %u) after "
+                      "%.3g s",
+                      link->address.worker, link->address.world_rank, mesh->epoch.self,
+                      mesh->config.world.rank, seconds);
+            return;
+        }
+        if (link->state != MESH_LINK_OPEN) {
+            explain_zmq(mesh, link, seconds, err);
+            return;
+        }
+    }
+    error_set(err, ERROR_PEER, "the links of worker %u were not measured within %.3g s",
+              mesh->epoch.self, seconds);
+}
