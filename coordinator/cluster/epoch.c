@@ -1,0 +1,556 @@
+/* epoch.c - from enough workers to a serving placement, and back.
+ *
+ *   GATHERING ──enough usable workers──▶ LOADING ──all loaded──▶ CONNECTING ──all ready──▶ SERVING
+ *       ▲                                                                                    │
+ *       └──────────── a seated worker was lost, failed a step, or left ──────────────────────┘
+ *
+ * Every state but SERVING has a deadline or shows progress. FAILED is final. Each epoch has its own
+ * number and arena; what workers send about an earlier one is ignored.
+ */
+#include "coordinator/cluster/cluster_internal.h"
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/units.h"
+#include "coordinator/cluster/model_bytes.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define CONTEXT_TOKENS_MIN 1024 /* below it, cutting the context further helps nobody */
+
+/* --- state --- */
+
+void epoch_set_state(struct cluster *cluster, enum cluster_state state, int64_t now_ns)
+{
+    if (cluster->state != state) {
+        log_info("cluster: state=%s epoch=%" PRIu64, cluster_state_name(state), cluster->epoch);
+    }
+    cluster->state = state;
+    cluster->state_since_ns = now_ns;
+    cluster->problem[0] = '\0';
+    if (state == CLUSTER_GATHERING) {
+        epoch_describe_gathering(cluster);
+    }
+    status_publish(cluster, now_ns);
+}
+
+void epoch_describe_gathering(struct cluster *cluster)
+{
+    (void)snprintf(cluster->problem, sizeof(cluster->problem), "waiting for workers: %u of %u",
+                   membership_usable_count(cluster), cluster->worker_wanted);
+    cluster->status_stale = true;
+}
+
+bool epoch_is_running(const struct cluster *cluster)
+{
+    return cluster->placement != NULL;
+}
+
+static void seats_clear(struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        cluster->members[i].seated = false;
+        cluster->members[i].phase = MEMBER_IDLE;
+    }
+}
+
+/* Sequences fail, the scheduler goes, seats are free. */
+static void epoch_end(struct cluster *cluster, const char *why, int64_t now_ns)
+{
+    if (cluster->scheduler != NULL) {
+        scheduler_fail_all(cluster->scheduler, now_ns);
+        sequences_deliver(cluster, why, now_ns);
+        status_keep_counts(cluster);
+        scheduler_destroy(cluster->scheduler);
+        cluster->scheduler = NULL;
+    }
+    cluster->placement = NULL;
+    seats_clear(cluster);
+}
+
+void epoch_abandon(struct cluster *cluster, const char *why, int64_t now_ns)
+{
+    if (cluster->state == CLUSTER_FAILED) {
+        return;
+    }
+    log_warn("epoch %" PRIu64 " ends: %s", cluster->epoch, why);
+    epoch_end(cluster, why, now_ns);
+    if (cluster->epoch_failures >= EPOCH_FAILURES_MAX) {
+        epoch_fail_cluster(cluster, now_ns, "%d epochs in a row ended without a step: %s",
+                           EPOCH_FAILURES_MAX, why);
+        return;
+    }
+    epoch_set_state(cluster, CLUSTER_GATHERING, now_ns);
+}
+
+void epoch_fail_cluster(struct cluster *cluster, int64_t now_ns, const char *format, ...)
+{
+    char problem[sizeof(cluster->problem)];
+    va_list args;
+
+    if (cluster->state == CLUSTER_FAILED) {
+        return; /* the first reason is the one to read */
+    }
+    va_start(args, format);
+    (void)vsnprintf(problem, sizeof(problem), format, args);
+    va_end(args);
+    epoch_end(cluster, problem, now_ns);
+    cluster->state = CLUSTER_FAILED;
+    cluster->state_since_ns = now_ns;
+    memcpy(cluster->problem, problem, sizeof(problem));
+    log_error("cluster failed: %s", problem);
+    status_publish(cluster, now_ns);
+}
+
+void epoch_stop(struct cluster *cluster, int64_t now_ns)
+{
+    epoch_end(cluster, "the coordinator stops", now_ns);
+    cluster->state = CLUSTER_FAILED;
+    (void)snprintf(cluster->problem, sizeof(cluster->problem), "the coordinator stops");
+}
+
+/* To every seated member; false: one was lost, and the epoch with it. */
+static bool broadcast(struct cluster *cluster, const struct message *message, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        if (cluster->members[i].seated &&
+            !membership_send(cluster, &cluster->members[i], message, now_ns)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool all_are(const struct cluster *cluster, enum member_phase phase)
+{
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        if (cluster->members[i].seated && cluster->members[i].phase != phase) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void all_become(struct cluster *cluster, enum member_phase phase)
+{
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        if (cluster->members[i].seated) {
+            cluster->members[i].phase = phase;
+        }
+    }
+}
+
+/* --- planning --- */
+
+static struct planner_worker *planner_workers(struct cluster *cluster, struct member **order,
+                                              uint32_t count)
+{
+    struct planner_worker *workers =
+        arena_new_array(&cluster->epoch_arena, struct planner_worker, count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct member *member = order[i];
+
+        workers[i] = (struct planner_worker){.id = member->id,
+                                             .memory_bytes = member->memory_bytes,
+                                             .read_bytes_per_s = member->read_bytes_per_s,
+                                             .island = member->world_id,
+                                             .rank = member->world_rank};
+        memcpy(workers[i].host, member->host, sizeof(workers[i].host));
+    }
+    return workers;
+}
+
+static void plan_request(struct cluster *cluster, struct member **order, uint32_t count)
+{
+    const struct cluster_config *config = &cluster->config;
+    const struct arch *arch = &config->catalog->arch;
+    struct planner_request *plan = &cluster->plan;
+    uint32_t stages = config->stage_count > 0 ? config->stage_count : count;
+    uint32_t rows = config->step_rows_max > 0 ? config->step_rows_max : 512;
+
+    *plan = (struct planner_request){
+        .epoch = cluster->epoch,
+        .numerics_id = arena_printf(&cluster->epoch_arena, "exact/%s/k%u",
+                                    kv_type_name(config->kv_type), order[0]->kernels_version),
+        .layer_count = arch->layer_count,
+        .layers = cluster->layers,
+        .embedding_bytes = model_bytes_embedding(config->catalog),
+        .head_bytes = model_bytes_head(config->catalog),
+        .dense_layer_count = arch->dense_layer_count,
+        .expert_count = arch->router.expert_count,
+        .expert_group_count = arch_combine_group_count(arch),
+        .kv_entry_bytes = (uint64_t)arch_kv_values(arch) * kv_type_bytes(config->kv_type),
+        .fixed_bytes = model_bytes_fixed(arch, rows, stages + 2),
+        .kv_type = config->kv_type,
+        .context_tokens_max =
+            config->context_tokens_max > 0 ? config->context_tokens_max : arch->context_tokens_max,
+        .kv_tokens = config->kv_tokens,
+        .slot_count = config->slot_count,
+        .step_rows_max = config->step_rows_max,
+        .worker_count = count,
+        .workers = planner_workers(cluster, order, count),
+        .stage_count = config->stage_count,
+        .group_size = config->group_size,
+    };
+}
+
+/* A context that the user did not ask for shrinks until it fits. */
+static struct placement *plan_make(struct cluster *cluster, struct error *err)
+{
+    struct planner_request *plan = &cluster->plan;
+    uint32_t context_wanted = plan->context_tokens_max;
+    struct placement *placement = planner_make(plan, &cluster->epoch_arena, err);
+    struct error smaller;
+
+    while (placement == NULL && err->code == ERROR_LIMIT &&
+           cluster->config.context_tokens_max == 0 &&
+           plan->context_tokens_max / 2 >= CONTEXT_TOKENS_MIN) {
+        plan->context_tokens_max /= 2;
+        placement = planner_make(plan, &cluster->epoch_arena, &smaller);
+    }
+    if (placement != NULL && plan->context_tokens_max < context_wanted) {
+        log_warn("the context is cut to what memory holds: tokens=%u model=%u",
+                 plan->context_tokens_max, context_wanted);
+    }
+    return placement;
+}
+
+/* The file's worker numbers become ids. */
+static struct placement *placement_of_file(struct cluster *cluster, struct member **order)
+{
+    struct placement *placement = placement_copy(cluster->file_placement, &cluster->epoch_arena);
+
+    placement->epoch = cluster->epoch;
+    (void)snprintf(placement->numerics_id, sizeof(placement->numerics_id), "%s",
+                   cluster->plan.numerics_id);
+    for (uint32_t i = 0; i < placement->stage_count; i++) {
+        for (uint32_t m = 0; m < placement->stages[i].member_count; m++) {
+            placement->stages[i].workers[m] = order[placement->stages[i].workers[m]]->id;
+        }
+    }
+    return placement;
+}
+
+static void seats_take(struct cluster *cluster, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        struct member *member = &cluster->members[i];
+
+        member->seated = placement_seat_of(cluster->placement, member->id, &member->seat);
+        member->phase = member->seated ? MEMBER_LOADING : MEMBER_IDLE;
+        member->progress_ns = now_ns;
+        member->load_done_bytes = 0;
+        member->load_total_bytes = 0;
+        member->ledger_bytes = 0;
+        member->share = planner_share_of(&cluster->plan, cluster->placement, member->id);
+        member->next_step = 0;
+        member->steps = 0;
+        member->rows = 0;
+        member->busy_ns = 0;
+        mem_free(member->links);
+        member->links = NULL;
+        member->link_count = 0;
+    }
+}
+
+static void assign(struct cluster *cluster, int64_t now_ns)
+{
+    struct peer_address *peers =
+        arena_new_array(&cluster->epoch_arena, struct peer_address, cluster->member_count);
+    struct message message = {.kind = MESSAGE_ASSIGN,
+                              .assign = {.placement = cluster->placement,
+                                         .peers = peers,
+                                         .model = cluster->model_path,
+                                         .model_hash = cluster->model_hash}};
+
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        const struct member *member = &cluster->members[i];
+
+        if (member->seated) {
+            peers[message.assign.peer_count++] = (struct peer_address){
+                .worker = member->id,
+                .data_endpoint = arena_strdup(&cluster->epoch_arena, member->data_endpoint),
+                .world_id = member->world_id,
+                .world_rank = member->world_rank};
+        }
+    }
+    (void)broadcast(cluster, &message, now_ns);
+}
+
+static void log_placement(const struct cluster *cluster)
+{
+    const struct placement *placement = cluster->placement;
+
+    log_info("epoch %" PRIu64
+             ": stages=%u lanes=%u numerics=%s context=%u kv_tokens_per_lane=%" PRIu64,
+             cluster->epoch, placement->stage_count, placement->lane_count, placement->numerics_id,
+             placement->context_tokens_max, (uint64_t)placement->kv_block_count * 64);
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        const struct member *member = &cluster->members[i];
+        struct units_text weights, kv;
+
+        if (member->seated) {
+            const struct placement_stage *stage = &placement->stages[member->seat.stage];
+
+            log_info("worker %u: stage=%u member=%u layers=%u-%u experts=%u weights=%s kv=%s",
+                     member->id, member->seat.stage, member->seat.member, stage->layer_begin,
+                     stage->layer_end - 1, member->share.expert_slots,
+                     units_bytes(&weights, member->share.weight_bytes),
+                     units_bytes(&kv, member->share.kv_bytes));
+        }
+    }
+}
+
+void epoch_try_begin(struct cluster *cluster, int64_t now_ns)
+{
+    struct member **order;
+    struct error err;
+
+    if (cluster->state != CLUSTER_GATHERING) {
+        return;
+    }
+    epoch_describe_gathering(cluster);
+    if (membership_usable_count(cluster) < cluster->worker_wanted) {
+        return;
+    }
+    arena_reset(&cluster->epoch_arena);
+    order = arena_new_array(&cluster->epoch_arena, struct member *, cluster->worker_wanted);
+    ASSERT(membership_order(cluster, order, cluster->worker_wanted) == cluster->worker_wanted);
+    cluster->epoch++;
+    plan_request(cluster, order, cluster->worker_wanted);
+    cluster->placement = cluster->file_placement != NULL ? placement_of_file(cluster, order)
+                                                         : plan_make(cluster, &err);
+    if (cluster->placement == NULL) {
+        epoch_fail_cluster(cluster, now_ns, "%s", err.message);
+        return;
+    }
+    seats_take(cluster, now_ns);
+    log_placement(cluster);
+    epoch_set_state(cluster, CLUSTER_LOADING, now_ns);
+    assign(cluster, now_ns);
+}
+
+/* --- what workers report --- */
+
+void epoch_progress(struct cluster *cluster, struct member *member,
+                    const struct progress_message *message, int64_t now_ns)
+{
+    if (message->epoch != cluster->epoch || member->phase != MEMBER_LOADING) {
+        return;
+    }
+    if (message->done_bytes > member->load_done_bytes) {
+        member->progress_ns = now_ns;
+    }
+    member->load_done_bytes = message->done_bytes;
+    member->load_total_bytes = message->total_bytes;
+}
+
+void epoch_loaded(struct cluster *cluster, struct member *member,
+                  const struct loaded_message *message, int64_t now_ns)
+{
+    struct message connect = {.kind = MESSAGE_CONNECT, .connect_epoch = cluster->epoch};
+
+    if (message->epoch != cluster->epoch || member->phase != MEMBER_LOADING ||
+        cluster->state != CLUSTER_LOADING) {
+        return;
+    }
+    member->phase = MEMBER_LOADED;
+    member->limit_bytes = message->limit_bytes;
+    member->ledger_bytes = 0;
+    for (uint32_t i = 0; i < message->line_count; i++) {
+        member->ledger_bytes += message->lines[i].bytes;
+    }
+    if (member->load_total_bytes < message->read_bytes) {
+        member->load_total_bytes = message->read_bytes;
+    }
+    member->load_done_bytes = member->load_total_bytes;
+    if (all_are(cluster, MEMBER_LOADED)) {
+        epoch_set_state(cluster, CLUSTER_CONNECTING, now_ns);
+        all_become(cluster, MEMBER_CONNECTING);
+        (void)broadcast(cluster, &connect, now_ns);
+    }
+}
+
+static void link_reports_store(struct member *member, const struct ready_message *message)
+{
+    uint32_t count = message->link_count < MEMBERS_MAX ? message->link_count : MEMBERS_MAX;
+
+    member->links = mem_resize(member->links, count > 0 ? count : 1, sizeof(*member->links));
+    member->link_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct cluster_link_status *link = &member->links[i];
+
+        *link = (struct cluster_link_status){.peer = message->links[i].peer,
+                                             .latency_ns = message->links[i].latency_ns,
+                                             .bytes_per_s = message->links[i].bytes_per_s};
+        (void)snprintf(link->kind, sizeof(link->kind), "%s", message->links[i].kind);
+    }
+}
+
+static struct scheduler *scheduler_make(const struct cluster *cluster)
+{
+    const struct placement *placement = cluster->placement;
+    const struct arch *arch = &cluster->config.catalog->arch;
+    uint64_t logits_rows = LOGITS_BYTES_MAX / ((uint64_t)arch->vocab * sizeof(float));
+    uint32_t rows_max = placement->step_rows_max;
+    struct scheduler_config config = {
+        .lane_count = placement->lane_count,
+        .stage_count = placement->stage_count,
+        .slot_count = placement->slot_count,
+        .kv_block_count = placement->kv_block_count,
+        .context_tokens_max = placement->context_tokens_max,
+        .step_rows_max = rows_max,
+        .steps_in_flight_max = placement->steps_in_flight_max,
+        .batch_max = cluster->config.batch_max,
+        .queue_max = cluster->config.queue_max > 0 ? cluster->config.queue_max : QUEUE_DEFAULT,
+        .logits_rows_max = logits_rows < 1          ? 1
+                           : logits_rows < rows_max ? (uint32_t)logits_rows
+                                                    : rows_max,
+        .eos_count = arch->eos_count,
+        .eos_ids = arch->eos_ids,
+        .epoch = cluster->epoch,
+    };
+
+    return scheduler_create(&config);
+}
+
+void epoch_ready(struct cluster *cluster, struct member *member,
+                 const struct ready_message *message, int64_t now_ns)
+{
+    struct message start = {.kind = MESSAGE_START, .start_epoch = cluster->epoch};
+
+    if (message->epoch != cluster->epoch || member->phase != MEMBER_CONNECTING) {
+        return;
+    }
+    link_reports_store(member, message);
+    member->phase = MEMBER_READY;
+    if (!all_are(cluster, MEMBER_READY) || !broadcast(cluster, &start, now_ns)) {
+        return;
+    }
+    cluster->scheduler = scheduler_make(cluster);
+    cluster->epoch_start_ns = now_ns;
+    cluster->served_once = true;
+    epoch_set_state(cluster, cluster->draining ? CLUSTER_DRAINING : CLUSTER_SERVING, now_ns);
+}
+
+/* --- deadlines --- */
+
+static void load_check(struct cluster *cluster, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        const struct member *member = &cluster->members[i];
+        char name[128];
+
+        if (member->seated && member->phase == MEMBER_LOADING &&
+            now_ns - member->progress_ns > LOAD_STALL_NS) {
+            epoch_fail_cluster(
+                cluster, now_ns, "%s has not loaded a byte for %d s: %" PRIu64 " of %" PRIu64,
+                membership_name(member, name, sizeof(name)), (int)(LOAD_STALL_NS / NS_PER_S),
+                member->load_done_bytes, member->load_total_bytes);
+            return;
+        }
+    }
+}
+
+static void connect_check(struct cluster *cluster, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        const struct member *member = &cluster->members[i];
+        char name[128];
+
+        if (member->seated && member->phase != MEMBER_READY) {
+            epoch_fail_cluster(cluster, now_ns, "%s could not connect its links within %d s",
+                               membership_name(member, name, sizeof(name)),
+                               (int)(CONNECT_TIMEOUT_NS / NS_PER_S));
+            return;
+        }
+    }
+}
+
+/* A step is overdue: the earliest stage that has not answered is the one to name. */
+static void overdue_abandon(struct cluster *cluster, uint64_t step, int64_t now_ns)
+{
+    const struct member *late = NULL;
+    char name[128], why[240];
+
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        const struct member *member = &cluster->members[i];
+
+        if (member->seated && member->next_step <= step &&
+            (late == NULL || member->seat.stage < late->seat.stage)) {
+            late = member;
+        }
+    }
+    (void)snprintf(why, sizeof(why), "%s did not answer step %" PRIu64 " in time",
+                   late == NULL ? "a worker" : membership_name(late, name, sizeof(name)), step);
+    cluster->epoch_failures++;
+    epoch_abandon(cluster, why, now_ns);
+}
+
+/* A worker asked to leave: the epoch ends when its sequences have, or have had their time. */
+static void leaving_check(struct cluster *cluster, int64_t now_ns)
+{
+    struct message drain = {.kind = MESSAGE_DRAIN};
+    struct scheduler_stats stats;
+
+    scheduler_stats(cluster->scheduler, &stats);
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        struct member *member = &cluster->members[i];
+
+        if (member->seated && member->leaving &&
+            (stats.waiting + stats.running == 0 || now_ns - member->leave_ns > LEAVE_TIMEOUT_NS)) {
+            if (membership_send(cluster, member, &drain, now_ns)) {
+                membership_lose(cluster, member, "it left", now_ns);
+            }
+            return;
+        }
+    }
+}
+
+static void serving_tick(struct cluster *cluster, int64_t now_ns)
+{
+    uint64_t step;
+
+    if (scheduler_overdue(cluster->scheduler, now_ns, &step)) {
+        overdue_abandon(cluster, step, now_ns);
+    } else {
+        leaving_check(cluster, now_ns);
+    }
+}
+
+void epoch_tick(struct cluster *cluster, int64_t now_ns)
+{
+    int64_t age_ns = now_ns - cluster->state_since_ns;
+
+    switch (cluster->state) {
+    case CLUSTER_GATHERING:
+        if (cluster->local != NULL && !cluster->served_once && cluster->config.remote_count == 0 &&
+            now_ns - cluster->start_ns > GATHER_TIMEOUT_NS) {
+            epoch_fail_cluster(cluster, now_ns, "%u of %u local workers registered within %d s",
+                               membership_usable_count(cluster), cluster->worker_wanted,
+                               (int)(GATHER_TIMEOUT_NS / NS_PER_S));
+        } else {
+            epoch_try_begin(cluster, now_ns);
+        }
+        break;
+    case CLUSTER_LOADING:
+        load_check(cluster, now_ns);
+        break;
+    case CLUSTER_CONNECTING:
+        if (age_ns > CONNECT_TIMEOUT_NS) {
+            connect_check(cluster, now_ns);
+        }
+        break;
+    case CLUSTER_SERVING:
+    case CLUSTER_DRAINING:
+        if (cluster->scheduler != NULL) {
+            serving_tick(cluster, now_ns);
+        }
+        break;
+    case CLUSTER_FAILED:
+        break;
+    }
+}

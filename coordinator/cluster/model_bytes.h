@@ -1,0 +1,22 @@
+#ifndef SHOAL_CLUSTER_MODEL_BYTES_H
+#define SHOAL_CLUSTER_MODEL_BYTES_H
+
+/* What a model's parts weigh in the workers' memory, from the catalog alone: matrices in panels of
+ * 16 rows of their published type, vectors as f32, the embedding as published, every piece on a
+ * multiple of 64 bytes. The same figures as worker/layers/weights.c, which has the last word in its
+ * ledger; a test compares both. Pure.
+ */
+#include "common/model/catalog.h"
+#include "common/plan/planner.h"
+
+/* layers: [arch.layer_count], filled. */
+void model_bytes_layers(const struct catalog *catalog, struct planner_layer *layers);
+uint64_t model_bytes_embedding(const struct catalog *catalog);
+uint64_t model_bytes_head(const struct catalog *catalog); /* with the final norm */
+
+/* An estimate of what a worker needs beside weights and KV: program, activations of a step, frames.
+ * The worker's own ledger is exact. */
+uint64_t model_bytes_fixed(const struct arch *arch, uint32_t step_rows_max,
+                           uint32_t steps_in_flight_max);
+
+#endif

@@ -1,0 +1,323 @@
+/* sequences.c - between the scheduler's sequences and those who wait for their tokens.
+ *
+ * The scheduler knows numbers only; here each number has a sink. Results of workers are split into
+ * what belongs to sequences (logits, hidden states, routing: handed on before the scheduler may
+ * forget the step) and what the scheduler needs. Sinks queue and return.
+ */
+#include "coordinator/cluster/cluster_internal.h"
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static struct sequence **sequence_find(struct cluster *cluster, seq_id id)
+{
+    struct sequence **at = &cluster->sequences[id % SEQUENCE_BUCKETS];
+
+    while (*at != NULL && (*at)->id != id) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+/* --- submit --- */
+
+static bool serving_check(const struct cluster *cluster, struct error *err)
+{
+    if (cluster->draining) {
+        return error_set(err, ERROR_LIMIT, "the cluster is draining: no new sequences");
+    }
+    if (cluster->state != CLUSTER_SERVING) {
+        return error_set(err, ERROR_PEER, "the cluster is not serving: %s%s%s",
+                         cluster_state_name(cluster->state),
+                         cluster->problem[0] != '\0' ? ": " : "", cluster->problem);
+    }
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        if (cluster->members[i].seated && cluster->members[i].leaving) {
+            return error_set(err, ERROR_PEER, "worker %u (%s) is leaving the cluster",
+                             cluster->members[i].id, cluster->members[i].host);
+        }
+    }
+    return true;
+}
+
+bool sequences_submit(struct cluster *cluster, const struct cluster_request *request, seq_id *out,
+                      int64_t now_ns, struct error *err)
+{
+    struct scheduler_request asked = {.sequence = cluster->next_sequence,
+                                      .prompt = request->prompt,
+                                      .prompt_count = request->prompt_count,
+                                      .tokens_max = request->tokens_max,
+                                      .ignore_eos = request->ignore_eos,
+                                      .wants = request->wants,
+                                      .sampling = request->sampling};
+    struct sequence *sequence;
+
+    if (!serving_check(cluster, err)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < request->prompt_count; i++) {
+        if (request->prompt[i] >= cluster->config.catalog->arch.vocab) {
+            return error_set(err, ERROR_USAGE, "prompt token %u is %u, the vocabulary has %u", i,
+                             request->prompt[i], cluster->config.catalog->arch.vocab);
+        }
+    }
+    if (!scheduler_submit(cluster->scheduler, &asked, now_ns, err)) {
+        return false;
+    }
+    sequence = mem_new(struct sequence);
+    *sequence = (struct sequence){
+        .id = cluster->next_sequence++, .sink = request->sink, .context = request->context};
+    *sequence_find(cluster, sequence->id) = sequence;
+    *out = sequence->id;
+    return true;
+}
+
+/* --- outcomes --- */
+
+static void rate_count(struct cluster *cluster, int64_t now_ns)
+{
+    int64_t second = now_ns / NS_PER_S;
+
+    if (second - cluster->rate_second > RATE_SECONDS) {
+        memset(cluster->rate_tokens, 0, sizeof(cluster->rate_tokens));
+        cluster->rate_second = second;
+    }
+    while (cluster->rate_second < second) {
+        cluster->rate_second++;
+        cluster->rate_tokens[cluster->rate_second % (RATE_SECONDS + 1)] = 0;
+    }
+    cluster->rate_tokens[second % (RATE_SECONDS + 1)]++;
+}
+
+double sequences_tokens_per_s(const struct cluster *cluster, int64_t now_ns)
+{
+    int64_t second = now_ns / NS_PER_S;
+    uint64_t tokens = 0;
+
+    for (int64_t s = second - RATE_SECONDS; s < second; s++) {
+        if (s >= 0 && s <= cluster->rate_second && s + RATE_SECONDS >= cluster->rate_second) {
+            tokens += cluster->rate_tokens[s % (RATE_SECONDS + 1)];
+        }
+    }
+    return (double)tokens / RATE_SECONDS;
+}
+
+static void finish_deliver(struct cluster *cluster, const struct outcome *outcome,
+                           const char *problem)
+{
+    struct sequence **at = sequence_find(cluster, outcome->sequence);
+    struct sequence *sequence = *at;
+    struct cluster_event event = {.kind = CLUSTER_FINISHED,
+                                  .reason = outcome->reason,
+                                  .cached_tokens = outcome->cached_tokens};
+
+    if (sequence == NULL) {
+        return;
+    }
+    if (outcome->reason == FINISH_FAILED) {
+        event.problem = problem != NULL ? problem : "the cluster could not finish it";
+    }
+    *at = sequence->next;
+    sequence->sink(sequence->context, &event); /* its context may be gone from here on */
+    mem_free(sequence);
+}
+
+void sequences_deliver(struct cluster *cluster, const char *problem, int64_t now_ns)
+{
+    struct outcome outcome;
+
+    while (scheduler_outcome(cluster->scheduler, &outcome)) {
+        cluster->status_stale = true;
+        if (outcome.kind == OUTCOME_FINISHED) {
+            finish_deliver(cluster, &outcome, problem);
+        } else {
+            struct sequence *sequence = *sequence_find(cluster, outcome.sequence);
+            struct cluster_event event = {.kind = CLUSTER_TOKEN, .token = outcome.token};
+
+            rate_count(cluster, now_ns);
+            if (sequence != NULL) {
+                sequence->sink(sequence->context, &event);
+            }
+        }
+    }
+}
+
+/* --- results --- */
+
+/* The sink of an entry of a step in flight, or NULL: nobody waits for it any more. */
+static struct sequence *entry_sequence(struct cluster *cluster, uint64_t step, uint32_t entry,
+                                       uint32_t *position)
+{
+    seq_id id;
+
+    if (!scheduler_step_entry(cluster->scheduler, step, entry, &id, position)) {
+        return NULL;
+    }
+    return *sequence_find(cluster, id);
+}
+
+static void rows_deliver(struct cluster *cluster, uint64_t step, const struct step_rows *rows,
+                         struct cluster_event event)
+{
+    uint32_t position;
+    struct sequence *sequence = entry_sequence(cluster, step, rows->entry, &position);
+
+    if (sequence != NULL) {
+        event.position = position + rows->row_begin;
+        event.row_count = rows->row_count;
+        event.columns = rows->columns;
+        event.values = rows->values;
+        sequence->sink(sequence->context, &event);
+    }
+}
+
+/* Whether rows of the same entry came before at this index: stage 0 answers the embeddings first,
+ * then its output. */
+static bool rows_are_second(const struct step_result *result, uint32_t index)
+{
+    const struct step_rows *rows = &result->hidden[index];
+
+    for (uint32_t i = 0; i < index; i++) {
+        if (result->hidden[i].entry == rows->entry &&
+            result->hidden[i].row_begin == rows->row_begin) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void hidden_deliver(struct cluster *cluster, const struct member *member,
+                           const struct step_result *result)
+{
+    const struct placement_stage *stage = &cluster->placement->stages[member->seat.stage];
+
+    for (uint32_t i = 0; i < result->hidden_count; i++) {
+        bool embeddings = member->seat.stage == 0 && !rows_are_second(result, i);
+
+        rows_deliver(cluster, result->step, &result->hidden[i],
+                     (struct cluster_event){.kind = CLUSTER_HIDDEN,
+                                            .boundary = embeddings ? 0 : stage->layer_end});
+    }
+}
+
+/* Rows of one entry and layer that lie side by side become one event. */
+static uint32_t routing_run_length(const struct step_result *result, uint32_t begin)
+{
+    const struct step_routing *first = &result->routing[begin];
+    uint32_t length = 1;
+
+    while (begin + length < result->routing_count) {
+        const struct step_routing *next = &result->routing[begin + length];
+
+        if (next->entry != first->entry || next->layer != first->layer ||
+            next->row != first->row + length ||
+            next->expert_begin != first->expert_begin + length * result->chosen_count) {
+            break;
+        }
+        length++;
+    }
+    return length;
+}
+
+static void routing_deliver(struct cluster *cluster, const struct step_result *result)
+{
+    uint32_t length;
+
+    for (uint32_t i = 0; i < result->routing_count; i += length) {
+        const struct step_routing *first = &result->routing[i];
+        uint32_t position;
+        struct sequence *sequence = entry_sequence(cluster, result->step, first->entry, &position);
+
+        length = routing_run_length(result, i);
+        if (sequence != NULL) {
+            struct cluster_event event = {.kind = CLUSTER_ROUTING,
+                                          .position = position + first->row,
+                                          .row_count = length,
+                                          .layer = first->layer,
+                                          .chosen_count = result->chosen_count,
+                                          .experts = result->experts + first->expert_begin,
+                                          .expert_weights =
+                                              result->expert_weights + first->expert_begin};
+
+            sequence->sink(sequence->context, &event);
+        }
+    }
+}
+
+static bool columns_check(const struct cluster *cluster, const struct step_result *result,
+                          struct error *err)
+{
+    const struct arch *arch = &cluster->config.catalog->arch;
+
+    for (uint32_t i = 0; i < result->logits_count; i++) {
+        if (result->logits[i].columns != arch->vocab) {
+            return error_set(err, ERROR_PEER, "logits of %u columns, the vocabulary has %u",
+                             result->logits[i].columns, arch->vocab);
+        }
+    }
+    for (uint32_t i = 0; i < result->hidden_count; i++) {
+        if (result->hidden[i].columns != arch->hidden) {
+            return error_set(err, ERROR_PEER, "hidden states of %u columns, the model has %u",
+                             result->hidden[i].columns, arch->hidden);
+        }
+    }
+    return true;
+}
+
+static void result_count(struct cluster *cluster, struct member *member,
+                         const struct step_result *result, int64_t compute_ns)
+{
+    if (member->next_step <= result->step) {
+        member->next_step = result->step + 1;
+    }
+    member->steps++;
+    member->rows += result->row_count;
+    member->busy_ns += compute_ns;
+    cluster->epoch_failures = 0;
+    if (cluster->step_log != NULL) {
+        (void)fprintf(cluster->step_log, "%u,%u,%" PRIu64 ",%u,%" PRId64 ",%" PRId64 "\n",
+                      member->id, member->seat.stage, result->step, result->row_count,
+                      result->begin_ns, result->end_ns);
+    }
+}
+
+void sequences_handle_result(struct cluster *cluster, struct member *member,
+                             const struct step_result *result, int64_t now_ns)
+{
+    int64_t compute_ns = result->end_ns - result->begin_ns - result->wait_ns;
+    struct step_report report = {.step = result->step,
+                                 .stage = member->seat.stage,
+                                 .member = member->seat.member,
+                                 .compute_ns = compute_ns > 0 ? compute_ns : 0,
+                                 .sample_count = result->sample_count,
+                                 .samples = result->samples};
+    struct error err;
+
+    if (cluster->scheduler == NULL || result->epoch != cluster->epoch || !member->seated) {
+        return; /* of an epoch that is over */
+    }
+    result_count(cluster, member, result, report.compute_ns);
+    if (columns_check(cluster, result, &err)) {
+        for (uint32_t i = 0; i < result->logits_count; i++) {
+            rows_deliver(cluster, result->step, &result->logits[i],
+                         (struct cluster_event){.kind = CLUSTER_LOGITS});
+        }
+        hidden_deliver(cluster, member, result);
+        routing_deliver(cluster, result);
+        if (scheduler_report(cluster->scheduler, &report, now_ns, &err)) {
+            sequences_deliver(cluster, NULL, now_ns);
+            return;
+        }
+    }
+    {
+        char name[128], why[620];
+
+        (void)snprintf(why, sizeof(why), "%s answered step %" PRIu64 " wrongly: %s",
+                       membership_name(member, name, sizeof(name)), result->step, err.message);
+        cluster->epoch_failures++;
+        epoch_abandon(cluster, why, now_ns);
+    }
+}
