@@ -261,8 +261,13 @@ static bool read_response_format(const struct api_config *config, const json_t *
 
     (void)config;
     (void)out;
-    if (!json_get_object_or_null(body, "response_format", &format, err) ||
-        !json_get_string_or(format, "type", "text", &type, err)) {
+    if (!json_get_object_or_null(body, "response_format", &format, err)) {
+        return false;
+    }
+    if (!format) {
+        return true;
+    }
+    if (!json_get_string_or(format, "type", "text", &type, err)) {
         return false;
     }
     if (strcmp(type, "text") != 0) {
@@ -317,6 +322,7 @@ static bool render_chat(const struct api_config *config, struct arena *arena, co
         .messages = messages,
         .tools = tools && json_array_size(tools) > 0 ? tools : NULL,
         .add_generation_prompt = true,
+        .arguments = CHAT_ARGUMENTS_PARSE,
         .bos_text = tokenizer_bos_text(config->tokenizer),
         .eos_text = tokenizer_eos_text(config->tokenizer),
     };
