@@ -26,6 +26,7 @@ struct deepseek_r1_style;
 extern const struct deepseek_r1_style deepseek_r1_style;
 extern const struct deepseek_r1_style deepseek_v3_style;
 extern const struct deepseek_r1_style deepseek_r1_tojson_style;
+extern const struct deepseek_r1_style deepseek_r1_distill_llama_style;
 bool template_deepseek_r1_render(const void *style, const struct chat_request *request,
                                  struct chat_builder *builder, bool *opens_thinking,
                                  struct error *err);

@@ -48,7 +48,7 @@ struct chat_rendering {
 /* By text of a Jinja template, as models carry it. NULL: unknown; err names --chat-template. */
 const struct chat_template *chat_template_recognise(const char *jinja,
                                                     struct error *err) MUST_CHECK;
-/* By family name ("deepseek-r1", "deepseek-v3", "deepseek-r1-tojson"). */
+/* By family name: "deepseek-r1", "deepseek-v3", … (the table in chat_template.c). */
 const struct chat_template *chat_template_by_name(const char *name, struct error *err) MUST_CHECK;
 /* --chat-template NAME|FILE.jinja, or NULL for the model's own. */
 const struct chat_template *chat_template_choose(const char *option,

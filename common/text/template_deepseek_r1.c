@@ -22,6 +22,8 @@ enum system_rule {
 enum call_rule {
     CALL_WITH_CONTENT, /* content stands before the list of calls; without calls it must be there */
     CALL_THEN_CONTENT, /* the calls, then content as an answer of its own, if there is any */
+    CALL_OR_CONTENT,   /* calls count only where content is null, and every call but the very first
+                        * ends the list */
 };
 
 enum argument_rule { ARGUMENTS_TEXT, ARGUMENTS_JSON };
@@ -54,6 +56,14 @@ const struct deepseek_r1_style deepseek_r1_tojson_style = {
     .system = SYSTEM_LAST,
     .call = CALL_THEN_CONTENT,
     .arguments = ARGUMENTS_JSON,
+    .next_output = "\n<｜tool▁output▁begin｜>",
+    .generation = "<｜Assistant｜><think>\n",
+};
+
+const struct deepseek_r1_style deepseek_r1_distill_llama_style = {
+    .system = SYSTEM_LAST,
+    .call = CALL_OR_CONTENT,
+    .arguments = ARGUMENTS_TEXT,
     .next_output = "\n<｜tool▁output▁begin｜>",
     .generation = "<｜Assistant｜><think>\n",
 };
@@ -134,11 +144,18 @@ static bool add_arguments(struct rendering *rendering, const struct chat_message
     return true;
 }
 
+static void add_calls_end(struct rendering *rendering)
+{
+    chat_add_markup(rendering->out, calls_end);
+    chat_add_markup(rendering->out, sentence_end);
+}
+
 static bool render_call(struct rendering *rendering, const struct chat_message *message,
                         size_t index, struct error *err)
 {
     struct chat_builder *out = rendering->out;
     struct chat_call call;
+    bool ends_list = rendering->style->call == CALL_OR_CONTENT && rendering->calls_begun;
 
     if (!chat_call_read(message, index, &call, err)) {
         return false;
@@ -163,6 +180,9 @@ static bool render_call(struct rendering *rendering, const struct chat_message *
     }
     chat_add_markup(out, "\n```");
     chat_add_markup(out, call_end);
+    if (ends_list) {
+        add_calls_end(rendering);
+    }
     return true;
 }
 
@@ -175,8 +195,9 @@ static bool render_calls(struct rendering *rendering, const struct chat_message 
             return false;
         }
     }
-    chat_add_markup(rendering->out, calls_end);
-    chat_add_markup(rendering->out, sentence_end);
+    if (rendering->style->call != CALL_OR_CONTENT) {
+        add_calls_end(rendering);
+    }
     return true;
 }
 
@@ -218,13 +239,18 @@ static bool render_assistant(struct rendering *rendering, const struct chat_mess
 {
     bool calls = message->tool_calls != NULL;
 
-    if (calls && !render_calls(rendering, message, err)) {
-        return false;
+    switch (rendering->style->call) {
+    case CALL_WITH_CONTENT:
+        return calls ? render_calls(rendering, message, err)
+                     : render_answer(rendering, message, err);
+    case CALL_THEN_CONTENT:
+        return (!calls || render_calls(rendering, message, err)) &&
+               (message->content == NULL || render_answer(rendering, message, err));
+    case CALL_OR_CONTENT:
+        return message->content != NULL ? render_answer(rendering, message, err)
+                                        : render_calls(rendering, message, err);
     }
-    if (rendering->style->call == CALL_WITH_CONTENT ? calls : message->content == NULL) {
-        return true;
-    }
-    return render_answer(rendering, message, err);
+    return true;
 }
 
 static bool render_output(struct rendering *rendering, const struct chat_message *message,

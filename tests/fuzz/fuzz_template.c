@@ -41,6 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (messages != NULL) {
         render("deepseek-r1", messages, CHAT_ARGUMENTS_AS_GIVEN);
         render("deepseek-v3", messages, CHAT_ARGUMENTS_PARSE);
+        render("deepseek-r1-distill-llama", messages, CHAT_ARGUMENTS_AS_GIVEN);
         render("deepseek-r1-tojson", messages, CHAT_ARGUMENTS_AS_GIVEN);
         render("deepseek-r1-tojson", messages, CHAT_ARGUMENTS_PARSE);
     }

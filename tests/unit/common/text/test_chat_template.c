@@ -115,10 +115,11 @@ static void check_refused(const char *family, const char *messages, const char *
 static void each_family_is_recognised_and_renders_as_its_template(void **state)
 {
     (void)state;
-    static const char *const names[] = {"deepseek-r1", "deepseek-v3", "deepseek-r1-tojson"};
-    static const size_t counts[] = {40, 40, 52};
+    static const char *const names[] = {"deepseek-r1", "deepseek-v3", "deepseek-r1-tojson",
+                                        "deepseek-r1-distill-llama"};
+    static const size_t counts[] = {40, 40, 52, 40};
 
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         char name[128];
 
         snprintf(name, sizeof name, "templates/%s.jinja", names[i]);
@@ -163,6 +164,19 @@ static void unknown_templates_name_the_option_and_the_families(void **state)
     assert_non_null(strstr(err.message, "missing.jinja"));
     assert_null(chat_template_choose(NULL, NULL, &err));
     assert_non_null(strstr(err.message, "has no chat template"));
+}
+
+static void near_relatives_are_not_taken_for_a_family(void **state)
+{
+    (void)state;
+    struct error err = {0};
+
+    /* one differs from deepseek-r1-tojson by the end of its generation prompt only */
+    assert_null(
+        chat_template_choose(data_path("templates/deepseek-r1-distill-qwen.jinja"), NULL, &err));
+    assert_int_equal(err.code, ERROR_USAGE);
+    assert_null(chat_template_choose(data_path("templates/deepseek-v3.1.jinja"), NULL, &err));
+    assert_int_equal(err.code, ERROR_USAGE);
 }
 
 static void thinking_is_opened_by_the_prompt_of_r1_only(void **state)
@@ -279,6 +293,7 @@ int main(void)
         cmocka_unit_test(each_family_is_recognised_and_renders_as_its_template),
         cmocka_unit_test(the_demo_model_brings_its_template),
         cmocka_unit_test(unknown_templates_name_the_option_and_the_families),
+        cmocka_unit_test(near_relatives_are_not_taken_for_a_family),
         cmocka_unit_test(thinking_is_opened_by_the_prompt_of_r1_only),
         cmocka_unit_test(parts_of_text_are_joined),
         cmocka_unit_test(thinking_in_fields_of_its_own_and_empty_calls_are_dropped),
