@@ -4,7 +4,7 @@
 /* What a request that names no sampling parameter gets: the model's generation_config.json, as
  * other servers do, else temperature 1 without truncation. */
 #include "common/base/error.h"
-#include "common/plan/step.h"
+#include "coordinator/cluster/cluster.h"
 
 /* <directory>/generation_config.json: temperature, top_p, top_k, min_p; "do_sample": false means
  * temperature 0. A missing file gives the plain defaults; one that is there must be well-formed.
