@@ -182,6 +182,7 @@ enum mesh_state mesh_poll(struct mesh *mesh, struct error *err)
         mesh->moved = true;
     }
     if (mesh->state == MESH_FAILED) {
+        failed_poll(mesh, clock_monotonic_ns());
         *err = mesh->failure;
     } else if (mesh->state != MESH_IDLE && !connecting_poll(mesh, clock_monotonic_ns(), err)) {
         return mesh_fail(mesh, err);
