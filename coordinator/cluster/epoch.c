@@ -396,9 +396,11 @@ static struct scheduler *scheduler_make(const struct cluster *cluster)
     const struct arch *arch = &cluster->config.catalog->arch;
     uint64_t logits_rows = LOGITS_BYTES_MAX / ((uint64_t)arch->vocab * sizeof(float));
     uint32_t rows_max = placement->step_rows_max;
+    uint32_t *member_counts = mem_new_array(uint32_t, placement->stage_count);
     struct scheduler_config config = {
         .lane_count = placement->lane_count,
         .stage_count = placement->stage_count,
+        .member_counts = member_counts, /* groups may be uneven */
         .slot_count = placement->slot_count,
         .kv_block_count = placement->kv_block_count,
         .context_tokens_max = placement->context_tokens_max,
@@ -413,8 +415,14 @@ static struct scheduler *scheduler_make(const struct cluster *cluster)
         .eos_ids = arch->eos_ids,
         .epoch = cluster->epoch,
     };
+    struct scheduler *scheduler;
 
-    return scheduler_create(&config);
+    for (uint32_t i = 0; i < placement->stage_count; i++) {
+        member_counts[i] = placement->stages[i].member_count;
+    }
+    scheduler = scheduler_create(&config);
+    mem_free(member_counts);
+    return scheduler;
 }
 
 void epoch_ready(struct cluster *cluster, struct member *member,
