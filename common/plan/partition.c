@@ -116,38 +116,89 @@ double partition_time(const struct partition *partition, const struct partition_
     return bytes / rate;
 }
 
-/* Gives each unit to the member whose load per weight stays least, which makes the greatest load
- * per weight least; equal members differ by one unit at most, the first having more. */
-static bool units_deal(const struct partition *partition, const struct partition_stage *stage,
-                       uint32_t unit_count, uint32_t unit_experts, uint32_t *unit_counts)
+/* Experts that a member has memory for, beside what every member holds; less than 0: not even that.
+ */
+static int64_t experts_fitting(const struct partition *partition,
+                               const struct partition_stage *stage, uint32_t member)
+{
+    uint64_t memory = partition->workers[stage->worker_begin + member]->memory_bytes;
+    uint64_t need = partition_need(partition, stage, member, 0).total_bytes;
+    uint64_t bytes = expert_bytes_of(partition, stage);
+    uint32_t expert_count = partition->request->expert_count;
+
+    if (need > memory) {
+        return -1;
+    }
+    return bytes == 0 || (memory - need) / bytes > expert_count
+               ? expert_count
+               : (int64_t)((memory - need) / bytes);
+}
+
+/* How the experts of a stage may be cut. */
+struct units {
+    uint32_t count;
+    uint32_t expert_count; /* of the largest */
+};
+
+static struct units units_groups(const struct planner_request *request)
+{
+    uint32_t groups = request->expert_group_count;
+
+    return (struct units){.count = groups,
+                          .expert_count = (request->expert_count + groups - 1) / groups};
+}
+
+/* Whole groups make sense when there are as many as members, and no group is empty. */
+static bool groups_usable(const struct planner_request *request, uint32_t member_count)
+{
+    return request->expert_group_count >= member_count &&
+           request->expert_group_count <= request->expert_count;
+}
+
+/* Is there room for all units, whoever takes how many? */
+static bool units_fit(const struct partition *partition, const struct partition_stage *stage,
+                      struct units units)
+{
+    uint64_t room = 0;
+
+    for (uint32_t i = 0; i < stage->worker_end - stage->worker_begin; i++) {
+        int64_t fitting = experts_fitting(partition, stage, i);
+
+        if (fitting < 0) {
+            return false;
+        }
+        room += units.expert_count > 0 ? (uint64_t)fitting / units.expert_count : units.count;
+    }
+    return room >= units.count;
+}
+
+/* Gives each unit to the member whose load per rate stays least, which makes the greatest load per
+ * rate least; equal members differ by one unit at most, the first having more. */
+static void units_deal(const struct partition *partition, const struct partition_stage *stage,
+                       struct units units, uint32_t *unit_counts)
 {
     uint32_t member_count = stage->worker_end - stage->worker_begin;
-    uint64_t bytes = expert_bytes_of(partition, stage);
 
     for (uint32_t i = 0; i < member_count; i++) {
         unit_counts[i] = 0;
     }
-    for (uint32_t unit = 0; unit < unit_count; unit++) {
+    for (uint32_t unit = 0; unit < units.count; unit++) {
         uint32_t chosen = member_count;
         double load = INFINITY;
 
         for (uint32_t i = 0; i < member_count; i++) {
             const struct planner_worker *worker = partition->workers[stage->worker_begin + i];
-            uint64_t room =
-                worker->memory_bytes - partition_need(partition, stage, i, 0).total_bytes;
             double next = (unit_counts[i] + 1) / worker->read_bytes_per_s;
 
-            if (next < load && (unit_counts[i] + 1) * (uint64_t)unit_experts * bytes <= room) {
+            if (next < load && (int64_t)(unit_counts[i] + 1) * units.expert_count <=
+                                   experts_fitting(partition, stage, i)) {
                 chosen = i;
                 load = next;
             }
         }
-        if (chosen == member_count) {
-            return false;
-        }
+        ASSERT(chosen < member_count);
         unit_counts[chosen]++;
     }
-    return true;
 }
 
 /* The first expert of a router group: expert e belongs to group floor(groups * e / experts). */
@@ -171,16 +222,13 @@ static void groups_to_experts(const struct partition *partition, uint32_t member
     }
 }
 
-static bool members_hold_common(const struct partition *partition,
-                                const struct partition_stage *stage)
+static bool stage_fits(const struct partition *partition, const struct partition_stage *stage)
 {
-    for (uint32_t i = 0; i < stage->worker_end - stage->worker_begin; i++) {
-        if (partition_need(partition, stage, i, 0).total_bytes >
-            partition->workers[stage->worker_begin + i]->memory_bytes) {
-            return false;
-        }
-    }
-    return true;
+    const struct planner_request *request = partition->request;
+
+    /* Single experts always fit where groups do. */
+    return units_fit(partition, stage,
+                     (struct units){.count = request->expert_count, .expert_count = 1});
 }
 
 bool partition_experts(const struct partition *partition, const struct partition_stage *stage,
@@ -188,18 +236,18 @@ bool partition_experts(const struct partition *partition, const struct partition
 {
     const struct planner_request *request = partition->request;
     uint32_t member_count = stage->worker_end - stage->worker_begin;
-    uint32_t groups = request->expert_group_count;
+    struct units units = {.count = request->expert_count, .expert_count = 1};
+    bool groups =
+        groups_usable(request, member_count) && units_fit(partition, stage, units_groups(request));
 
-    if (!members_hold_common(partition, stage)) {
+    if (!stage_fits(partition, stage)) {
         return false;
     }
-    if (groups >= member_count && groups <= request->expert_count &&
-        units_deal(partition, stage, groups, (request->expert_count + groups - 1) / groups,
-                   expert_counts)) {
+    units_deal(partition, stage, groups ? units_groups(request) : units, expert_counts);
+    if (groups) {
         groups_to_experts(partition, member_count, expert_counts);
-        return true;
     }
-    return units_deal(partition, stage, request->expert_count, 1, expert_counts);
+    return true;
 }
 
 void partition_experts_spread(const struct partition *partition,
@@ -256,7 +304,7 @@ static double stage_cost(struct search *search, const struct partition_stage *st
         }
         time *= time;
     }
-    if (time >= bound || !partition_experts(search->partition, stage, search->expert_counts)) {
+    if (time >= bound || !stage_fits(search->partition, stage)) {
         return INFINITY;
     }
     return time;

@@ -455,6 +455,29 @@ static void more_workers_than_layers_form_groups(void **state)
     arena_deinit(&arena);
 }
 
+static void a_thousand_workers_are_planned_at_once(void **state)
+{
+    static struct planner_worker workers[1000];
+    struct planner_layer layers[61];
+    struct planner_request r;
+    struct arena arena;
+    struct error err;
+    struct placement *placement;
+
+    (void)state;
+    r1_make(&r, layers, workers, 1000);
+    for (uint32_t i = 0; i < 1000; i++) {
+        workers[i].memory_bytes = 6 * GB + i * (GB / 100);
+        workers[i].read_bytes_per_s = 20e9 + i * 1e8;
+    }
+    arena_init(&arena, 1 << 20);
+    placement = planner_make(&r, &arena, &err);
+    assert_non_null(placement);
+    assert_int_equal(placement->stage_count, 61);
+    assert_int_equal(placement_worker_count(placement), 1000);
+    arena_deinit(&arena);
+}
+
 static void a_dense_model_has_no_owners(void **state)
 {
     struct problem p;
@@ -540,6 +563,7 @@ int main(void)
         cmocka_unit_test(more_members_than_groups_share_them),
         cmocka_unit_test(five_workers_in_two_stages_make_three_lanes),
         cmocka_unit_test(more_workers_than_layers_form_groups),
+        cmocka_unit_test(a_thousand_workers_are_planned_at_once),
         cmocka_unit_test(a_dense_model_has_no_owners),
         cmocka_unit_test(wanted_kv_tokens_are_kept_in_whole_blocks),
         cmocka_unit_test(impossible_layouts_are_refused_with_figures),
