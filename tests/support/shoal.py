@@ -1,17 +1,23 @@
 """What the end-to-end tests share: the built programs, servers, HTTP, golden data.
 
-Environment (set by ctest): SHOAL_BIN, the folder of the programs; SHOAL_SOURCE, the repository.
+Environment (set by ctest): SHOAL_BIN, the folder of the programs; SHOAL_SOURCE, the repository;
+SHOAL_PATIENCE, how much slower than a release build; SHOAL_SANITIZE, the sanitizers if any;
+SHOAL_MAKE_CHECKPOINT, the program that writes random models.
 """
 import array
 import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import unittest
+import uuid
 
 SOURCE = os.environ.get("SHOAL_SOURCE", os.path.join(os.path.dirname(__file__), "..", ".."))
 BIN = os.environ.get("SHOAL_BIN", os.path.join(SOURCE, "build", "release", "bin"))
@@ -21,6 +27,11 @@ DATA = os.path.join(SOURCE, "tests", "data")
 DEMO = os.path.join(SOURCE, "deploy", "demo-model")
 # Sanitizer builds are slow: limits of time grow with this.
 PATIENCE = float(os.environ.get("SHOAL_PATIENCE", "1"))
+SANITIZE = os.environ.get("SHOAL_SANITIZE", "")
+MAKE_CHECKPOINT = os.environ.get("SHOAL_MAKE_CHECKPOINT", os.path.join(
+    os.path.dirname(BIN), "tests", "make-checkpoint"))
+# Every process that a test starts inherits this variable, so that none can hide.
+MARK = "SHOAL_TEST_MARK"
 
 os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
 os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
@@ -55,19 +66,6 @@ def largest_difference(got, wanted):
     return max(abs(a - b) for a, b in zip(got, wanted))
 
 
-def children_of(pid):
-    """All descendants that are alive now."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                with open(f"/proc/{entry}/stat") as stat:
-                    fields = stat.read().rsplit(")", 1)[1].split()
-                if int(fields[1]) == pid and fields[0] != "Z":
-                    found += [int(entry), *children_of(int(entry))]
-    return found
-
-
 def wait_until(condition, seconds, what):
     """Polls a condition; a test never sleeps for a fixed time."""
     end = time.monotonic() + seconds * PATIENCE
@@ -79,16 +77,76 @@ def wait_until(condition, seconds, what):
     raise AssertionError(f"not within {seconds * PATIENCE:.0f} s: {what}")
 
 
+def marked_processes(mark):
+    """{pid: command line} of the living processes that were started with this mark."""
+    wanted = f"{MARK}={mark}".encode()
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{entry}/environ", "rb") as file:
+                    if wanted not in file.read().split(b"\0"):
+                        continue
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    found[int(entry)] = file.read().replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def wait_for_none_left(mark, seconds=10):
+    try:
+        wait_until(lambda: not marked_processes(mark), seconds, "no process left")
+    except AssertionError:
+        left = marked_processes(mark)
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if left:
+            raise AssertionError(f"left behind: {left}") from None
+
+
+def free_port():
+    """A port that nobody listens on now, for options that cannot take 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def cpu_seconds(pid):
+    """User and system time of a process since its start."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def random_model(*options):
+    """A random checkpoint in a folder that goes away; see `make-checkpoint --help`."""
+    folder = tempfile.mkdtemp(prefix="shoal-model-")
+    try:
+        subprocess.run([MAKE_CHECKPOINT, folder, "--tokenizer", DEMO, *map(str, options)],
+                       check=True, stdout=subprocess.DEVNULL, timeout=300 * PATIENCE)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def needs_mpi(test):
+    """Open MPI is not compiled for the thread sanitizer, which then takes every hand-over inside it
+    for a race and cannot be told where ours begin: those cases run in the other builds."""
+    return unittest.skipIf("thread" in SANITIZE, "Open MPI under the thread sanitizer")(test)
+
+
 class Server:
     """A `shoal serve` on free ports; use as a context manager. Ends it with SIGTERM and checks that
     it left nothing behind."""
 
     def __init__(self, *arguments, model=DEMO, environment=None, ready=True, prefix=()):
         self.log = tempfile.NamedTemporaryFile("w+", prefix="shoal-serve-", suffix=".log")
+        self.mark = uuid.uuid4().hex
         self.process = subprocess.Popen(
             [*prefix, SHOAL, "serve", "--model", model, "--port", "0", *map(str, arguments)],
             stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL,
-            env={**os.environ, "SHOAL_LOG": "info", **(environment or {})})
+            env={**os.environ, "SHOAL_LOG": "info", MARK: self.mark, **(environment or {})})
         self.host = "127.0.0.1"
         self.port = None
         if ready:
@@ -136,8 +194,14 @@ class Server:
     def status(self):
         return self.request("GET", "/shoal/status")[1]
 
+    def check_sanitizers(self):
+        """A worker's report does not reach the coordinator's exit code."""
+        for sign in ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
+                     "WARNING: ThreadSanitizer"):
+            if sign in self.text():
+                raise AssertionError(self.text()[-20000:])
+
     def stop(self, signal_number=signal.SIGTERM, seconds=30):
-        children = children_of(self.process.pid)
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
         try:
@@ -145,8 +209,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(f"serve did not end:\n{self.text()[-4000:]}") from None
-        wait_until(lambda: not [p for p in children if os.path.exists(f"/proc/{p}")
-                                and not is_zombie(p)], 10, f"children gone: {children}")
+        wait_for_none_left(self.mark)
+        self.check_sanitizers()
         return code
 
     def __enter__(self):
@@ -156,14 +220,8 @@ class Server:
         if kind:
             print(self.text()[-8000:], file=sys.stderr)
             self.process.kill()
+            self.process.wait()
+            wait_for_none_left(self.mark)
             return
         code = self.stop()
         assert code == 0, f"serve exited with {code}:\n{self.text()[-6000:]}"
-
-
-def is_zombie(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
