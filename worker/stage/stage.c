@@ -16,7 +16,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define JOB_ARENA_BYTES (256 << 10)
+#define JOB_ARENA_BYTES (64 << 10)
 
 static struct kv_config cache_config(const struct seat *seat, const struct arch *arch)
 {

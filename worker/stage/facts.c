@@ -1,0 +1,329 @@
+/* facts.c - what this machine has.
+ *
+ * The memory limit is the least of what the user said, what the control groups allow and what is
+ * free now; the read bandwidth, measured over a buffer that no cache holds, is what the planner
+ * divides layers by: a decode step reads every weight once and computes little with it.
+ */
+#include "worker/stage/facts.h"
+
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/mem.h"
+#include "worker/team/cores.h"
+
+#include <ctype.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PROC_BYTES_MAX (4 << 20)
+#define NODES_MAX      1024
+#define MEASURE_BYTES  ((size_t)64 << 20)
+#define MEASURE_TILES  64
+#define MEASURE_NS     (100 * NS_PER_MS)
+/* v1 writes LONG_MAX rounded down to a page for "no limit". */
+#define LIMIT_NONE_ABOVE (UINT64_C(1) << 62)
+
+/* --- memory --- */
+
+uint64_t facts_available_bytes(const char *meminfo)
+{
+    const char *line = strstr(meminfo, "MemAvailable:");
+
+    if (line == NULL) {
+        return UINT64_MAX;
+    }
+    return strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024;
+}
+
+uint64_t facts_limit_bytes(const char *text)
+{
+    char *end;
+    uint64_t bytes = strtoull(text, &end, 10);
+
+    return end == text || bytes >= LIMIT_NONE_ABOVE ? UINT64_MAX : bytes;
+}
+
+static char *read_small(const char *path)
+{
+    struct error err;
+    size_t length;
+    char *text;
+
+    return file_read(path, PROC_BYTES_MAX, &text, &length, &err) ? text : NULL;
+}
+
+uint64_t facts_group_limit(const char *root, const char *group, const char *file)
+{
+    char path[4096];
+    size_t length = strlen(group);
+    uint64_t least = UINT64_MAX;
+
+    for (;;) {
+        char *text;
+
+        while (length > 0 && group[length - 1] == '/') {
+            length--;
+        }
+        (void)snprintf(path, sizeof(path), "%s%.*s/%s", root, (int)length, group, file);
+        text = read_small(path);
+        if (text != NULL) {
+            uint64_t limit = facts_limit_bytes(text);
+
+            least = limit < least ? limit : least;
+            mem_free(text);
+        }
+        if (length == 0) {
+            return least;
+        }
+        while (length > 0 && group[length - 1] != '/') {
+            length--;
+        }
+    }
+}
+
+bool facts_group_path(const char *text, const char *controller, char *out, size_t out_bytes)
+{
+    for (const char *line = text; line != NULL && *line != '\0';) {
+        const char *first = strchr(line, ':');
+        const char *second = first != NULL ? strchr(first + 1, ':') : NULL;
+        size_t length;
+
+        if (second == NULL) {
+            return false;
+        }
+        length = strcspn(second + 1, "\n");
+        if ((size_t)(second - first - 1) == strlen(controller) &&
+            strncmp(first + 1, controller, strlen(controller)) == 0 && length < out_bytes) {
+            memcpy(out, second + 1, length);
+            out[length] = '\0';
+            return true;
+        }
+        line = strchr(line, '\n');
+        line = line != NULL ? line + 1 : NULL;
+    }
+    return false;
+}
+
+static uint64_t cgroup_limit(void)
+{
+    char *text = read_small("/proc/self/cgroup");
+    char group[2048];
+    uint64_t v1 = UINT64_MAX;
+    uint64_t v2 = UINT64_MAX;
+
+    if (text == NULL) {
+        return UINT64_MAX;
+    }
+    if (facts_group_path(text, "", group, sizeof(group))) {
+        v2 = facts_group_limit("/sys/fs/cgroup", group, "memory.max");
+    }
+    if (facts_group_path(text, "memory", group, sizeof(group))) {
+        v1 = facts_group_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes");
+    }
+    mem_free(text);
+    return v1 < v2 ? v1 : v2;
+}
+
+static uint64_t memory_limit(uint64_t wanted)
+{
+    char *meminfo = read_small("/proc/meminfo");
+    uint64_t available = meminfo != NULL ? facts_available_bytes(meminfo) : UINT64_MAX;
+    uint64_t group = cgroup_limit();
+    uint64_t limit = wanted > 0 ? wanted : UINT64_MAX;
+
+    mem_free(meminfo);
+    limit = available < limit ? available : limit;
+    limit = group < limit ? group : limit;
+    if (limit == UINT64_MAX) {
+        limit = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    }
+    return limit;
+}
+
+uint64_t facts_resident_bytes(void)
+{
+    char *status = read_small("/proc/self/status");
+    const char *line = status != NULL ? strstr(status, "RssAnon:") : NULL;
+    uint64_t bytes = line != NULL ? strtoull(line + strlen("RssAnon:"), NULL, 10) * 1024 : 0;
+
+    mem_free(status);
+    return bytes;
+}
+
+/* --- processor --- */
+
+static bool has_word(const char *line, const char *word)
+{
+    size_t length = strlen(word);
+
+    for (const char *at = strstr(line, word); at != NULL; at = strstr(at + 1, word)) {
+        if (at[-1] == ' ' && (at[length] == ' ' || at[length] == '\0' || at[length] == '\n')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void read_features(const char *flags, struct facts *out)
+{
+    static const char *const words[] = {"avx2",        "fma",         "f16c",        "avx512f",
+                                        "avx512bw",    "avx512_vnni", "avx512_bf16", "avx_vnni",
+                                        "avx512_fp16", "amx_int8",    "amx_bf16"};
+    size_t used = 0;
+
+    for (size_t i = 0; i < ARRAY_LENGTH(words); i++) {
+        if (has_word(flags, words[i]) && used + strlen(words[i]) + 2 < sizeof(out->cpu_features)) {
+            used += (size_t)snprintf(out->cpu_features + used, sizeof(out->cpu_features) - used,
+                                     "%s%s", used > 0 ? " " : "", words[i]);
+        }
+    }
+}
+
+static void read_cpu(struct facts *out)
+{
+    char *cpuinfo = read_small("/proc/cpuinfo");
+    char *name = cpuinfo != NULL ? strstr(cpuinfo, "model name") : NULL;
+    char *flags = cpuinfo != NULL ? strstr(cpuinfo, "flags\t") : NULL;
+
+    (void)snprintf(out->cpu_name, sizeof(out->cpu_name), "unknown");
+    if (flags != NULL) {
+        flags[strcspn(flags, "\n")] = '\0';
+        read_features(flags, out);
+    }
+    if (name != NULL && strchr(name, ':') != NULL) {
+        name = strchr(name, ':') + 1;
+        name += strspn(name, " \t");
+        (void)snprintf(out->cpu_name, sizeof(out->cpu_name), "%.*s", (int)strcspn(name, "\n"),
+                       name);
+    }
+    mem_free(cpuinfo);
+}
+
+/* --- NUMA --- */
+
+/* Whether a list like "0-3,8-11" holds every CPU of the mask. */
+static bool list_covers(const char *list, const cpu_set_t *mask)
+{
+    cpu_set_t node;
+    cpu_set_t both;
+
+    CPU_ZERO(&node);
+    for (const char *at = list; isdigit((unsigned char)*at);) {
+        char *end;
+        unsigned long first = strtoul(at, &end, 10);
+        unsigned long last = first;
+
+        if (*end == '-') {
+            last = strtoul(end + 1, &end, 10);
+        }
+        for (unsigned long cpu = first; cpu <= last && cpu < CPU_SETSIZE; cpu++) {
+            CPU_SET(cpu, &node);
+        }
+        at = *end == ',' ? end + 1 : end;
+    }
+    CPU_AND(&both, &node, mask);
+    return CPU_EQUAL(&both, mask) != 0;
+}
+
+static void read_numa(struct facts *out)
+{
+    cpu_set_t mask;
+    bool has_mask = sched_getaffinity(0, sizeof(mask), &mask) == 0;
+
+    out->numa_node = UINT32_MAX;
+    for (uint32_t node = 0; node < NODES_MAX; node++) {
+        char path[96];
+        char *list;
+
+        (void)snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpulist", node);
+        list = read_small(path);
+        if (list == NULL) {
+            continue;
+        }
+        out->numa_node_count++;
+        if (has_mask && list_covers(list, &mask)) {
+            out->numa_node = node;
+        }
+        mem_free(list);
+    }
+    if (out->numa_node_count <= 1) {
+        out->numa_node_count = 1;
+        out->numa_node = UINT32_MAX;
+    }
+}
+
+/* --- read bandwidth --- */
+
+struct measure {
+    uint64_t *values;
+    uint64_t sums[MEASURE_TILES];
+};
+
+static void touch_tile(void *context, size_t tile, uint32_t thread)
+{
+    struct measure *measure = context;
+    size_t count = MEASURE_BYTES / MEASURE_TILES / sizeof(uint64_t);
+
+    (void)thread;
+    memset(measure->values + tile * count, 1, count * sizeof(uint64_t));
+}
+
+static void read_tile(void *context, size_t tile, uint32_t thread)
+{
+    struct measure *measure = context;
+    size_t count = MEASURE_BYTES / MEASURE_TILES / sizeof(uint64_t);
+    const uint64_t *values = measure->values + tile * count;
+    uint64_t sums[8] = {0};
+
+    (void)thread;
+    for (size_t i = 0; i + 8 <= count; i += 8) {
+        for (size_t lane = 0; lane < 8; lane++) {
+            sums[lane] ^= values[i + lane];
+        }
+    }
+    for (size_t lane = 0; lane < 8; lane++) {
+        measure->sums[tile] += sums[lane];
+    }
+}
+
+/* The best of the passes that fit: others only show what else the machine was doing. */
+static double measure_read(struct team *team)
+{
+    struct measure measure = {0};
+    struct error err;
+    int64_t begin_ns = clock_monotonic_ns();
+    int64_t best_ns = INT64_MAX;
+    int64_t now_ns;
+
+    measure.values = mem_map_pages(MEASURE_BYTES, &err);
+    if (measure.values == NULL) {
+        return 1e9;
+    }
+    team_run(team, touch_tile, &measure, MEASURE_TILES);
+    do {
+        int64_t pass_ns = clock_monotonic_ns();
+
+        team_run(team, read_tile, &measure, MEASURE_TILES);
+        now_ns = clock_monotonic_ns();
+        best_ns = now_ns - pass_ns < best_ns ? now_ns - pass_ns : best_ns;
+    } while (now_ns - begin_ns < MEASURE_NS);
+    mem_unmap_pages(measure.values, MEASURE_BYTES);
+    return (double)MEASURE_BYTES / ((double)(best_ns > 0 ? best_ns : 1) * 1e-9);
+}
+
+void facts_collect(uint64_t memory_bytes, struct team *team, struct facts *out)
+{
+    *out = (struct facts){0};
+    if (gethostname(out->host, sizeof(out->host) - 1) != 0) {
+        (void)snprintf(out->host, sizeof(out->host), "unknown");
+    }
+    read_cpu(out);
+    read_numa(out);
+    out->core_count = cores_available();
+    out->memory_bytes = memory_limit(memory_bytes);
+    out->read_bytes_per_s = measure_read(team);
+}

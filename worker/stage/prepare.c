@@ -1,0 +1,340 @@
+/* prepare.c - an assignment becomes a stage.
+ *
+ * In this order, each step refusing with what it saw: the placement's invariants, the seat, the
+ * numerics, the model's identity, the ledger, the load. Nothing large is allocated before the
+ * ledger is printed. Steps run on one thread started here; load_weights adds its own.
+ */
+#include "worker/stage/prepare.h"
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/units.h"
+#include "common/model/model_hash.h"
+#include "worker/stage/compute.h"
+#include "worker/stage/load.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Programs, libraries, sockets, the catalog. */
+#define FIXED_BYTES ((uint64_t)40 << 20)
+
+struct prepare {
+    struct prepare_config config;
+    char *model_path;
+    char *model_hash;
+    struct model *kept;
+    struct prepared *out;
+    struct load_progress progress;
+    _Atomic uint64_t total_bytes;
+    atomic_bool ended;
+    struct error err;
+    pthread_t thread;
+};
+
+/* --- a loaded share --- */
+
+static void model_drop_weights(struct model *model)
+{
+    weights_destroy(model->weights);
+    mem_unmap_pages(model->memory, model->memory_bytes);
+    mem_free(model->owned_experts);
+    model->weights = NULL;
+    model->memory = NULL;
+    model->owned_experts = NULL;
+    model->is_filled = false;
+}
+
+void model_destroy(struct model *model)
+{
+    if (model == NULL) {
+        return;
+    }
+    model_drop_weights(model);
+    catalog_close(model->catalog);
+    mem_free(model->path);
+    mem_free(model);
+}
+
+static bool is_same_share(const struct model *model, const struct weights_share *share,
+                          size_t owned_bytes)
+{
+    const struct weights_share *held = &model->share;
+
+    return model->is_filled && held->layer_begin == share->layer_begin &&
+           held->layer_end == share->layer_end && held->has_embedding == share->has_embedding &&
+           held->has_head == share->has_head && model->owned_bytes == owned_bytes &&
+           (owned_bytes == 0 ||
+            memcmp(model->owned_experts, share->owned_experts, owned_bytes) == 0);
+}
+
+/* --- the steps, in order --- */
+
+static bool check_placement(struct prepare *prepare, struct error *err)
+{
+    const struct placement *placement = prepare->out->placement;
+    struct placement_seat seat;
+    char numerics[sizeof(placement->numerics_id)];
+
+    if (!placement_seat_of(placement, prepare->config.worker, &seat)) {
+        return error_set(err, ERROR_INPUT, "placement: it has no seat for worker %u",
+                         prepare->config.worker);
+    }
+    (void)snprintf(numerics, sizeof(numerics), "exact/%s/k%d", kv_type_name(placement->kv_type),
+                   KERNELS_VERSION);
+    if (strcmp(numerics, placement->numerics_id) != 0) {
+        return error_set(err, ERROR_INPUT, "numerics %s are not supported here, only %s",
+                         placement->numerics_id, numerics);
+    }
+    return true;
+}
+
+static bool open_model(struct prepare *prepare, struct error *err)
+{
+    struct prepared *out = prepare->out;
+    char hash[MODEL_HASH_BYTES];
+
+    out->model = prepare->kept;
+    prepare->kept = NULL;
+    if (out->model != NULL && strcmp(out->model->path, prepare->model_path) != 0) {
+        model_destroy(out->model);
+        out->model = NULL;
+    }
+    if (out->model == NULL) {
+        out->model = mem_new(struct model);
+        out->model->path = mem_strdup(prepare->model_path);
+        out->model->catalog = catalog_open(prepare->model_path, err);
+    }
+    if (out->model->catalog == NULL) {
+        return false;
+    }
+    model_hash(out->model->catalog, hash);
+    if (prepare->model_hash[0] != '\0' && strcmp(hash, prepare->model_hash) != 0) {
+        return error_set(err, ERROR_INPUT,
+                         "%s is not the coordinator's model: hash %s here, %s there",
+                         prepare->model_path, hash, prepare->model_hash);
+    }
+    return true;
+}
+
+static bool check_model(const struct prepare *prepare, struct error *err)
+{
+    const struct placement *placement = prepare->out->placement;
+    const struct arch *arch = &prepare->out->model->catalog->arch;
+
+    if (placement->layer_count != arch->layer_count ||
+        placement->expert_count != arch->router.expert_count ||
+        (placement->expert_count > 0 && placement->dense_layer_count != arch->dense_layer_count)) {
+        return error_set(err, ERROR_INPUT,
+                         "placement for %u layers (%u dense) of %u experts, the model has %u (%u) "
+                         "of %u",
+                         placement->layer_count, placement->dense_layer_count,
+                         placement->expert_count, arch->layer_count, arch->dense_layer_count,
+                         arch->router.expert_count);
+    }
+    return true;
+}
+
+static size_t owned_bytes_of(const struct seat *seat)
+{
+    return (size_t)(seat->layer_end - seat->layer_begin) * seat->placement->expert_count;
+}
+
+/* The plan of the share, unless its weights are held already. */
+static bool plan_weights(struct prepare *prepare, struct error *err)
+{
+    struct prepared *out = prepare->out;
+    struct model *model = out->model;
+    size_t owned_bytes = owned_bytes_of(out->seat);
+
+    if (is_same_share(model, &out->seat->share, owned_bytes)) {
+        return true;
+    }
+    model_drop_weights(model);
+    model->share = out->seat->share;
+    model->owned_bytes = owned_bytes;
+    model->owned_experts = mem_new_array(uint8_t, owned_bytes);
+    if (owned_bytes > 0) {
+        memcpy(model->owned_experts, out->seat->share.owned_experts, owned_bytes);
+        model->share.owned_experts = model->owned_experts;
+    }
+    model->weights = weights_plan(model->catalog, &model->share, err);
+    return model->weights != NULL;
+}
+
+static bool add_up(struct prepare *prepare, struct error *err)
+{
+    struct prepared *out = prepare->out;
+    const struct arch *arch = &out->model->catalog->arch;
+    uint32_t threads = team_thread_count(prepare->config.team);
+    struct stage_bytes stage = stage_bytes(out->seat, arch, threads);
+    uint64_t staging = load_staging_bytes(out->model->weights, prepare->config.thread_count);
+
+    out->ledger.limit_bytes = prepare->config.limit_bytes;
+    ledger_add(&out->ledger, "weights", out->model->weights->memory_bytes);
+    ledger_add(&out->ledger, "KV cache", stage.cache);
+    ledger_add(&out->ledger, "step buffers", stage.buffers);
+    ledger_add(&out->ledger, "frames", traffic_bytes(&out->traffic));
+    ledger_add(&out->ledger, "fixed", FIXED_BYTES + staging + compute_bytes(out->work_count));
+    ledger_log(&out->ledger);
+    return ledger_check(&out->ledger, err);
+}
+
+static bool load_model(struct prepare *prepare, struct error *err)
+{
+    struct model *model = prepare->out->model;
+    struct units_text bytes;
+    int64_t begin_ns = clock_monotonic_ns();
+
+    atomic_store(&prepare->total_bytes, model->weights->file_bytes);
+    if (model->is_filled) {
+        atomic_store(&prepare->progress.done_bytes, model->weights->file_bytes);
+        return true;
+    }
+    model->memory_bytes = model->weights->memory_bytes;
+    model->memory = mem_map_pages(model->memory_bytes, err);
+    if (model->memory == NULL) {
+        return error_wrap(err, "weights");
+    }
+    weights_bind(model->weights, model->memory);
+    if (!load_weights(model->catalog, model->weights, prepare->config.thread_count,
+                      &prepare->progress, err)) {
+        return false;
+    }
+    model->is_filled = true;
+    prepare->out->load_ns = clock_monotonic_ns() - begin_ns;
+    log_info("loaded layers %u to %u: bytes=%s seconds=%.1f", model->share.layer_begin,
+             model->share.layer_end - 1, units_bytes(&bytes, model->weights->file_bytes),
+             (double)prepare->out->load_ns * 1e-9);
+    return true;
+}
+
+static bool prepare_all(struct prepare *prepare, struct error *err)
+{
+    struct prepared *out = prepare->out;
+
+    if (!check_placement(prepare, err) || !open_model(prepare, err) || !check_model(prepare, err)) {
+        return false;
+    }
+    out->seat = seat_create(out->placement, prepare->config.worker, &out->arena);
+    traffic_plan(out->seat, &out->model->catalog->arch, &out->arena, &out->traffic);
+    out->work_count = 2 * out->placement->steps_in_flight_max + 2;
+    if (!plan_weights(prepare, err) || !add_up(prepare, err) || !load_model(prepare, err)) {
+        return false;
+    }
+    out->stage = stage_create(&(struct stage_config){.seat = out->seat,
+                                                     .weights = out->model->weights,
+                                                     .kernels = prepare->config.kernels,
+                                                     .team = prepare->config.team},
+                              err);
+    return out->stage != NULL;
+}
+
+static void *prepare_main(void *context)
+{
+    struct prepare *prepare = context;
+
+    (void)pthread_setname_np(pthread_self(), "load");
+    (void)prepare_all(prepare, &prepare->err);
+    if (prepare->out->stage == NULL && prepare->out->model != NULL &&
+        !prepare->out->model->is_filled) {
+        model_drop_weights(prepare->out->model);
+    }
+    atomic_store(&prepare->ended, true);
+    waker_wake(prepare->config.waker);
+    return NULL;
+}
+
+/* --- life --- */
+
+static void copy_assignment(struct prepared *out, const struct assign_message *assign)
+{
+    arena_init(&out->arena, 1 << 16);
+    out->placement = placement_copy(assign->placement, &out->arena);
+    out->peer_count = assign->peer_count;
+    out->peers = arena_new_array(&out->arena, struct peer_address, assign->peer_count);
+    for (uint32_t i = 0; i < assign->peer_count; i++) {
+        out->peers[i] = assign->peers[i];
+        out->peers[i].data_endpoint = arena_strdup(&out->arena, assign->peers[i].data_endpoint);
+    }
+}
+
+struct prepare *prepare_start(const struct prepare_config *config, struct error *err)
+{
+    struct prepare *prepare;
+    int problem;
+
+    if (!placement_check(config->assign->placement, err)) {
+        error_wrap(err, "placement");
+        model_destroy(config->model_kept);
+        return NULL;
+    }
+    prepare = mem_new(struct prepare);
+    prepare->config = *config;
+    prepare->config.assign = NULL;
+    prepare->model_path = mem_strdup(config->model != NULL ? config->model : config->assign->model);
+    prepare->model_hash = mem_strdup(config->assign->model_hash);
+    prepare->kept = config->model_kept;
+    prepare->out = mem_new(struct prepared);
+    copy_assignment(prepare->out, config->assign);
+    problem = pthread_create(&prepare->thread, NULL, prepare_main, prepare);
+    if (problem != 0) {
+        errno = problem;
+        error_set_errno(err, "loading thread");
+        model_destroy(prepare->kept);
+        prepared_destroy(prepare->out);
+        mem_free(prepare->model_path);
+        mem_free(prepare->model_hash);
+        mem_free(prepare);
+        return NULL;
+    }
+    return prepare;
+}
+
+void prepare_cancel(struct prepare *prepare)
+{
+    atomic_store(&prepare->progress.cancel, true);
+}
+
+void prepare_progress(const struct prepare *prepare, uint64_t *done_bytes, uint64_t *total_bytes)
+{
+    *total_bytes = atomic_load(&prepare->total_bytes);
+    *done_bytes = atomic_load(&prepare->progress.done_bytes);
+}
+
+bool prepare_has_ended(const struct prepare *prepare)
+{
+    return atomic_load(&prepare->ended);
+}
+
+struct prepared *prepare_finish(struct prepare *prepare, struct error *err)
+{
+    struct prepared *out = prepare->out;
+
+    (void)pthread_join(prepare->thread, NULL);
+    if (out->stage == NULL) {
+        *err = prepare->err;
+    }
+    if (out->model == NULL) {
+        out->model = prepare->kept; /* it failed before the model was looked at */
+    }
+    mem_free(prepare->model_path);
+    mem_free(prepare->model_hash);
+    mem_free(prepare);
+    return out;
+}
+
+void prepared_destroy(struct prepared *prepared)
+{
+    if (prepared == NULL) {
+        return;
+    }
+    stage_destroy(prepared->stage);
+    model_destroy(prepared->model);
+    arena_deinit(&prepared->arena);
+    mem_free(prepared);
+}

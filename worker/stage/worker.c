@@ -1,0 +1,467 @@
+/* worker.c - the communication thread: the coordinator's end of it, and the life of the process.
+ *
+ * Turn: sleep until something happens, read the control channel, move the epoch along, send what is
+ * due. A coordinator that is silent for long is lost: a worker that it started ends, any other one
+ * keeps its weights and registers again, as often as it takes.
+ */
+#include "worker/stage/worker.h"
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/units.h"
+#include "worker/kernels/kernels.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ARENA_BYTES        (64 << 10)
+#define HEARTBEAT_NS       NS_PER_S /* until the coordinator says otherwise */
+#define JOIN_RETRY_NS      (15 * NS_PER_S)
+#define SILENCE_NS         (15 * NS_PER_S)
+#define SILENCE_HEARTBEATS 10
+#define LEAVE_NS           (24 * NS_PER_S)
+#define LINKS_MAX          256
+
+/* --- sending --- */
+
+void worker_end(struct worker *worker, int exit_code)
+{
+    worker->is_over = true;
+    worker->exit_code = exit_code;
+}
+
+/* A full queue of the control channel holds ten thousand messages: what does not fit into it would
+ * not be read either. A lost channel shows in the next receive. */
+void worker_send(struct worker *worker, const struct message *message)
+{
+    struct error err;
+
+    if (control_client_send(worker->control, message, &err) == CONTROL_AGAIN) {
+        log_warn("message of kind %d dropped: the control channel is full", (int)message->kind);
+    }
+}
+
+void worker_send_error(struct worker *worker, const struct error *err, uint64_t epoch,
+                       uint64_t step)
+{
+    struct message message = {
+        .kind = MESSAGE_ERROR,
+        .error = {.code = err->code, .epoch = epoch, .step = step, .text = err->message},
+    };
+
+    worker_send(worker, &message);
+}
+
+static void send_register(struct worker *worker)
+{
+    struct message message = {
+        .kind = MESSAGE_REGISTER,
+        .reg =
+            {
+                .protocol_major = PROTOCOL_MAJOR,
+                .protocol_minor = PROTOCOL_MINOR,
+                .build = SHOAL_VERSION,
+                .host = worker->facts.host,
+                .pid = (uint32_t)getpid(),
+                .core_count = worker->facts.core_count,
+                .thread_count = team_thread_count(worker->team),
+                .numa_node_count = worker->facts.numa_node_count,
+                .memory_bytes = worker->facts.memory_bytes,
+                .cpu_level = cpu_level_name(worker->kernels->level),
+                .cpu_features = worker->facts.cpu_features,
+                .cpu_name = worker->facts.cpu_name,
+                .read_bytes_per_s = worker->facts.read_bytes_per_s,
+                .world_id = worker->world.id,
+                .world_rank = worker->world.rank,
+                .world_size = worker->world.size,
+                .data_endpoint = mesh_endpoint(worker->mesh),
+                .kernels_version = KERNELS_VERSION,
+                .numa_node = worker->facts.numa_node,
+                .launch_token = worker->options.launch_token,
+            },
+    };
+
+    worker_send(worker, &message);
+}
+
+static void send_heartbeat(struct worker *worker, int64_t now_ns)
+{
+    struct link_usage links[LINKS_MAX];
+    struct compute_counters counters = worker_epoch_counters(worker);
+    struct message message = {
+        .kind = MESSAGE_HEARTBEAT,
+        .heartbeat =
+            {
+                .sent_ns = now_ns,
+                .epoch = worker_epoch_number(worker),
+                .steps = counters.steps,
+                .busy_ns = counters.busy_ns,
+                .wait_ns = counters.wait_ns,
+                .memory_bytes = facts_resident_bytes(),
+                .link_count = mesh_usage(worker->mesh, links, LINKS_MAX),
+                .links = links,
+            },
+    };
+
+    worker->beat_ns = now_ns;
+    worker_send(worker, &message);
+}
+
+/* --- joining --- */
+
+static bool join(struct worker *worker, struct error *err)
+{
+    control_client_destroy(worker->control);
+    worker->control =
+        control_connect(worker->options.coordinator, &worker->key, worker->poller, err);
+    if (worker->control == NULL) {
+        return false;
+    }
+    worker->phase = WORKER_JOINING;
+    worker->joined_ns = clock_monotonic_ns();
+    worker->heard_ns = worker->joined_ns;
+    send_register(worker);
+    return true;
+}
+
+static void lose_coordinator(struct worker *worker, const char *why)
+{
+    bool was_joining = worker->phase == WORKER_JOINING;
+    struct error err;
+
+    worker_epoch_abandon(worker);
+    if (worker->options.launch_token[0] != '\0') {
+        log_error("coordinator lost: %s", why);
+        worker_end(worker, 1);
+        return;
+    }
+    if (!was_joining) {
+        log_warn("coordinator lost: %s; weights are kept, registering again", why);
+    }
+    if (worker->is_leaving) {
+        worker_end(worker, 0);
+    } else if (!join(worker, &err)) {
+        log_error("%s", err.message);
+        worker_end(worker, 1);
+    }
+}
+
+/* --- messages --- */
+
+static void handle_welcome(struct worker *worker, const struct welcome_message *welcome)
+{
+    char who[32];
+
+    if (worker->phase != WORKER_JOINING) {
+        return;
+    }
+    worker->id = welcome->worker;
+    worker->heartbeat_ns = welcome->heartbeat_ns > 0 ? welcome->heartbeat_ns : HEARTBEAT_NS;
+    worker->phase = WORKER_IDLE;
+    (void)snprintf(who, sizeof(who), "worker %u", worker->id);
+    log_set_who(who);
+    log_info("joined %s: data=%s", worker->options.coordinator, mesh_endpoint(worker->mesh));
+}
+
+static void handle_error(struct worker *worker, const struct error_message *message)
+{
+    if (message->fatal) {
+        log_error("the coordinator refuses: %s", message->text);
+        worker_end(worker, 1);
+        return;
+    }
+    log_warn("the coordinator reports: %s", message->text);
+}
+
+static void leave(struct worker *worker)
+{
+    if (!worker->is_leaving) {
+        worker->is_leaving = true;
+        worker->leaving_ns = clock_monotonic_ns();
+    }
+}
+
+static void handle(struct worker *worker, struct message *message)
+{
+    switch (message->kind) {
+    case MESSAGE_WELCOME:
+        handle_welcome(worker, &message->welcome);
+        break;
+    case MESSAGE_ASSIGN:
+        if (worker->phase != WORKER_JOINING) {
+            worker_epoch_assign(worker, message);
+        }
+        break;
+    case MESSAGE_CONNECT:
+        worker_epoch_connect(worker, message->connect_epoch);
+        break;
+    case MESSAGE_START:
+        worker_epoch_start(worker, message->start_epoch);
+        break;
+    case MESSAGE_STEP:
+        worker_epoch_step(worker, message);
+        break;
+    case MESSAGE_DRAIN:
+        leave(worker);
+        worker->may_leave = true;
+        break;
+    case MESSAGE_ERROR:
+        handle_error(worker, &message->error);
+        break;
+    case MESSAGE_HEARTBEAT:
+    case MESSAGE_REGISTER:
+    case MESSAGE_PROGRESS:
+    case MESSAGE_LOADED:
+    case MESSAGE_READY:
+    case MESSAGE_STEP_RESULT:
+        break; /* a sign of life, or not for us */
+    }
+}
+
+static void receive_messages(struct worker *worker)
+{
+    while (!worker->is_over) {
+        struct message message;
+        struct error err;
+        enum control_result result;
+
+        arena_reset(&worker->arena);
+        result = control_client_receive(worker->control, &worker->arena, &message, &err);
+        if (result == CONTROL_LOST) {
+            lose_coordinator(worker, err.message);
+            return; /* the next turn goes on */
+        }
+        if (result == CONTROL_AGAIN) {
+            return;
+        }
+        worker->heard_ns = clock_monotonic_ns();
+        handle(worker, &message);
+    }
+}
+
+/* --- time --- */
+
+static void check_silence(struct worker *worker, int64_t now_ns)
+{
+    int64_t silence_ns = SILENCE_HEARTBEATS * worker->heartbeat_ns;
+
+    if (worker->phase == WORKER_JOINING) {
+        if (now_ns - worker->joined_ns > JOIN_RETRY_NS) {
+            log_info("no answer from %s yet, trying again", worker->options.coordinator);
+            lose_coordinator(worker, "no answer to the registration");
+        }
+        return;
+    }
+    silence_ns = silence_ns > SILENCE_NS ? silence_ns : SILENCE_NS;
+    if (now_ns - worker->heard_ns > silence_ns) {
+        lose_coordinator(worker, "it has been silent for too long");
+    }
+}
+
+static void check_parent(struct worker *worker)
+{
+    if (worker->options.launch_token[0] != '\0' && (int)getppid() != worker->parent) {
+        log_error("the process that started this worker is gone");
+        worker_end(worker, 1);
+    }
+}
+
+static void tick(struct worker *worker)
+{
+    int64_t now_ns = clock_monotonic_ns();
+
+    if (now_ns - worker->beat_ns < worker->heartbeat_ns) {
+        return;
+    }
+    check_parent(worker);
+    check_silence(worker, now_ns);
+    if (worker->phase != WORKER_JOINING) {
+        send_heartbeat(worker, now_ns);
+    }
+    worker->beat_ns = now_ns;
+}
+
+static int64_t wait_ns(struct worker *worker)
+{
+    int64_t beat_ns = worker->beat_ns + worker->heartbeat_ns - clock_monotonic_ns();
+    int64_t epoch_ns = worker_epoch_wait_ns(worker);
+
+    beat_ns = beat_ns > 0 ? beat_ns : 0;
+    return epoch_ns >= 0 && epoch_ns < beat_ns ? epoch_ns : beat_ns;
+}
+
+/* --- the end --- */
+
+/* The first signal: serve what runs, with the coordinator's help, then go. */
+static void begin_to_leave(struct worker *worker)
+{
+    struct message message = {.kind = MESSAGE_DRAIN};
+
+    leave(worker);
+    check_parent(worker);
+    if (worker->phase == WORKER_JOINING || worker->phase == WORKER_IDLE) {
+        worker_end(worker, 0);
+        return;
+    }
+    log_info("leaving: running requests are finished first");
+    worker_send(worker, &message);
+}
+
+static void check_leaving(struct worker *worker)
+{
+    if (!worker->is_leaving) {
+        return;
+    }
+    if ((worker->may_leave && worker_epoch_open_steps(worker) == 0) ||
+        clock_monotonic_ns() - worker->leaving_ns > LEAVE_NS) {
+        worker_end(worker, 0);
+    }
+}
+
+int worker_run(struct worker *worker, const volatile int *signals)
+{
+    struct error err;
+
+    if (!join(worker, &err)) {
+        log_error("%s", err.message);
+        return 1;
+    }
+    while (!worker->is_over) {
+        poller_wait(worker->poller, wait_ns(worker));
+        waker_clear(&worker->waker);
+        if (*signals > 0 && !worker->is_leaving) {
+            begin_to_leave(worker);
+        }
+        receive_messages(worker);
+        worker_epoch_turn(worker);
+        tick(worker);
+        check_leaving(worker);
+    }
+    return worker->exit_code;
+}
+
+/* --- life --- */
+
+static bool interface_address(const char *name, char *out, size_t out_bytes, struct error *err)
+{
+    struct ifaddrs *all = NULL;
+    bool found = false;
+
+    if (getifaddrs(&all) != 0) {
+        return error_set_errno(err, "network interfaces");
+    }
+    for (int family = AF_INET; !found; family = AF_INET6) {
+        for (struct ifaddrs *at = all; at != NULL && !found; at = at->ifa_next) {
+            socklen_t bytes =
+                family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+
+            found = at->ifa_addr != NULL && at->ifa_addr->sa_family == family &&
+                    strcmp(at->ifa_name, name) == 0 &&
+                    getnameinfo(at->ifa_addr, bytes, out, (socklen_t)out_bytes, NULL, 0,
+                                NI_NUMERICHOST) == 0;
+        }
+        if (family == AF_INET6) {
+            break;
+        }
+    }
+    freeifaddrs(all);
+    if (!found) {
+        return error_set(err, ERROR_USAGE, "--iface %s: no such interface, or it has no address",
+                         name);
+    }
+    return true;
+}
+
+static bool find_bind_host(struct worker *worker, struct error *err)
+{
+    const struct worker_options *options = &worker->options;
+
+    if (options->bind_host != NULL) {
+        (void)snprintf(worker->bind_host, sizeof(worker->bind_host), "%s", options->bind_host);
+        return true;
+    }
+    if (options->interface != NULL) {
+        return interface_address(options->interface, worker->bind_host, sizeof(worker->bind_host),
+                                 err);
+    }
+    return control_local_address(options->coordinator, worker->bind_host, sizeof(worker->bind_host),
+                                 err);
+}
+
+static bool check_keys(struct worker *worker, struct error *err)
+{
+    const struct worker_options *options = &worker->options;
+    enum keys_policy policy = options->insecure ? KEYS_INSECURE_ALLOWED : KEYS_REQUIRED;
+    bool is_v6 = strchr(worker->bind_host, ':') != NULL;
+    char endpoint[sizeof(worker->bind_host) + 16];
+
+    (void)snprintf(endpoint, sizeof(endpoint), "tcp://%s%s%s:0", is_v6 ? "[" : "",
+                   worker->bind_host, is_v6 ? "]" : "");
+    return keys_check_endpoint(options->coordinator, &worker->key, policy, err) &&
+           keys_check_endpoint(endpoint, &worker->key, policy, err);
+}
+
+static bool open_mesh(struct worker *worker, struct error *err)
+{
+    struct mesh_config config = {
+        .bind_host = worker->bind_host,
+        .port_begin = worker->options.port_begin,
+        .port_end = worker->options.port_end,
+        .advertise = worker->options.advertise,
+        .world = worker->world,
+        .poller = worker->poller,
+    };
+
+    if (worker->options.key != NULL && !keys_read(worker->options.key, &worker->key, err)) {
+        return false;
+    }
+    if (!find_bind_host(worker, err) || !check_keys(worker, err)) {
+        return false;
+    }
+    config.key = worker->key;
+    worker->mesh = mesh_create(&config, err);
+    return worker->mesh != NULL;
+}
+
+bool worker_open(struct worker *worker, const struct worker_options *options, struct error *err)
+{
+    struct team_config team = {.thread_count = options->threads, .spin_ns = -1};
+    enum cpu_level level;
+
+    worker->options = *options;
+    worker->parent = (int)getppid();
+    worker->heartbeat_ns = HEARTBEAT_NS;
+    arena_init(&worker->arena, ARENA_BYTES);
+    arena_init(&worker->assignment_arena, ARENA_BYTES);
+    if (!cpu_level_choose(&level, err)) {
+        return false;
+    }
+    worker->kernels = kernels_for(level);
+    worker->poller = poller_create();
+    poller_add_fd(worker->poller, worker->waker.fd);
+    if (!open_mesh(worker, err)) {
+        return false;
+    }
+    worker->team = team_create(&team, err);
+    if (worker->team == NULL) {
+        return false;
+    }
+    facts_collect(options->memory_bytes, worker->team, &worker->facts);
+    return true;
+}
+
+void worker_close(struct worker *worker)
+{
+    worker_epoch_destroy(worker);
+    team_destroy(worker->team);
+    mesh_destroy(worker->mesh);
+    control_client_destroy(worker->control);
+    poller_destroy(worker->poller);
+    arena_deinit(&worker->arena);
+    arena_deinit(&worker->assignment_arena);
+}

@@ -1,0 +1,102 @@
+#ifndef SHOAL_STAGE_WORKER_H
+#define SHOAL_STAGE_WORKER_H
+
+/* The worker process as seen by its main thread, the communication thread: it owns the control
+ * client, the mesh (MPI wants the main thread) and the poller, never blocks, and sends heartbeats
+ * also while others load or compute.
+ *
+ *   JOINING → IDLE → PREPARING → LOADED → CONNECTING → READY → SERVING
+ *                      ↑___________ a new assignment, from anywhere ____|
+ *
+ * BROKEN: the epoch failed here and was reported; a new assignment is awaited.
+ */
+#include "common/base/ring.h"
+#include "common/net/control.h"
+#include "common/net/mesh.h"
+#include "worker/stage/compute.h"
+#include "worker/stage/facts.h"
+#include "worker/stage/options.h"
+#include "worker/stage/prepare.h"
+
+enum worker_phase {
+    WORKER_JOINING,
+    WORKER_IDLE,
+    WORKER_PREPARING,
+    WORKER_LOADED,
+    WORKER_CONNECTING,
+    WORKER_READY,
+    WORKER_SERVING,
+    WORKER_BROKEN,
+};
+
+struct worker {
+    struct worker_options options;
+    struct cluster_key key;
+    struct mpi_world world;
+    struct poller *poller;
+    struct waker waker;
+    struct control_client *control;
+    struct mesh *mesh;
+    struct team *team; /* used by the loading thread, then by the compute thread */
+    const struct kernels *kernels;
+    struct facts facts;
+    char bind_host[256];
+    int parent; /* process that started us */
+
+    enum worker_phase phase;
+    uint32_t id;
+    int64_t heartbeat_ns;
+    int64_t joined_ns; /* the last REGISTER */
+    int64_t heard_ns;  /* the last message of the coordinator */
+    int64_t beat_ns;   /* the last heartbeat */
+    int64_t progress_ns;
+    struct arena arena; /* of the message being handled */
+
+    /* the epoch */
+    struct prepare *prepare;
+    struct prepared *epoch;
+    struct compute *compute;
+    struct model *model; /* kept while no epoch holds it */
+    bool ends_epoch;     /* what is there must go: a new assignment, or the coordinator is lost */
+    bool has_assignment; /* to be begun when the old epoch is gone */
+    struct assign_message assignment;
+    struct arena assignment_arena;
+    struct frame *frame_held;       /* the compute thread had no room */
+    struct work *result_held;       /* the control channel had no room */
+    struct compute_counters before; /* of earlier epochs */
+
+    /* the end */
+    bool is_leaving; /* a signal, or the coordinator said so */
+    bool may_leave;  /* the coordinator agrees */
+    int64_t leaving_ns;
+    bool is_over;
+    int exit_code;
+};
+
+/* worker.c: registration, heartbeats, messages, the end */
+bool worker_open(struct worker *worker, const struct worker_options *options, struct error *err);
+int worker_run(struct worker *worker, const volatile int *signals);
+void worker_close(struct worker *worker);
+void worker_send(struct worker *worker, const struct message *message);
+void worker_send_error(struct worker *worker, const struct error *err, uint64_t epoch,
+                       uint64_t step);
+void worker_end(struct worker *worker, int exit_code);
+
+/* worker_epoch.c: from an assignment to results */
+void worker_epoch_assign(struct worker *worker, struct message *message);
+void worker_epoch_connect(struct worker *worker, uint64_t epoch);
+void worker_epoch_start(struct worker *worker, uint64_t epoch);
+void worker_epoch_step(struct worker *worker, struct message *message);
+/* Does what can be done now; called once per turn. */
+void worker_epoch_turn(struct worker *worker);
+/* Everything of the epoch ends as soon as its threads allow; the weights stay. */
+void worker_epoch_abandon(struct worker *worker);
+/* The same at once, waiting for the threads. */
+void worker_epoch_destroy(struct worker *worker);
+uint32_t worker_epoch_open_steps(const struct worker *worker);
+uint64_t worker_epoch_number(const struct worker *worker); /* 0: none */
+/* How long the main thread may sleep, as far as the epoch is concerned; -1: for ever. */
+int64_t worker_epoch_wait_ns(struct worker *worker);
+struct compute_counters worker_epoch_counters(const struct worker *worker);
+
+#endif

@@ -1,0 +1,460 @@
+/* worker_epoch.c - one epoch on the communication thread: assignment, load, links, steps, results.
+ *
+ * Nothing here waits. An epoch that must end is asked to (the loader at its next unit, the compute
+ * thread at its next layer), and the next one begins in the turn in which both have stopped. The
+ * weights stay, in case the next share is the same.
+ */
+#include "worker/stage/worker.h"
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "worker/stage/step_check.h"
+
+#include <inttypes.h>
+
+#define PROGRESS_NS (250 * NS_PER_MS)
+#define RETRY_NS    NS_PER_MS
+
+static void swap_arenas(struct arena *a, struct arena *b)
+{
+    struct arena kept = *a;
+
+    *a = *b;
+    *b = kept;
+}
+
+uint64_t worker_epoch_number(const struct worker *worker)
+{
+    return worker->epoch != NULL ? worker->epoch->placement->epoch : 0;
+}
+
+uint32_t worker_epoch_open_steps(const struct worker *worker)
+{
+    return worker->compute != NULL ? compute_open_steps(worker->compute) : 0;
+}
+
+struct compute_counters worker_epoch_counters(const struct worker *worker)
+{
+    struct compute_counters counters = worker->before;
+
+    if (worker->compute != NULL) {
+        struct compute_counters now = compute_counters(worker->compute);
+
+        counters.busy_ns += now.busy_ns;
+        counters.wait_ns += now.wait_ns;
+        counters.steps = now.steps;
+    }
+    return counters;
+}
+
+/* The epoch can't go on here; the coordinator decides what follows. */
+static void break_epoch(struct worker *worker, const struct error *err, uint64_t epoch)
+{
+    log_error("epoch %" PRIu64 ": %s", epoch, err->message);
+    worker_send_error(worker, err, epoch, UINT64_MAX);
+    worker->phase = WORKER_BROKEN;
+    if (worker->compute != NULL) {
+        compute_request_stop(worker->compute);
+    }
+}
+
+/* --- the end of an epoch --- */
+
+void worker_epoch_abandon(struct worker *worker)
+{
+    worker->ends_epoch = true;
+    worker->has_assignment = false;
+}
+
+static void drop_compute(struct worker *worker)
+{
+    struct compute_counters counters = worker_epoch_counters(worker);
+
+    worker->before.busy_ns = counters.busy_ns;
+    worker->before.wait_ns = counters.wait_ns;
+    compute_destroy(worker->compute);
+    worker->compute = NULL;
+    frame_release(worker->frame_held);
+    worker->frame_held = NULL;
+    worker->result_held = NULL; /* its slot went with the others */
+}
+
+static void drop_epoch(struct worker *worker)
+{
+    drop_compute(worker);
+    if (worker->epoch != NULL) {
+        worker->model = worker->epoch->model;
+        worker->epoch->model = NULL;
+        prepared_destroy(worker->epoch);
+        worker->epoch = NULL;
+    }
+}
+
+/* True when nothing of the old epoch is left. */
+static bool end_epoch(struct worker *worker)
+{
+    if (worker->prepare != NULL) {
+        prepare_cancel(worker->prepare);
+        return false;
+    }
+    if (worker->compute != NULL && !compute_has_stopped(worker->compute)) {
+        compute_request_stop(worker->compute);
+        return false;
+    }
+    drop_epoch(worker);
+    worker->ends_epoch = false;
+    return true;
+}
+
+void worker_epoch_destroy(struct worker *worker)
+{
+    if (worker->prepare != NULL) {
+        struct error err;
+
+        prepare_cancel(worker->prepare);
+        worker->epoch = prepare_finish(worker->prepare, &err);
+        worker->prepare = NULL;
+    }
+    drop_epoch(worker);
+    model_destroy(worker->model);
+    worker->model = NULL;
+}
+
+/* --- assignment and load --- */
+
+void worker_epoch_assign(struct worker *worker, struct message *message)
+{
+    worker->assignment = message->assign;
+    swap_arenas(&worker->arena, &worker->assignment_arena); /* the message moves with its memory */
+    worker->has_assignment = true;
+    worker->ends_epoch = true;
+}
+
+static void begin_assignment(struct worker *worker)
+{
+    struct prepare_config config = {
+        .assign = &worker->assignment,
+        .model = worker->options.model,
+        .worker = worker->id,
+        .thread_count = team_thread_count(worker->team),
+        .limit_bytes = worker->facts.memory_bytes,
+        .kernels = worker->kernels,
+        .team = worker->team,
+        .model_kept = worker->model,
+        .waker = &worker->waker,
+    };
+    uint64_t epoch = worker->assignment.placement->epoch;
+    struct error err;
+
+    worker->has_assignment = false;
+    worker->model = NULL;
+    worker->phase = WORKER_PREPARING;
+    log_debug("assigned: epoch=%" PRIu64, epoch);
+    worker->prepare = prepare_start(&config, &err);
+    if (worker->prepare == NULL) {
+        break_epoch(worker, &err, epoch);
+    }
+}
+
+static void send_loaded(struct worker *worker)
+{
+    const struct prepared *epoch = worker->epoch;
+    struct ledger_line lines[LEDGER_LINES_MAX];
+    struct message message = {
+        .kind = MESSAGE_LOADED,
+        .loaded =
+            {
+                .epoch = epoch->placement->epoch,
+                .line_count = epoch->ledger.line_count,
+                .lines = lines,
+                .limit_bytes = epoch->ledger.limit_bytes,
+                .load_ns = epoch->load_ns,
+                .read_bytes = epoch->model->weights->file_bytes,
+            },
+    };
+
+    for (uint32_t i = 0; i < epoch->ledger.line_count; i++) {
+        lines[i] = (struct ledger_line){.what = epoch->ledger.lines[i].what,
+                                        .bytes = epoch->ledger.lines[i].bytes};
+    }
+    worker_send(worker, &message);
+}
+
+static void send_progress(struct worker *worker)
+{
+    struct message message = {.kind = MESSAGE_PROGRESS,
+                              .progress = {.epoch = worker->assignment.placement->epoch}};
+    int64_t now_ns = clock_monotonic_ns();
+
+    if (now_ns - worker->progress_ns < PROGRESS_NS) {
+        return;
+    }
+    worker->progress_ns = now_ns;
+    prepare_progress(worker->prepare, &message.progress.done_bytes, &message.progress.total_bytes);
+    if (message.progress.total_bytes > 0) {
+        worker_send(worker, &message);
+    }
+}
+
+static void finish_prepare(struct worker *worker)
+{
+    uint64_t epoch = worker->assignment.placement->epoch;
+    struct error err;
+
+    worker->epoch = prepare_finish(worker->prepare, &err);
+    worker->prepare = NULL;
+    if (worker->ends_epoch) {
+        return;
+    }
+    if (worker->epoch->stage == NULL) {
+        drop_epoch(worker);
+        break_epoch(worker, &err, epoch);
+        return;
+    }
+    worker->phase = WORKER_LOADED;
+    send_loaded(worker);
+}
+
+/* --- links --- */
+
+static uint32_t find_peers(const struct prepared *epoch, struct peer_address *out)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < epoch->peer_count; i++) {
+        for (uint32_t j = 0; j < epoch->traffic.peer_count; j++) {
+            if (epoch->peers[i].worker == epoch->traffic.peers[j]) {
+                out[count++] = epoch->peers[i];
+            }
+        }
+    }
+    return count;
+}
+
+static bool open_links(struct worker *worker, struct error *err)
+{
+    struct prepared *epoch = worker->epoch;
+    struct peer_address *peers =
+        arena_new_array(&epoch->arena, struct peer_address, epoch->peer_count);
+    struct mesh_epoch mesh = {
+        .epoch = epoch->placement->epoch,
+        .self = worker->id,
+        .peer_count = find_peers(epoch, peers),
+        .peers = peers,
+        .frame_bytes_max = epoch->traffic.frame_bytes_max,
+        .frames_per_link_max = epoch->traffic.frames_per_link_max + 1,
+    };
+
+    if (mesh.peer_count != epoch->traffic.peer_count) {
+        return error_set(err, ERROR_INPUT, "the assignment has addresses of %u of %u peers",
+                         mesh.peer_count, epoch->traffic.peer_count);
+    }
+    worker->compute = compute_start(&(struct compute_config){.stage = epoch->stage,
+                                                             .traffic = &epoch->traffic,
+                                                             .work_count = epoch->work_count,
+                                                             .waker = &worker->waker},
+                                    err);
+    return worker->compute != NULL && mesh_connect(worker->mesh, &mesh, err);
+}
+
+void worker_epoch_connect(struct worker *worker, uint64_t epoch)
+{
+    struct error err;
+
+    if (worker->phase != WORKER_LOADED || epoch != worker_epoch_number(worker)) {
+        return;
+    }
+    worker->phase = WORKER_CONNECTING;
+    if (!open_links(worker, &err)) {
+        break_epoch(worker, &err, epoch);
+    }
+}
+
+static void send_ready(struct worker *worker)
+{
+    struct message message = {.kind = MESSAGE_READY,
+                              .ready = {.epoch = worker_epoch_number(worker)}};
+
+    message.ready.links =
+        (struct link_report *)mesh_reports(worker->mesh, &message.ready.link_count);
+    worker_send(worker, &message);
+}
+
+static void poll_mesh(struct worker *worker)
+{
+    struct error err;
+    enum mesh_state state = mesh_poll(worker->mesh, &err);
+
+    if (worker->epoch == NULL || worker->ends_epoch || worker->phase < WORKER_CONNECTING ||
+        worker->phase == WORKER_BROKEN) {
+        return;
+    }
+    if (state == MESH_FAILED) {
+        break_epoch(worker, &err, worker_epoch_number(worker));
+    } else if (state == MESH_READY && worker->phase == WORKER_CONNECTING) {
+        worker->phase = WORKER_READY;
+        send_ready(worker);
+    }
+}
+
+void worker_epoch_start(struct worker *worker, uint64_t epoch)
+{
+    const struct prepared *prepared = worker->epoch;
+
+    if (worker->phase == WORKER_READY && epoch == worker_epoch_number(worker)) {
+        worker->phase = WORKER_SERVING;
+        log_info("serving: epoch=%" PRIu64 " stage=%u member=%u layers=%u-%u peers=%u", epoch,
+                 prepared->seat->stage, prepared->seat->member, prepared->seat->layer_begin,
+                 prepared->seat->layer_end - 1, prepared->traffic.peer_count);
+    }
+}
+
+/* --- steps --- */
+
+static bool accept_step(struct worker *worker, struct message *message, struct error *err)
+{
+    const struct prepared *epoch = worker->epoch;
+    struct work *work;
+
+    if (!step_check(&message->step, epoch->placement, epoch->model->catalog->arch.vocab, err)) {
+        return false;
+    }
+    work = compute_free_work(worker->compute);
+    if (work == NULL) {
+        return error_set(err, ERROR_PEER, "step %" PRIu64 ": more than %u steps are under way",
+                         message->step.number, epoch->work_count);
+    }
+    swap_arenas(&worker->arena, &work->job.arena); /* the step moves with its memory */
+    work->job.step = message->step;
+    compute_submit(worker->compute, work);
+    return true;
+}
+
+void worker_epoch_step(struct worker *worker, struct message *message)
+{
+    struct error err;
+
+    if (worker->phase != WORKER_SERVING || worker->ends_epoch ||
+        message->step.epoch != worker_epoch_number(worker)) {
+        log_debug("step ignored: epoch=%" PRIu64 " step=%" PRIu64, message->step.epoch,
+                  message->step.number);
+        return;
+    }
+    if (!accept_step(worker, message, &err)) {
+        log_error("%s", err.message);
+        worker_send_error(worker, &err, message->step.epoch, message->step.number);
+    }
+}
+
+static void send_frames(struct worker *worker)
+{
+    struct frame *frame;
+    struct error err;
+    uint32_t peer = 0;
+
+    while ((frame = compute_outgoing(worker->compute, &peer)) != NULL) {
+        if (worker->phase == WORKER_BROKEN || worker->ends_epoch) {
+            frame_release(frame);
+        } else if (!mesh_send(worker->mesh, peer, frame, &err)) {
+            break_epoch(worker, &err, worker_epoch_number(worker));
+        }
+    }
+}
+
+static void receive_frames(struct worker *worker)
+{
+    for (;;) {
+        struct frame *frame = worker->frame_held;
+
+        worker->frame_held = NULL;
+        if (frame == NULL) {
+            frame = mesh_receive(worker->mesh);
+        }
+        if (frame == NULL) {
+            return;
+        }
+        if (!compute_offer_frame(worker->compute, frame)) {
+            worker->frame_held = frame;
+            return;
+        }
+    }
+}
+
+/* False: the channel has no room now. */
+static bool send_result(struct worker *worker, struct work *work)
+{
+    struct message message = {.kind = MESSAGE_STEP_RESULT, .result = work->job.result};
+    struct error err;
+
+    switch (work->outcome) {
+    case STAGE_DONE:
+        /* A lost channel shows in the next receive. */
+        return control_client_send(worker->control, &message, &err) != CONTROL_AGAIN;
+    case STAGE_FAILED:
+        log_error("%s", work->err.message);
+        worker_send_error(worker, &work->err, work->job.step.epoch, work->job.step.number);
+        return true;
+    case STAGE_ABANDONED:
+        break;
+    }
+    return true;
+}
+
+static void send_results(struct worker *worker)
+{
+    for (;;) {
+        struct work *work = worker->result_held;
+
+        worker->result_held = NULL;
+        if (work == NULL) {
+            work = compute_finished(worker->compute);
+        }
+        if (work == NULL) {
+            return;
+        }
+        if (!send_result(worker, work)) {
+            worker->result_held = work;
+            return;
+        }
+        compute_release(work);
+    }
+}
+
+/* --- the turn --- */
+
+void worker_epoch_turn(struct worker *worker)
+{
+    if (worker->prepare != NULL) {
+        send_progress(worker);
+        if (prepare_has_ended(worker->prepare)) {
+            finish_prepare(worker);
+        }
+    }
+    if (worker->ends_epoch && end_epoch(worker) && worker->has_assignment) {
+        begin_assignment(worker);
+    }
+    if (worker->compute != NULL) {
+        send_frames(worker);
+    }
+    poll_mesh(worker);
+    if (worker->compute != NULL) {
+        receive_frames(worker);
+        send_results(worker);
+    }
+}
+
+int64_t worker_epoch_wait_ns(struct worker *worker)
+{
+    bool is_open = worker->phase >= WORKER_CONNECTING && worker->phase != WORKER_BROKEN &&
+                   worker_epoch_open_steps(worker) > 0;
+    int64_t wait_ns = mesh_wait_ns(worker->mesh, is_open ? MESH_STEP_OPEN : MESH_QUIET);
+
+    if ((worker->frame_held != NULL || worker->result_held != NULL) &&
+        (wait_ns < 0 || wait_ns > RETRY_NS)) {
+        wait_ns = RETRY_NS;
+    }
+    if (worker->prepare != NULL && (wait_ns < 0 || wait_ns > PROGRESS_NS)) {
+        wait_ns = PROGRESS_NS;
+    }
+    return wait_ns;
+}
