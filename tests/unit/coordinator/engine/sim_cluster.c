@@ -214,8 +214,8 @@ static void entry_check(struct sim *sim, const struct step *step, const struct s
     uint32_t end = entry->position + entry->token_count;
     bool decoding = entry->position >= client->prompt_count;
     uint32_t wants = client->wants;
-    uint64_t patience = 2 * (uint64_t)sim->config.lane_count * sim->config.slot_count +
-                        sim->config.lane_count + sim->config.steps_in_flight_max;
+    uint64_t patience = (uint64_t)sim->config.lane_count * (sim->config.slot_count + 1) +
+                        sim->config.steps_in_flight_max;
 
     if (entry->sequence >= sim->client_count || client->finished || entry->token_count == 0 ||
         entry->position != client->rows || entry->generated_begin != client->prompt_count) {
@@ -235,14 +235,13 @@ static void entry_check(struct sim *sim, const struct step *step, const struct s
         sim_fail(sim, "sequence %" PRIu64 ": wants %u, must be %u", entry->sequence, entry->wants,
                  wants);
     }
-    if (decoding && step->number - client->last_row_step > patience) {
+    if (decoding && step->number - client->ready_step > patience) {
         sim_fail(sim, "sequence %" PRIu64 " starves", entry->sequence);
     }
     if (entry->position == 0) {
         admission_check(sim, client);
     }
     client->rows = end;
-    client->last_row_step = step->number;
 }
 
 static uint32_t lane_rows_max(const struct sim *sim, const struct step *step)
@@ -342,6 +341,7 @@ static void step_issue(struct sim *sim, const struct step *step)
     if (sim->config.batch_max > 0 && decoding > sim->config.batch_max) {
         sim_fail(sim, "%u decoding rows, at most %u", decoding, sim->config.batch_max);
     }
+    sim->step_last = step->number;
     if (decoding > sim->decode_rows_max) {
         sim->decode_rows_max = decoding;
     }
@@ -471,6 +471,7 @@ static void outcome_take(struct sim *sim, const struct outcome *outcome)
         sim_fail(sim, "sequence %" PRIu64 ": wrong token %u", client->id, client->received);
     }
     client->received++;
+    client->ready_step = sim->step_last;
 }
 
 static void check(const struct sim *sim)

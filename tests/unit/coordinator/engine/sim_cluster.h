@@ -33,7 +33,7 @@ struct sim_client {
     uint32_t wants;
     uint32_t rows; /* seen in steps */
     uint32_t received;
-    uint64_t last_row_step;
+    uint64_t ready_step; /* last step issued when its newest token came */
     bool finished;
     bool cancelled; /* by us */
     enum finish_reason reason;
@@ -74,6 +74,7 @@ struct sim {
     int64_t stage_free_ns[SIM_STAGES_MAX];
     int64_t busy_ns[SIM_STAGES_MAX]; /* inside the window */
     int64_t window_begin_ns, window_end_ns;
+    uint64_t step_last;       /* number of the last step issued */
     uint32_t decode_rows_max; /* of one step */
     uint32_t decode_rows_min; /* of steps that begin in the window */
     bool check;               /* scheduler_check after every event */
