@@ -390,7 +390,7 @@ static void link_reports_store(struct member *member, const struct ready_message
     }
 }
 
-static struct scheduler *scheduler_make(const struct cluster *cluster)
+static struct scheduler *scheduler_make(struct cluster *cluster)
 {
     const struct placement *placement = cluster->placement;
     const struct arch *arch = &cluster->config.catalog->arch;

@@ -1,0 +1,478 @@
+/* run.c - `shoal run`: one prompt through a cluster made for it.
+ *
+ * Text goes to standard output as it comes, thinking dimmed on a terminal, and a summary to
+ * standard error; --json prints one object in the end instead.
+ */
+#include "common/base/json.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/ring.h"
+#include "common/text/chat_template.h"
+#include "coordinator/api/generation.h"
+#include "coordinator/api/sampling_defaults.h"
+#include "coordinator/cli/cli.h"
+#include "coordinator/cli/jsonl.h"
+#include "coordinator/cli/local_cluster.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+struct run_command {
+    struct cluster_options cluster;
+    const char *text, *chat, *tokens, *chat_template;
+    uint32_t tokens_max;
+    bool ignore_eos, json;
+    enum special_mode special_in;
+    enum special_output special_out;
+    /* As given; negative: not given. */
+    double temperature, top_p, min_p;
+    int64_t top_k;
+    bool seed_given;
+    uint64_t seed;
+
+    struct token_list prompt;
+    enum reasoning_mode reasoning;
+    struct waker waker;
+    bool dimmed;
+};
+
+enum {
+    KEY_CHAT = 0x2000,
+    KEY_TOKENS,
+    KEY_TEMPERATURE,
+    KEY_TOP_P,
+    KEY_TOP_K,
+    KEY_MIN_P,
+    KEY_SEED,
+    KEY_IGNORE_EOS,
+    KEY_JSON,
+    KEY_CHAT_TEMPLATE,
+    KEY_PARSE_SPECIAL,
+    KEY_SHOW_SPECIAL,
+};
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "Prompt (one of these):", 1},
+    {"prompt", 'p', "TEXT", 0, "Continue this text (with the begin token if the model wants one)",
+     1},
+    {"chat", KEY_CHAT, "TEXT", 0, "Answer this message, through the model's chat template", 1},
+    {"tokens", KEY_TOKENS, "[1,2,3]", 0, "Continue these token ids, exactly", 1},
+    {NULL, 0, NULL, 0, "Answer:", 2},
+    {"max-tokens", 'n', "MAX", 0,
+     "At most so many tokens (until the end token or the context's "
+     "end)",
+     2},
+    {"temperature", KEY_TEMPERATURE, "T", 0,
+     "0: always the likeliest token. This and the next three default to the model's "
+     "generation_config.json, else to 1, 1, off, off",
+     2},
+    {"top-p", KEY_TOP_P, "P", 0, "Only the likeliest tokens that make up probability P", 2},
+    {"top-k", KEY_TOP_K, "K", 0, "Only the K likeliest tokens; 0: off", 2},
+    {"min-p", KEY_MIN_P, "P", 0, "Only tokens at least P times as likely as the likeliest", 2},
+    {"seed", KEY_SEED, "S", 0, "The same seed gives the same answer (a random one)", 2},
+    {"ignore-eos", KEY_IGNORE_EOS, NULL, 0, "Go on after end tokens", 2},
+    {"json", KEY_JSON, NULL, 0, "Print one JSON object with tokens, text and timings", 2},
+    {"chat-template", KEY_CHAT_TEMPLATE, "NAME|FILE", 0, "Instead of the model's own", 2},
+    {"parse-special", KEY_PARSE_SPECIAL, NULL, 0,
+     "Take control tokens in the prompt's text for what they are, instead of as text", 2},
+    {"show-special", KEY_SHOW_SPECIAL, NULL, 0, "Show control tokens in the answer's text", 2},
+    {0},
+};
+
+static error_t parse_sampling(int key, const char *arg, struct argp_state *state)
+{
+    struct run_command *own = state->input;
+
+    switch (key) {
+    case KEY_TEMPERATURE:
+        own->temperature = option_number(arg, "--temperature", 0, 100, state);
+        return 0;
+    case KEY_TOP_P:
+        own->top_p = option_number(arg, "--top-p", 1e-6, 1, state);
+        return 0;
+    case KEY_TOP_K:
+        own->top_k = option_u32(arg, "--top-k", 0, UINT32_MAX, state);
+        return 0;
+    case KEY_MIN_P:
+        own->min_p = option_number(arg, "--min-p", 0, 1, state);
+        return 0;
+    case KEY_SEED:
+        own->seed = option_u64(arg, "--seed", state);
+        own->seed_given = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    struct run_command *own = state->input;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &own->cluster;
+        options_from_environment(options, parse_option, state);
+        return 0;
+    case 'p':
+        own->text = arg;
+        return 0;
+    case KEY_CHAT:
+        own->chat = arg;
+        return 0;
+    case KEY_TOKENS:
+        own->tokens = arg;
+        return 0;
+    case 'n':
+        own->tokens_max = option_u32(arg, "-n", 1, UINT32_MAX, state);
+        return 0;
+    case KEY_IGNORE_EOS:
+        own->ignore_eos = true;
+        return 0;
+    case KEY_JSON:
+        own->json = true;
+        return 0;
+    case KEY_CHAT_TEMPLATE:
+        own->chat_template = arg;
+        return 0;
+    case KEY_PARSE_SPECIAL:
+        own->special_in = SPECIAL_PARSE;
+        return 0;
+    case KEY_SHOW_SPECIAL:
+        own->special_out = SPECIAL_SHOW;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument \"%s\" (a prompt goes behind -p)", arg);
+        return 0;
+    case ARGP_KEY_END:
+        if ((own->text != NULL) + (own->chat != NULL) + (own->tokens != NULL) != 1) {
+            argp_error(state, "one of -p TEXT, --chat TEXT and --tokens '[...]' is needed");
+        }
+        return 0;
+    default:
+        return parse_sampling(key, arg, state);
+    }
+}
+
+/* --- the prompt --- */
+
+static bool prompt_of_text(struct run_command *own, const struct tokenizer *tokenizer,
+                           struct error *err)
+{
+    struct text_span span = {own->text, strlen(own->text), own->special_in};
+
+    if (tokenizer_adds_bos(tokenizer)) {
+        token_list_append(&own->prompt, tokenizer_bos(tokenizer));
+    }
+    return tokenizer_encode(tokenizer, &span, 1, &own->prompt, err);
+}
+
+static bool prompt_of_chat(struct run_command *own, const struct tokenizer *tokenizer,
+                           struct error *err)
+{
+    const struct chat_template *family = chat_template_choose(own->chat_template, tokenizer, err);
+    struct chat_request request = {.add_generation_prompt = true};
+    struct chat_rendering rendering;
+    struct arena arena;
+    json_t *messages;
+    bool good;
+
+    if (family == NULL) {
+        return false;
+    }
+    messages = json_pack("[{s:s,s:s}]", "role", "user", "content", own->chat);
+    if (messages == NULL) {
+        return error_set(err, ERROR_USAGE, "--chat: the text is not valid UTF-8");
+    }
+    arena_init(&arena, 4096);
+    request.messages = messages;
+    request.bos_text = tokenizer_bos_text(tokenizer);
+    request.eos_text = tokenizer_eos_text(tokenizer);
+    good = chat_template_render(family, &request, &arena, &rendering, err) &&
+           tokenizer_encode(tokenizer, rendering.spans, rendering.span_count, &own->prompt, err);
+    if (good) {
+        own->reasoning = rendering.opens_thinking ? REASONING_SPLIT_OPEN : REASONING_SPLIT;
+    }
+    arena_deinit(&arena);
+    json_decref(messages);
+    return good;
+}
+
+static bool prompt_of_tokens(struct run_command *own, struct error *err)
+{
+    json_t *array = json_parse(own->tokens, strlen(own->tokens), "--tokens", err);
+    uint32_t *ids;
+    size_t count;
+    bool good;
+
+    if (array == NULL) {
+        err->code = ERROR_USAGE;
+        return false;
+    }
+    good = jsonl_ids(array, "tokens", &ids, &count, err);
+    json_decref(array);
+    if (!good) {
+        err->code = ERROR_USAGE;
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        token_list_append(&own->prompt, ids[i]);
+    }
+    mem_free(ids);
+    return true;
+}
+
+static bool prompt_make(struct run_command *own, const struct local_cluster *local,
+                        struct error *err)
+{
+    bool good = own->text != NULL   ? prompt_of_text(own, local->tokenizer, err)
+                : own->chat != NULL ? prompt_of_chat(own, local->tokenizer, err)
+                                    : prompt_of_tokens(own, err);
+
+    if (good && own->prompt.count == 0) {
+        return error_set(err, ERROR_USAGE, "the prompt has no tokens");
+    }
+    return good;
+}
+
+static bool sampling_make(const struct run_command *own, struct sampling_params *out,
+                          struct error *err)
+{
+    if (!sampling_defaults_read(own->cluster.model, out, err)) {
+        return false;
+    }
+    if (own->temperature >= 0) {
+        out->temperature = (float)own->temperature;
+    }
+    if (own->top_p >= 0) {
+        out->top_p = (float)own->top_p;
+    }
+    if (own->min_p >= 0) {
+        out->min_p = (float)own->min_p;
+    }
+    if (own->top_k >= 0) {
+        out->top_k = (uint32_t)own->top_k;
+    }
+    out->seed = own->seed_given ? own->seed : generation_random_seed();
+    return true;
+}
+
+/* --- the answer --- */
+
+/* On the cluster's thread. */
+static void wake(void *context)
+{
+    waker_wake(&((struct run_command *)context)->waker);
+}
+
+static void dim_set(struct run_command *own, bool dimmed)
+{
+    if (own->dimmed != dimmed && cli_stdout_is_terminal()) {
+        (void)fputs(dimmed ? "\033[2m" : "\033[0m", stdout);
+    }
+    own->dimmed = dimmed;
+}
+
+/* What is new in the two buffers, from where it was shown up to. */
+static void stream(struct run_command *own, struct buffer *thinking, struct buffer *answer)
+{
+    if (thinking->length > 0) {
+        dim_set(own, true);
+        (void)fwrite(thinking->data, 1, thinking->length, stdout);
+        buffer_clear(thinking);
+    }
+    if (answer->length > 0) {
+        if (own->dimmed) {
+            dim_set(own, false);
+            (void)fputs("\n\n", stdout); /* the blank lines between them were dropped */
+        }
+        (void)fwrite(answer->data, 1, answer->length, stdout);
+        buffer_clear(answer);
+    }
+    (void)fflush(stdout);
+}
+
+/* False: interrupted. */
+static bool answer_wait(struct run_command *own, struct generation *generation,
+                        struct buffer *thinking, struct buffer *answer)
+{
+    struct pollfd fds[2] = {{.fd = own->waker.fd, .events = POLLIN},
+                            {.fd = cli_stop_fd(), .events = POLLIN}};
+
+    for (;;) {
+        enum generation_state state;
+
+        waker_clear(&own->waker);
+        state = generation_poll(generation, thinking, answer);
+        if (!own->json) {
+            stream(own, thinking, answer);
+        }
+        if (state == GENERATION_DONE) {
+            dim_set(own, false);
+            return true;
+        }
+        if (*cli_stop_count() > 0) {
+            dim_set(own, false);
+            return false;
+        }
+        (void)poll(fds, 2, -1);
+    }
+}
+
+struct rates {
+    double prompt_tokens_per_s, tokens_per_s;
+};
+
+static struct rates rates_of(const struct generation_summary *summary)
+{
+    int64_t decode_ns = summary->total_ns - summary->first_token_ns;
+    struct rates rates = {0, 0};
+
+    if (summary->first_token_ns > 0) {
+        rates.prompt_tokens_per_s = summary->prompt_tokens * 1e9 / (double)summary->first_token_ns;
+    }
+    if (summary->completion_tokens > 1 && decode_ns > 0) {
+        rates.tokens_per_s = (summary->completion_tokens - 1) * 1e9 / (double)decode_ns;
+    }
+    return rates;
+}
+
+static json_t *ids_json(const uint32_t *ids, size_t count)
+{
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(array, json_integer(ids[i]));
+    }
+    return array;
+}
+
+static bool json_print(const struct run_command *own, const struct generation *generation,
+                       struct cluster *cluster, const struct buffer *thinking,
+                       const struct buffer *answer, struct error *err)
+{
+    struct cluster_status *status = cluster_status(cluster);
+    struct generation_summary summary;
+    struct rates rates;
+    size_t count;
+    const uint32_t *tokens = generation_tokens(generation, &count);
+    json_t *object;
+
+    generation_summary(generation, &summary);
+    rates = rates_of(&summary);
+    object = json_pack(
+        "{s:o,s:o,s:s%,s:s%,s:s,s:I,s:s,s:{s:f,s:f}}", "prompt_tokens",
+        ids_json(own->prompt.ids, own->prompt.count), "tokens", ids_json(tokens, count), "text",
+        buffer_text(answer), answer->length, "reasoning", buffer_text(thinking), thinking->length,
+        "finish_reason", summary.reason == FINISH_LENGTH ? "length" : "stop", "seed",
+        (json_int_t)summary.seed, "numerics_id", status->numerics_id, "timings",
+        "prompt_tokens_per_s", rates.prompt_tokens_per_s, "tokens_per_s", rates.tokens_per_s);
+    cluster_status_destroy(status);
+    ASSERT(object != NULL);
+    return jsonl_write(stdout, object, err);
+}
+
+static void summary_print(const struct generation *generation)
+{
+    struct generation_summary summary;
+    struct rates rates;
+
+    generation_summary(generation, &summary);
+    rates = rates_of(&summary);
+    (void)fprintf(
+        stderr, "\n[%u prompt tokens at %.1f/s, %u generated at %.1f/s, ended by %s, seed %llu]\n",
+        summary.prompt_tokens, rates.prompt_tokens_per_s, summary.completion_tokens,
+        rates.tokens_per_s, summary.reason == FINISH_LENGTH ? "length" : "end token",
+        (unsigned long long)summary.seed);
+}
+
+static bool answer_report(struct run_command *own, const struct generation *generation,
+                          struct cluster *cluster, const struct buffer *thinking,
+                          const struct buffer *answer, struct error *err)
+{
+    struct generation_summary summary;
+
+    generation_summary(generation, &summary);
+    if (summary.reason == FINISH_FAILED) {
+        return error_set(err, ERROR_PEER, "%s", summary.problem);
+    }
+    if (own->json) {
+        return json_print(own, generation, cluster, thinking, answer, err);
+    }
+    (void)fputc('\n', stdout);
+    (void)fflush(stdout);
+    summary_print(generation);
+    return true;
+}
+
+static bool answer(struct run_command *own, const struct local_cluster *local, struct error *err)
+{
+    struct generation_config config = {.cluster = local->cluster,
+                                       .tokenizer = local->tokenizer,
+                                       .prompt = own->prompt.ids,
+                                       .prompt_count = (uint32_t)own->prompt.count,
+                                       .tokens_max = own->tokens_max,
+                                       .ignore_eos = own->ignore_eos,
+                                       .reasoning = own->reasoning,
+                                       .special = own->special_out,
+                                       .wake = wake,
+                                       .wake_context = own};
+    struct generation *generation;
+    struct buffer thinking, text;
+    bool good;
+
+    if (!sampling_make(own, &config.sampling, err)) {
+        return false;
+    }
+    generation = generation_start(&config, err);
+    if (generation == NULL) {
+        return false;
+    }
+    buffer_init(&thinking);
+    buffer_init(&text);
+    good = answer_wait(own, generation, &thinking, &text)
+               ? answer_report(own, generation, local->cluster, &thinking, &text, err)
+               : error_set(err, ERROR_PEER, "interrupted");
+    buffer_deinit(&thinking);
+    buffer_deinit(&text);
+    generation_destroy(generation);
+    return good;
+}
+
+int command_run(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&cluster_options_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        options,
+        parse_option,
+        NULL,
+        "Answers one prompt with a cluster made for it.\v"
+        "  shoal run --model DIR --chat \"What is 17 + 25?\"\n"
+        "  shoal run --model DIR -p \"Once upon a time\" -n 64 --layout 3x1\n"
+        "  shoal run --model DIR --tokens '[0, 73, 186]' --temperature 0 --json",
+        children,
+        NULL,
+        NULL};
+    struct run_command own = {
+        .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .reasoning = REASONING_WHOLE};
+    struct local_cluster local;
+    struct error err = {0};
+    bool fine;
+
+    cluster_options_init(&own.cluster, OPTIONS_PRIVATE);
+    argp_parse(&argp, argc, argv, 0, NULL, &own);
+    log_init("shoal", LOG_WARN);
+    cli_signals_install();
+    cli_limits_raise();
+    ASSERT(waker_open(&own.waker));
+    fine = local_cluster_start(&local, &own.cluster, LOCAL_CLUSTER_TOKENIZER, &err);
+    if (fine) {
+        fine = prompt_make(&own, &local, &err) && local_cluster_wait(&local, &err) &&
+               answer(&own, &local, &err);
+        local_cluster_stop(&local);
+    }
+    token_list_deinit(&own.prompt);
+    waker_close(&own.waker);
+    return fine ? CLI_OK : cli_fail(argv[0], &err);
+}
