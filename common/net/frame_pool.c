@@ -11,7 +11,8 @@
 
 #include "common/base/mem.h"
 
-#define LINE_BYTES ((size_t)64)
+#define LINE_BYTES     ((size_t)64)
+#define POOL_BYTES_MAX ((size_t)1 << 40) /* beyond it the request is a mistake */
 
 struct frame_pool {
     struct frame *frames; /* [count] */
@@ -62,7 +63,8 @@ struct frame_pool *frame_pool_create(uint32_t count, size_t payload_bytes, struc
 
     atomic_init(&pool->holders, 1);
     atomic_init(&pool->returned.head, NULL);
-    if (payload_bytes > UINT32_MAX - 2 * LINE_BYTES || !size_mul(count, slot, &bytes)) {
+    if (payload_bytes > UINT32_MAX - 2 * LINE_BYTES || !size_mul(count, slot, &bytes) ||
+        bytes > POOL_BYTES_MAX) {
         error_set(err, ERROR_LIMIT, "frame pool: %u frames of %zu bytes", count, payload_bytes);
         pool_unhold(pool);
         return NULL;
