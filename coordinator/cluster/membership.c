@@ -350,7 +350,7 @@ void membership_lose(struct cluster *cluster, struct member *member, const char 
 
     (void)snprintf(problem, sizeof(problem), "%s was lost: %s",
                    membership_name(member, name, sizeof(name)), why);
-    log_warn("%s", problem);
+    log_write(atomic_load(&cluster->stop_wish) ? LOG_DEBUG : LOG_WARN, "%s", problem);
     control_server_drop(cluster->server, peer);
     mem_free(member->links);
     cluster->member_count--;
