@@ -25,7 +25,10 @@
 #define SILENCE_NS         (15 * NS_PER_S)
 #define SILENCE_HEARTBEATS 10
 #define LEAVE_NS           (24 * NS_PER_S)
-#define LINKS_MAX          256
+/* All workers of a cluster are told at about the same time: nobody closes links before the others
+ * know why. */
+#define LINGER_NS (100 * NS_PER_MS)
+#define LINKS_MAX 256
 
 /* --- sending --- */
 
@@ -208,7 +211,7 @@ static void handle(struct worker *worker, struct message *message)
         break;
     case MESSAGE_DRAIN:
         leave(worker);
-        worker->may_leave = true;
+        worker->may_leave_ns = clock_monotonic_ns();
         break;
     case MESSAGE_ERROR:
         handle_error(worker, &message->error);
@@ -286,13 +289,28 @@ static void tick(struct worker *worker)
     worker->beat_ns = now_ns;
 }
 
+static int64_t leave_at_ns(const struct worker *worker)
+{
+    int64_t linger_ns = worker->may_leave_ns + LINGER_NS;
+
+    if (!worker->is_leaving) {
+        return INT64_MAX;
+    }
+    if (worker->may_leave_ns > 0 && worker_epoch_open_steps(worker) == 0) {
+        return linger_ns;
+    }
+    return worker->leaving_ns + LEAVE_NS;
+}
+
 static int64_t wait_ns(struct worker *worker)
 {
-    int64_t beat_ns = worker->beat_ns + worker->heartbeat_ns - clock_monotonic_ns();
+    int64_t until_ns = worker->beat_ns + worker->heartbeat_ns;
+    int64_t leave_ns = leave_at_ns(worker);
     int64_t epoch_ns = worker_epoch_wait_ns(worker);
 
-    beat_ns = beat_ns > 0 ? beat_ns : 0;
-    return epoch_ns >= 0 && epoch_ns < beat_ns ? epoch_ns : beat_ns;
+    until_ns = (leave_ns < until_ns ? leave_ns : until_ns) - clock_monotonic_ns();
+    until_ns = until_ns > 0 ? until_ns : 0;
+    return epoch_ns >= 0 && epoch_ns < until_ns ? epoch_ns : until_ns;
 }
 
 /* --- the end --- */
@@ -317,8 +335,7 @@ static void check_leaving(struct worker *worker)
     if (!worker->is_leaving) {
         return;
     }
-    if ((worker->may_leave && worker_epoch_open_steps(worker) == 0) ||
-        clock_monotonic_ns() - worker->leaving_ns > LEAVE_NS) {
+    if (clock_monotonic_ns() >= leave_at_ns(worker)) {
         worker_end(worker, 0);
     }
 }

@@ -67,8 +67,8 @@ struct worker {
 
     /* the end */
     bool is_leaving; /* a signal, or the coordinator said so */
-    bool may_leave;  /* the coordinator agrees */
     int64_t leaving_ns;
+    int64_t may_leave_ns; /* when the coordinator agreed; 0: not yet */
     bool is_over;
     int exit_code;
 };

@@ -286,8 +286,8 @@ static void poll_mesh(struct worker *worker)
     enum mesh_state state = mesh_poll(worker->mesh, &err);
 
     if (worker->epoch == NULL || worker->ends_epoch || worker->phase < WORKER_CONNECTING ||
-        worker->phase == WORKER_BROKEN) {
-        return;
+        worker->phase == WORKER_BROKEN || worker->may_leave_ns > 0) {
+        return; /* a peer that leaves closes its links */
     }
     if (state == MESH_FAILED) {
         break_epoch(worker, &err, worker_epoch_number(worker));
