@@ -7,7 +7,7 @@
  */
 #include "common/net/mesh_internal.h"
 
-#include "common/base/mem.h"
+#include "common/base/log.h"
 #include "common/net/endpoint.h"
 
 #include <inttypes.h>
@@ -29,7 +29,12 @@ static void link_end(struct mesh_link *link)
 
 void mesh_epoch_end(struct mesh *mesh)
 {
-    mesh->frames_stale += frame_queue_clear(&mesh->inbox);
+    uint32_t unread = frame_queue_clear(&mesh->inbox);
+
+    if (unread > 0) {
+        log_debug("%u frames dropped: their epoch is over: epoch=%" PRIu64, unread,
+                  mesh->epoch.epoch);
+    }
     for (uint32_t i = 0; i < mesh->epoch.peer_count; i++) {
         link_end(&mesh->links[i]);
     }

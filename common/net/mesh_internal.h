@@ -67,7 +67,6 @@ struct mesh {
     struct frame_pool *small; /* greetings and latency probes */
     struct frame_pool *large; /* bandwidth probes; gone once ready */
     struct mesh_probe probe;
-    uint64_t frames_stale; /* in the inbox when their epoch ended */
 
     enum mesh_activity activity; /* as the caller last said */
     uint32_t backoff;            /* index into the pauses between tests of MPI */

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +33,7 @@ static void *context;
 static struct zap *context_zap;
 static uint32_t context_users;
 
-/* libzmq's threads are made with the first socket: signals stay with the main thread. */
+/* libzmq's threads are made with the first socket; they block all signals. */
 static void *context_create(void)
 {
     void *created = zmq_ctx_new();
@@ -176,8 +175,6 @@ static void *monitor_open(void *zmq_context, void *socket)
 bool net_socket_open(struct net_socket *socket, const struct socket_options *options,
                      struct poller *poller, struct error *err)
 {
-    sigset_t all;
-    sigset_t before;
     void *zmq_context;
 
     memset(socket, 0, sizeof(*socket));
@@ -185,10 +182,7 @@ bool net_socket_open(struct net_socket *socket, const struct socket_options *opt
     if (zmq_context == NULL) {
         return false;
     }
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     socket->zmq = zmq_socket(zmq_context, options->type);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (socket->zmq == NULL || !options_set(socket->zmq, options) ||
         (socket->monitor = monitor_open(zmq_context, socket->zmq)) == NULL) {
         error_set(err, ERROR_SYSTEM, "ZeroMQ socket for %s: %s", options->endpoint,

@@ -290,6 +290,27 @@ static void a_peer_that_never_comes_is_named_with_address_and_advice(void **stat
     trio_close(&trio);
 }
 
+static void a_mesh_listens_on_ipv6(void **state)
+{
+    struct trio trio = {.poller = poller_create()};
+    struct mesh_config config = {.bind_host = "::1", .poller = trio.poller};
+    struct error err;
+
+    (void)state;
+    trio.meshes[0] = mesh_create(&config, &err);
+    if (trio.meshes[0] == NULL) { /* a machine without IPv6 */
+        poller_destroy(trio.poller);
+        skip();
+    }
+    assert_non_null(strstr(mesh_endpoint(trio.meshes[0]), "tcp://[::1]:"));
+    trio.meshes[1] = mesh_create(&config, &err);
+    trio.meshes[2] = mesh_create(&config, &err);
+    trio.pool = frame_pool_create(8, PAYLOAD_BYTES, &err);
+    connect_all(&trio, 1);
+    exchange_all(&trio, 1);
+    trio_close(&trio);
+}
+
 static void a_mesh_takes_its_ports_from_the_range(void **state)
 {
     struct poller *poller = poller_create();
@@ -325,6 +346,7 @@ int main(void)
         cmocka_unit_test(a_late_mesh_is_waited_for),
         cmocka_unit_test(the_end_of_a_mesh_is_noticed_at_once_by_its_peers),
         cmocka_unit_test(a_peer_that_never_comes_is_named_with_address_and_advice),
+        cmocka_unit_test(a_mesh_listens_on_ipv6),
         cmocka_unit_test(a_mesh_takes_its_ports_from_the_range),
     };
 
