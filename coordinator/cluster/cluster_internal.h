@@ -169,6 +169,8 @@ void *cluster_thread(void *cluster);
 struct member *membership_by_connection(struct cluster *cluster, uint64_t connection);
 struct member *membership_by_id(struct cluster *cluster, uint32_t id);
 uint32_t membership_usable_count(const struct cluster *cluster); /* not leaving */
+/* The smallest id of the member's island: islands stay together, in order of registration. */
+uint32_t membership_island(const struct cluster *cluster, const struct member *member);
 /* Usable members, islands together, as the planner and placement files count them; returns how
  * many were written, at most `capacity`. */
 uint32_t membership_order(struct cluster *cluster, struct member **out, uint32_t capacity);

@@ -152,11 +152,14 @@ static struct planner_worker *planner_workers(struct cluster *cluster, struct me
 
     for (uint32_t i = 0; i < count; i++) {
         const struct member *member = order[i];
+        /* World ids are random: named by their first members, islands have the same order always.
+         */
+        uint64_t island = member->world_id == 0 ? 0 : membership_island(cluster, member) + 1;
 
         workers[i] = (struct planner_worker){.id = member->id,
                                              .memory_bytes = member->memory_bytes,
                                              .read_bytes_per_s = member->read_bytes_per_s,
-                                             .island = member->world_id,
+                                             .island = island,
                                              .rank = member->world_rank};
         memcpy(workers[i].host, member->host, sizeof(workers[i].host));
     }

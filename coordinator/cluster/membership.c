@@ -44,8 +44,7 @@ uint32_t membership_usable_count(const struct cluster *cluster)
     return count;
 }
 
-/* The smallest id of the member's island: islands stay together, in order of registration. */
-static uint32_t island_first_id(const struct cluster *cluster, const struct member *member)
+uint32_t membership_island(const struct cluster *cluster, const struct member *member)
 {
     uint32_t first = member->id;
 
@@ -62,8 +61,8 @@ static uint32_t island_first_id(const struct cluster *cluster, const struct memb
 static bool member_goes_before(const struct cluster *cluster, const struct member *a,
                                const struct member *b)
 {
-    uint32_t island_a = island_first_id(cluster, a);
-    uint32_t island_b = island_first_id(cluster, b);
+    uint32_t island_a = membership_island(cluster, a);
+    uint32_t island_b = membership_island(cluster, b);
 
     if (island_a != island_b) {
         return island_a < island_b;
