@@ -40,6 +40,8 @@ static int frame_send(void *socket, struct frame *frame)
     if (zmq_msg_init_data(&message, frame->wire, bytes, message_free, frame) != 0) {
         return zmq_errno();
     }
+    /* Pairs with frame_release on libzmq's thread: what we wrote to the frame is seen there. */
+    (void)atomic_fetch_add_explicit(&frame->references, 0, memory_order_release);
     if (zmq_msg_send(&message, socket, ZMQ_DONTWAIT) >= 0) {
         return 0;
     }
