@@ -84,7 +84,7 @@ class BadModels(Refusals):
         with broken() as model:
             size = os.path.getsize(model.path(SHARDS[2]))
             os.truncate(model.path(SHARDS[2]), size - 1000)
-            self.cannot_run(model, SHARDS[2], "bytes")
+            self.cannot_run(model, SHARDS[2], "truncated")
             os.truncate(model.path(SHARDS[2]), 5)
             self.cannot_run(model, SHARDS[2], "5 bytes")
             os.truncate(model.path(SHARDS[2]), 0)
@@ -180,8 +180,11 @@ class BadRequests(Refusals):
 
     def test_too_little_memory_prints_the_ledger(self):
         text = self.refused(["run", "--model", DEMO, "--memory", "4M", "-p", "a", "-n", 1])
-        for word in ("weights", "KV", "4"):
+        for word in ("worker 0", "weights", "kv", "4.00 MB"):
             self.assertIn(word, text)
+
+    def test_more_stages_than_layers(self):
+        self.refused(["run", "--model", DEMO, "--layout", "9x1", "-p", "a"], "9 stages", "6 layers")
 
 
 class BadOptions(Refusals):
@@ -190,7 +193,6 @@ class BadOptions(Refusals):
         for options, words in [
                 (["--layout", "3"], ("--layout", "SxG")),
                 (["--layout", "0x1"], ("--layout",)),
-                (["--layout", "9x1"], ("9",)),  # 6 layers
                 (["--link", "ucx"], ("ucx", "zmq", "mpi", "mixed")),
                 (["--kv-type", "f12"], ("f12", "f32", "f16", "bf16")),
                 (["--temperature", "hot"], ("--temperature", "hot")),
@@ -209,7 +211,7 @@ class BadOptions(Refusals):
                 (["run", "-p", "a"], ("--model",)),
                 (["run", "--model", DEMO], ("-p",)),
                 (["run", "--model", DEMO, "--tokens", "[1,"], ("--tokens",)),
-                (["run", "--model", DEMO, "--tokens", "{}"], ("--tokens",)),
+                (["run", "--model", DEMO, "--tokens", "{}"], ("tokens", "array")),
                 (["serve", "--model", DEMO, "--port", "99999"], ("--port", "99999")),
                 (["serve", "--model", DEMO, "--host", "0.0.0.0"], ("0.0.0.0", "--insecure")),
                 (["serve", "--model", DEMO, "--workers", "2", "--control", "tcp://0.0.0.0:0"],

@@ -22,9 +22,10 @@ def anonymous_bytes(pid):
 
 class Memory(unittest.TestCase):
     def serve(self, model, layout, *options):
-        with Server("--layout", layout, *options, model=model) as server:
+        # Little KV, so that what is promised for it is really touched.
+        with Server("--layout", layout, "--kv-tokens", 8192, *options, model=model) as server:
             def request(index):
-                server.post("/v1/completions", {"prompt": "word " * (1 + index * 60), "seed": index,
+                server.post("/v1/completions", {"prompt": "word " * (1 + index * 20), "seed": index,
                                                 "max_tokens": 40, "ignore_eos": True})
             with concurrent.futures.ThreadPoolExecutor(8) as pool:
                 list(pool.map(request, range(16)))

@@ -22,10 +22,9 @@ class Transports(unittest.TestCase):
     def serve_one(self, layout, link):
         with Server("--layout", layout, "--link", link) as server:
             server.post("/v1/completions", {"prompt": "Once", "max_tokens": 8, "ignore_eos": True})
+            kinds = {l["kind"] for w in server.status()["workers"] for l in w["links"]}
             # Counters arrive with heartbeats.
-            wait_until(lambda: frames(server, "mpi") + frames(server, "zmq") > 0, 20, "counters")
-            status = server.status()
-            kinds = {l["kind"] for w in status["workers"] for l in w["links"]}
+            wait_until(lambda: all(frames(server, kind) > 0 for kind in kinds), 20, "counters")
             text = server.request("GET", "/metrics")[1]
             for kind in kinds:
                 self.assertIn(f'kind="{kind}"', text)

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import unittest
 
-from shoal import MARK, PATIENCE, WORKER, Server, wait_until
+from shoal import MARK, PATIENCE, WORKER, Server, Stream, wait_until
 
 QUESTION = {"messages": [{"role": "user", "content": "What is 4738 + 956?"}], "temperature": 0}
 ANSWER = "The answer is 5694."
@@ -58,11 +58,18 @@ class ByHand(unittest.TestCase):
         self.ask()
         epoch = self.state_is("serving")["epoch"]
 
+        stream = Stream(self.server)
+        stream.wait_flowing()
+        lost = next(w for w in self.server.status()["workers"] if w["pid"] == second.pid)
         second.send_signal(signal.SIGKILL)
         second.wait()
-        self.state_is("gathering")
-        status, answer = self.server.request("GET", "/health")
-        self.assertEqual(status, 503)
+        stream.wait_end(30)
+        self.assertIn(f"worker {lost['id']}", stream.error()["message"])
+        # The other worker's complaint about their link may come before the loss itself is seen.
+        wait_until(lambda: "1 of 2" in str(self.server.request("GET", "/health")), 30, "1 of 2")
+        self.assertEqual(self.server.request("GET", "/health")[0], 503)
+        status, answer = self.server.request("POST", "/v1/completions", {"prompt": "a"})
+        self.assertEqual(status, 503, answer)
         self.assertIn("1 of 2", answer["error"]["message"])
 
         self.worker()

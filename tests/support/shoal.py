@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import uuid
@@ -225,3 +226,43 @@ class Server:
             return
         code = self.stop()
         assert code == 0, f"serve exited with {code}:\n{self.text()[-6000:]}"
+
+
+class Stream:
+    """A long streamed completion, read by a thread of its own."""
+
+    def __init__(self, server, body=None):
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.port,
+                                                     timeout=120 * PATIENCE)
+        self.connection.request(
+            "POST", "/v1/completions",
+            json.dumps({"prompt": "Once", "max_tokens": 4000, "ignore_eos": True, "stream": True,
+                        **(body or {})}), {"Content-Type": "application/json"})
+        self.answer = self.connection.getresponse()
+        self.text = ""
+        self.broken = None
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def _read(self):
+        try:
+            while piece := self.answer.read1(65536):
+                self.text += piece.decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as problem:
+            self.broken = problem
+
+    def wait_flowing(self):
+        wait_until(lambda: self.text.count("data:") > 3 or not self.thread.is_alive(), 60,
+                   "the first tokens")
+
+    def wait_end(self, seconds):
+        self.thread.join(seconds * PATIENCE)
+        assert not self.thread.is_alive(), f"still open after {seconds} s: ...{self.text[-300:]}"
+        self.connection.close()
+        return self.text
+
+    def error(self):
+        for line in self.text.splitlines():
+            if line.startswith("data: {") and "error" in line:
+                return json.loads(line[6:])["error"]
+        return None
