@@ -36,6 +36,7 @@
 #define LEAVE_TIMEOUT_NS      (20 * NS_PER_S) /* a leaving worker waits so long for sequences */
 #define STOP_TIMEOUT_NS       (5 * NS_PER_S)  /* local workers: until SIGTERM */
 #define TERM_TIMEOUT_NS       (2 * NS_PER_S)  /* then until SIGKILL */
+#define SETTLE_NS             (500 * NS_PER_MS)
 #define STATUS_INTERVAL_NS    (100 * NS_PER_MS)
 #define TICK_NS               (250 * NS_PER_MS)
 #define MESSAGES_PER_TURN_MAX 256
@@ -150,6 +151,8 @@ struct cluster {
     struct scheduler_stats past;  /* counts of earlier epochs */
     int64_t epoch_start_ns;
     uint32_t epoch_failures;
+    char epoch_end_reason[300]; /* of the last one; "" when there was none */
+    int64_t settle_until_ns;    /* no new epoch before: who else is gone shows first */
     bool served_once;
 
     seq_id next_sequence;

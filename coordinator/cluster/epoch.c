@@ -38,8 +38,11 @@ void epoch_set_state(struct cluster *cluster, enum cluster_state state, int64_t 
 
 void epoch_describe_gathering(struct cluster *cluster)
 {
-    (void)snprintf(cluster->problem, sizeof(cluster->problem), "waiting for workers: %u of %u",
-                   membership_usable_count(cluster), cluster->worker_wanted);
+    const char *reason = cluster->epoch_end_reason;
+
+    (void)snprintf(cluster->problem, sizeof(cluster->problem), "waiting for workers: %u of %u%s%s",
+                   membership_usable_count(cluster), cluster->worker_wanted,
+                   reason[0] != '\0' ? "; " : "", reason);
     cluster->status_stale = true;
 }
 
@@ -77,6 +80,8 @@ void epoch_abandon(struct cluster *cluster, const char *why, int64_t now_ns)
     }
     log_warn("epoch %" PRIu64 " ends: %s", cluster->epoch, why);
     epoch_end(cluster, why, now_ns);
+    (void)snprintf(cluster->epoch_end_reason, sizeof(cluster->epoch_end_reason), "%s", why);
+    cluster->settle_until_ns = now_ns + SETTLE_NS;
     if (cluster->epoch_failures >= EPOCH_FAILURES_MAX) {
         epoch_fail_cluster(cluster, now_ns, "%d epochs in a row ended without a step: %s",
                            EPOCH_FAILURES_MAX, why);
@@ -312,7 +317,7 @@ void epoch_try_begin(struct cluster *cluster, int64_t now_ns)
     struct member **order;
     struct error err;
 
-    if (cluster->state != CLUSTER_GATHERING) {
+    if (cluster->state != CLUSTER_GATHERING || now_ns < cluster->settle_until_ns) {
         return;
     }
     epoch_describe_gathering(cluster);
