@@ -21,7 +21,7 @@
 
 #define PROC_BYTES_MAX (4 << 20)
 #define NODES_MAX      1024
-#define MEASURE_BYTES  ((size_t)64 << 20)
+#define MEASURE_BYTES  ((size_t)128 << 20)
 #define MEASURE_TILES  64
 #define MEASURE_NS     (100 * NS_PER_MS)
 /* v1 writes LONG_MAX rounded down to a page for "no limit". */

@@ -322,12 +322,14 @@ static void begin_to_leave(struct worker *worker)
 
     leave(worker);
     check_parent(worker);
-    if (worker->phase == WORKER_JOINING || worker->phase == WORKER_IDLE) {
-        worker_end(worker, 0);
+    if (worker->phase != WORKER_JOINING) {
+        worker_send(worker, &message);
+    }
+    if (worker->phase != WORKER_READY && worker->phase != WORKER_SERVING) {
+        worker_end(worker, worker->is_over ? worker->exit_code : 0); /* nothing runs here */
         return;
     }
     log_info("leaving: running requests are finished first");
-    worker_send(worker, &message);
 }
 
 static void check_leaving(struct worker *worker)

@@ -54,6 +54,12 @@ static pid_t start_worker(const struct theatre *theatre, const char *token, cons
 {
     pid_t pid = fork();
 
+    if (pid == 0 && token == NULL) {
+        (void)execl(SHOAL_WORKER, SHOAL_WORKER, "--coordinator",
+                    control_server_endpoint(theatre->server), "--threads", "1", "--memory", memory,
+                    (char *)NULL);
+        _exit(127);
+    }
     if (pid == 0) {
         (void)execl(SHOAL_WORKER, SHOAL_WORKER, "--coordinator",
                     control_server_endpoint(theatre->server), "--threads", "1", "--launch-token",
@@ -113,7 +119,7 @@ static void broadcast(struct theatre *theatre, const struct message *message)
 static void welcome(struct theatre *theatre, struct control_peer from)
 {
     const struct register_message *reg = &theatre->message.reg;
-    uint32_t id = (uint32_t)atoi(reg->launch_token + 1);
+    uint32_t id = reg->launch_token[0] != '\0' ? (uint32_t)atoi(reg->launch_token + 1) : 0;
     struct puppet *puppet = &theatre->puppets[id];
     struct message message = {.kind = MESSAGE_WELCOME,
                               .welcome = {.worker = id,
@@ -545,6 +551,30 @@ static void a_second_signal_ends_at_once(void **state)
     theatre_close(&theatre);
 }
 
+static void another_worker_registers_again_and_keeps_its_weights(void **state)
+{
+    struct theatre theatre;
+    struct cluster_key key = {0};
+    struct error err = {0};
+    char endpoint[128];
+
+    (void)state;
+    theatre_open(&theatre, 0, "2G");
+    theatre.count = 1;
+    theatre.puppets[0].pid = start_worker(&theatre, NULL, "2G");
+    await_registrations(&theatre);
+    serve(&theatre, 1, 1);
+    (void)snprintf(endpoint, sizeof(endpoint), "%s", control_server_endpoint(theatre.server));
+    control_server_destroy(theatre.server);
+    theatre.server = control_listen(endpoint, &key, theatre.poller, &err);
+    assert_non_null(theatre.server);
+    await_registrations(&theatre);
+    serve(&theatre, 1, 1);
+    run_prompt(&theatre, 1, 1, 0);
+    dismiss(&theatre);
+    theatre_close(&theatre);
+}
+
 static void a_started_worker_ends_when_its_coordinator_is_lost(void **state)
 {
     struct theatre theatre;
@@ -573,6 +603,7 @@ int main(void)
         cmocka_unit_test(another_model_is_refused),
         cmocka_unit_test(sigterm_asks_the_coordinator_before_it_leaves),
         cmocka_unit_test(a_second_signal_ends_at_once),
+        cmocka_unit_test(another_worker_registers_again_and_keeps_its_weights),
         cmocka_unit_test(a_started_worker_ends_when_its_coordinator_is_lost),
     };
 
