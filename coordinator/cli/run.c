@@ -70,7 +70,7 @@ static const struct argp_option options[] = {
     {"top-p", KEY_TOP_P, "P", 0, "Only the likeliest tokens that make up probability P", 2},
     {"top-k", KEY_TOP_K, "K", 0, "Only the K likeliest tokens; 0: off", 2},
     {"min-p", KEY_MIN_P, "P", 0, "Only tokens at least P times as likely as the likeliest", 2},
-    {"seed", KEY_SEED, "S", 0, "The same seed gives the same answer (a random one)", 2},
+    {"seed", KEY_SEED, "S", 0, "The same seed, the same answer (a random one)", 2},
     {"ignore-eos", KEY_IGNORE_EOS, NULL, 0, "Go on after end tokens", 2},
     {"json", KEY_JSON, NULL, 0, "Print one JSON object with tokens, text and timings", 2},
     {"chat-template", KEY_CHAT_TEMPLATE, "NAME|FILE", 0, "Instead of the model's own", 2},

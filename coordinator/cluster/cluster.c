@@ -105,10 +105,15 @@ static bool config_check(struct cluster *cluster, struct error *err)
 {
     const struct cluster_config *config = &cluster->config;
     uint32_t context_max = config->catalog->arch.context_tokens_max;
+    uint32_t layer_count = config->catalog->arch.layer_count;
 
     if (config->context_tokens_max > context_max) {
         return error_set(err, ERROR_USAGE, "--context %u: the model's context has %u tokens",
                          config->context_tokens_max, context_max);
+    }
+    if (config->stage_count > layer_count) {
+        return error_set(err, ERROR_USAGE, "%u stages are more than the model's %u layers",
+                         config->stage_count, layer_count);
     }
     return keys_check_endpoint(config->control_endpoint, &config->key, config->keys_policy, err) &&
            file_placement_read(cluster, err) && workers_check(cluster, err);

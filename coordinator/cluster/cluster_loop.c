@@ -161,7 +161,7 @@ static void children_reap(struct cluster *cluster, int64_t now_ns)
     struct local_exit ended;
 
     while (cluster->local != NULL && local_workers_reap(cluster->local, &ended)) {
-        log_warn("%s", ended.what);
+        log_write(cluster->served_once ? LOG_WARN : LOG_DEBUG, "%s", ended.what);
         if (!cluster->served_once) {
             epoch_fail_cluster(cluster, now_ns,
                                "%s before the cluster served; its own message is "

@@ -105,7 +105,7 @@ void epoch_fail_cluster(struct cluster *cluster, int64_t now_ns, const char *for
     cluster->state = CLUSTER_FAILED;
     cluster->state_since_ns = now_ns;
     memcpy(cluster->problem, problem, sizeof(problem));
-    log_error("cluster failed: %s", problem);
+    log_info("cluster: state=failed problem=%s", problem); /* who reads the state reports it */
     status_publish(cluster, now_ns);
 }
 

@@ -178,7 +178,8 @@ static void refuse(struct cluster *cluster, struct control_peer from, const char
         .error = {.code = ERROR_PEER, .step = UINT64_MAX, .fatal = true, .text = why}};
     struct error err;
 
-    log_warn("worker refused: host=%.60s reason=%s", host, why);
+    log_write(atomic_load(&cluster->stop_wish) ? LOG_DEBUG : LOG_WARN,
+              "worker refused: host=%.60s reason=%s", host, why);
     if (control_server_send(cluster->server, from, &message, &err) != CONTROL_DONE) {
         control_server_drop(cluster->server, from);
     }
