@@ -76,20 +76,21 @@ struct step_result {
     uint64_t step;
     uint32_t attempt;
     uint32_t worker;
-    int64_t begin_ns; /* first row's work began, the worker's monotonic clock */
-    int64_t end_ns;   /* output handed to the link */
-    int64_t wait_ns;  /* of that, spent waiting for frames of peers */
+    int64_t begin_ns;   /* first row's work began, the worker's monotonic clock */
+    int64_t end_ns;     /* output handed to the link */
+    int64_t wait_ns;    /* of that, spent waiting for frames of peers */
     uint32_t row_count; /* own rows */
     uint32_t sample_count;
     struct step_sample *samples;
     uint32_t logits_count;
     struct step_rows *logits;
     uint32_t hidden_count;
-    struct step_rows *hidden; /* output of the stage's last layer, and with stage 0 the embeddings */
+    /* Output of the stage's last layer; of stage 0 first the embeddings of all entries. */
+    struct step_rows *hidden;
     uint32_t routing_count;
     struct step_routing *routing;
-    uint32_t chosen_count; /* experts per routing row */
-    const uint32_t *experts;      /* ascending id */
+    uint32_t chosen_count;   /* experts per routing row */
+    const uint32_t *experts; /* ascending id */
     const float *expert_weights;
 };
 

@@ -368,14 +368,17 @@ static void check_logits(const struct theatre *theatre, const struct golden *gol
     }
 }
 
-static void run_prompt(struct theatre *theatre, uint64_t epoch, uint64_t number, uint32_t lane)
+static void run_attempt(struct theatre *theatre, const struct step *which, uint32_t lane)
 {
     static struct golden golden;
     static const uint32_t blocks[] = {5, 0, 3};
     struct step_entry entry;
-    struct message message = {
-        .kind = MESSAGE_STEP,
-        .step = {.epoch = epoch, .number = number, .entry_count = 1, .entries = &entry}};
+    struct message message = {.kind = MESSAGE_STEP,
+                              .step = {.epoch = which->epoch,
+                                       .number = which->number,
+                                       .attempt = which->attempt,
+                                       .entry_count = 1,
+                                       .entries = &entry}};
     uint32_t with_logits = 0;
 
     golden_open(&golden);
@@ -392,7 +395,8 @@ static void run_prompt(struct theatre *theatre, uint64_t epoch, uint64_t number,
     broadcast(theatre, &message);
     for (uint32_t i = 0; i < theatre->count; i++) {
         await(theatre, MESSAGE_STEP_RESULT);
-        assert_int_equal(theatre->message.result.step, number);
+        assert_int_equal(theatre->message.result.step, which->number);
+        assert_int_equal(theatre->message.result.attempt, which->attempt);
         assert_true(theatre->message.result.end_ns >= theatre->message.result.begin_ns);
         if (theatre->message.result.logits_count > 0) {
             check_logits(theatre, &golden);
@@ -401,6 +405,11 @@ static void run_prompt(struct theatre *theatre, uint64_t epoch, uint64_t number,
     }
     assert_int_equal(with_logits, 1);
     mem_free(golden.logits);
+}
+
+static void run_prompt(struct theatre *theatre, uint64_t epoch, uint64_t number, uint32_t lane)
+{
+    run_attempt(theatre, &(struct step){.epoch = epoch, .number = number}, lane);
 }
 
 /* --- cases --- */
@@ -437,23 +446,45 @@ static void a_new_epoch_takes_over_from_a_running_one(void **state)
     theatre_close(&theatre);
 }
 
-static void an_epoch_whose_frames_never_come_can_be_replaced(void **state)
+/* The first stage does not hear of it, so its frames never come. */
+static void start_half_a_step(struct theatre *theatre, uint64_t epoch, uint64_t number)
 {
-    struct theatre theatre;
-    struct step_entry entry = {.slot = 1, .token_count = 1};
     const uint32_t token = 1, block = 1;
+    struct step_entry entry = {
+        .slot = 1, .token_count = 1, .tokens = &token, .block_count = 1, .blocks = &block};
     struct message message = {
         .kind = MESSAGE_STEP,
-        .step = {.epoch = 1, .number = 1, .entry_count = 1, .entries = &entry}};
+        .step = {.epoch = epoch, .number = number, .entry_count = 1, .entries = &entry}};
+
+    send_to(theatre, 1, &message);
+}
+
+static void a_step_issued_again_takes_over_from_a_stuck_one(void **state)
+{
+    struct theatre theatre;
 
     (void)state;
-    entry.tokens = &token;
-    entry.blocks = &block;
-    entry.block_count = 1;
     theatre_open(&theatre, 2, "2G");
     await_registrations(&theatre);
     serve(&theatre, 1, 2);
-    send_to(&theatre, 1, &message); /* the first stage does not hear of it */
+    start_half_a_step(&theatre, 1, 1);
+    start_half_a_step(&theatre, 1, 2);
+    run_attempt(&theatre, &(struct step){.epoch = 1, .number = 1, .attempt = 1}, 0);
+    run_attempt(&theatre, &(struct step){.epoch = 1, .number = 2, .attempt = 1}, 0);
+    run_prompt(&theatre, 1, 3, 0);
+    dismiss(&theatre);
+    theatre_close(&theatre);
+}
+
+static void an_epoch_whose_frames_never_come_can_be_replaced(void **state)
+{
+    struct theatre theatre;
+
+    (void)state;
+    theatre_open(&theatre, 2, "2G");
+    await_registrations(&theatre);
+    serve(&theatre, 1, 2);
+    start_half_a_step(&theatre, 1, 1);
     serve(&theatre, 2, 2);
     run_prompt(&theatre, 2, 1, 0);
     dismiss(&theatre);
@@ -597,6 +628,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(workers_load_connect_compute_and_leave),
         cmocka_unit_test(a_new_epoch_takes_over_from_a_running_one),
+        cmocka_unit_test(a_step_issued_again_takes_over_from_a_stuck_one),
         cmocka_unit_test(an_epoch_whose_frames_never_come_can_be_replaced),
         cmocka_unit_test(nonsense_in_a_step_is_refused_and_the_next_one_served),
         cmocka_unit_test(too_little_memory_is_refused_with_the_ledger),
