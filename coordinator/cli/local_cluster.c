@@ -1,7 +1,7 @@
 /* local_cluster.c - from options to a serving cluster, with its progress shown.
  *
  * On a terminal that log lines do not share, one bar for each worker is drawn in place and removed
- * when all is loaded; otherwise the bars are printed again every two seconds. */
+ * when all is loaded; otherwise the bars are printed again every five seconds. */
 #include "coordinator/cli/local_cluster.h"
 
 #include "common/base/clock.h"
@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define BAR_CELLS         30
-#define PRINT_INTERVAL_NS (2 * NS_PER_S)
+#define PRINT_INTERVAL_NS (5 * NS_PER_S)
 
 struct progress {
     bool in_place;

@@ -184,7 +184,8 @@ class BadRequests(Refusals):
             self.assertIn(word, text)
 
     def test_more_stages_than_layers(self):
-        self.refused(["run", "--model", DEMO, "--layout", "9x1", "-p", "a"], "9 stages", "6 layers")
+        self.refused(["run", "--model", DEMO, "--layout", "9x1", "-p", "a"], "9 stages", "6 layers",
+                     code=2)
 
 
 class BadOptions(Refusals):
