@@ -24,6 +24,7 @@ struct held_step {
 
 struct fake_worker {
     struct fake_options options;
+    char *endpoint;
     pthread_t thread;
     struct poller *poller;
     struct control_client *client;
@@ -239,6 +240,8 @@ struct fake_worker *fake_worker_start(const struct fake_options *options)
     struct fake_worker *worker = mem_new(struct fake_worker);
 
     worker->options = *options;
+    worker->endpoint = mem_strdup(options->endpoint); /* the cluster may end before the worker */
+    worker->options.endpoint = worker->endpoint;
     ASSERT(waker_open(&worker->waker));
     ASSERT(pthread_mutex_init(&worker->mutex, NULL) == 0);
     ASSERT(pthread_create(&worker->thread, NULL, run, worker) == 0);
@@ -255,6 +258,7 @@ void fake_worker_kill(struct fake_worker *worker)
     (void)pthread_join(worker->thread, NULL);
     waker_close(&worker->waker);
     (void)pthread_mutex_destroy(&worker->mutex);
+    mem_free(worker->endpoint);
     mem_free(worker);
 }
 
