@@ -7,6 +7,7 @@
  *   cluster_loop.c    the thread: waits, receives, dispatches, sends steps, ends in order
  *   membership.c      workers: registration, heartbeats, loss
  *   epoch.c           GATHERING → LOADING → CONNECTING → SERVING, and back
+ *   epoch_plan.c      the placement of an epoch
  *   sequences.c       sequences and their sinks; step results
  *   status.c          the snapshot
  *   local_workers.c   processes on this machine
@@ -214,6 +215,11 @@ void epoch_set_state(struct cluster *cluster, enum cluster_state state, int64_t 
 /* "waiting for workers: 2 of 3" */
 void epoch_describe_gathering(struct cluster *cluster);
 bool epoch_is_running(const struct cluster *cluster); /* a placement is loading or serving */
+
+/* --- epoch_plan.c --- */
+/* The placement for these workers, in the epoch's arena; fills cluster->plan. */
+struct placement *epoch_plan(struct cluster *cluster, struct member **order, uint32_t count,
+                             struct error *err) MUST_CHECK;
 
 /* --- sequences.c --- */
 bool sequences_submit(struct cluster *cluster, const struct cluster_request *request, seq_id *out,

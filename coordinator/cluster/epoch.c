@@ -12,13 +12,10 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/units.h"
-#include "coordinator/cluster/model_bytes.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
-
-#define CONTEXT_TOKENS_MIN 1024 /* below it, cutting the context further helps nobody */
 
 /* --- state --- */
 
@@ -147,117 +144,7 @@ static void all_become(struct cluster *cluster, enum member_phase phase)
     }
 }
 
-/* --- planning --- */
-
-/* Workers of one machine measure at the same time, and so each other's noise: those that are alike
- * count with their mean, and the same command gives the same layers. */
-static double read_rate(struct member **order, uint32_t count, const struct member *member)
-{
-    double sum = 0;
-    uint32_t equal_count = 0;
-
-    for (uint32_t i = 0; i < count; i++) {
-        if (strcmp(order[i]->host, member->host) == 0 && strcmp(order[i]->cpu, member->cpu) == 0 &&
-            order[i]->thread_count == member->thread_count) {
-            sum += order[i]->read_bytes_per_s;
-            equal_count++;
-        }
-    }
-    return sum / equal_count;
-}
-
-static struct planner_worker *planner_workers(struct cluster *cluster, struct member **order,
-                                              uint32_t count)
-{
-    struct planner_worker *workers =
-        arena_new_array(&cluster->epoch_arena, struct planner_worker, count);
-
-    for (uint32_t i = 0; i < count; i++) {
-        const struct member *member = order[i];
-        /* World ids are random: named by their first members, islands have the same order always.
-         */
-        uint64_t island = member->world_id == 0 ? 0 : membership_island(cluster, member) + 1;
-
-        workers[i] = (struct planner_worker){.id = member->id,
-                                             .memory_bytes = member->memory_bytes,
-                                             .read_bytes_per_s = read_rate(order, count, member),
-                                             .island = island,
-                                             .rank = member->world_rank};
-        memcpy(workers[i].host, member->host, sizeof(workers[i].host));
-    }
-    return workers;
-}
-
-static void plan_request(struct cluster *cluster, struct member **order, uint32_t count)
-{
-    const struct cluster_config *config = &cluster->config;
-    const struct arch *arch = &config->catalog->arch;
-    struct planner_request *plan = &cluster->plan;
-    uint32_t stages = config->stage_count > 0 ? config->stage_count : count;
-    uint32_t rows = config->step_rows_max > 0 ? config->step_rows_max : 512;
-
-    *plan = (struct planner_request){
-        .epoch = cluster->epoch,
-        .numerics_id = arena_printf(&cluster->epoch_arena, "exact/%s/k%u",
-                                    kv_type_name(config->kv_type), order[0]->kernels_version),
-        .layer_count = arch->layer_count,
-        .layers = cluster->layers,
-        .embedding_bytes = model_bytes_embedding(config->catalog),
-        .head_bytes = model_bytes_head(config->catalog),
-        .dense_layer_count = arch->dense_layer_count,
-        .expert_count = arch->router.expert_count,
-        .expert_group_count = arch_combine_group_count(arch),
-        .kv_entry_bytes = (uint64_t)arch_kv_values(arch) * kv_type_bytes(config->kv_type),
-        .fixed_bytes = model_bytes_fixed(arch, rows, stages + 2),
-        .kv_type = config->kv_type,
-        .context_tokens_max =
-            config->context_tokens_max > 0 ? config->context_tokens_max : arch->context_tokens_max,
-        .kv_tokens = config->kv_tokens,
-        .slot_count = config->slot_count,
-        .step_rows_max = config->step_rows_max,
-        .worker_count = count,
-        .workers = planner_workers(cluster, order, count),
-        .stage_count = config->stage_count,
-        .group_size = config->group_size,
-    };
-}
-
-/* A context that the user did not ask for shrinks until it fits. */
-static struct placement *plan_make(struct cluster *cluster, struct error *err)
-{
-    struct planner_request *plan = &cluster->plan;
-    uint32_t context_wanted = plan->context_tokens_max;
-    struct placement *placement = planner_make(plan, &cluster->epoch_arena, err);
-    struct error smaller;
-
-    while (placement == NULL && err->code == ERROR_LIMIT &&
-           cluster->config.context_tokens_max == 0 &&
-           plan->context_tokens_max / 2 >= CONTEXT_TOKENS_MIN) {
-        plan->context_tokens_max /= 2;
-        placement = planner_make(plan, &cluster->epoch_arena, &smaller);
-    }
-    if (placement != NULL && plan->context_tokens_max < context_wanted) {
-        log_warn("the context is cut to what memory holds: tokens=%u model=%u",
-                 plan->context_tokens_max, context_wanted);
-    }
-    return placement;
-}
-
-/* The file's worker numbers become ids. */
-static struct placement *placement_of_file(struct cluster *cluster, struct member **order)
-{
-    struct placement *placement = placement_copy(cluster->file_placement, &cluster->epoch_arena);
-
-    placement->epoch = cluster->epoch;
-    (void)snprintf(placement->numerics_id, sizeof(placement->numerics_id), "%s",
-                   cluster->plan.numerics_id);
-    for (uint32_t i = 0; i < placement->stage_count; i++) {
-        for (uint32_t m = 0; m < placement->stages[i].member_count; m++) {
-            placement->stages[i].workers[m] = order[placement->stages[i].workers[m]]->id;
-        }
-    }
-    return placement;
-}
+/* --- beginning --- */
 
 static void seats_take(struct cluster *cluster, int64_t now_ns)
 {
@@ -345,9 +232,7 @@ void epoch_try_begin(struct cluster *cluster, int64_t now_ns)
     order = arena_new_array(&cluster->epoch_arena, struct member *, cluster->worker_wanted);
     ASSERT(membership_order(cluster, order, cluster->worker_wanted) == cluster->worker_wanted);
     cluster->epoch++;
-    plan_request(cluster, order, cluster->worker_wanted);
-    cluster->placement = cluster->file_placement != NULL ? placement_of_file(cluster, order)
-                                                         : plan_make(cluster, &err);
+    cluster->placement = epoch_plan(cluster, order, cluster->worker_wanted, &err);
     if (cluster->placement == NULL) {
         epoch_fail_cluster(cluster, now_ns, "%s", err.message);
         return;

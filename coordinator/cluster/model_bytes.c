@@ -6,9 +6,15 @@
  */
 #include "coordinator/cluster/model_bytes.h"
 
-#define PANEL_ROWS    16
-#define ALIGNMENT     64
-#define PROGRAM_BYTES ((uint64_t)48 << 20) /* code, libraries, stacks, transports */
+#define PANEL_ROWS 16
+#define ALIGNMENT  64
+/* Beside the shapes: as in worker/layers/forward_state.h, worker/stage/{answer,load,prepare}.c. */
+#define PROGRAM_BYTES         ((uint64_t)48 << 20) /* code, libraries, stacks, transports */
+#define STAGING_BYTES_MAX     ((uint64_t)8 << 20)  /* read buffer of a thread */
+#define ATTENTION_ROWS        64
+#define EXPERT_TILE_VALUES    (48 * 16 * 16)
+#define SAMPLED_ROWS_MAX      64
+#define ROPE_TABLE_VALUES_MAX ((uint64_t)16 << 20)
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -109,17 +115,60 @@ uint64_t model_bytes_head(const struct catalog *catalog)
            vector(catalog->arch.hidden);
 }
 
-uint64_t model_bytes_fixed(const struct arch *arch, uint32_t step_rows_max,
-                           uint32_t steps_in_flight_max)
+/* The buffers of one forward pass; parts that are used after each other share their memory. */
+static uint64_t forward_values(const struct arch *arch, const struct model_step_shape *shape)
 {
-    uint64_t heads = arch->head_count;
-    /* A row: the stream and its copies, queries in both forms, attended latents, MLP widths. */
-    uint64_t row_values =
-        6 * (uint64_t)arch->hidden + heads * (arch->qk_nope_dim + arch->qk_rope_dim) +
-        2 * heads * (arch->kv_lora_rank + arch->qk_rope_dim) + heads * arch->v_head_dim +
-        2 * (uint64_t)arch->dense_width + arch->vocab / 8 +
-        (uint64_t)arch->router.chosen_count * (arch->expert_width + arch->hidden);
-    uint64_t frame_values = 2 * (uint64_t)arch->hidden * steps_in_flight_max;
+    uint64_t rows = shape->rows_max, heads = arch->head_count;
+    uint64_t width = arch->kv_lora_rank + arch->qk_rope_dim;
+    uint64_t attention =
+        rows * (arch->q_lora_rank + heads * (arch->qk_nope_dim + arch->qk_rope_dim) + width +
+                arch->qk_rope_dim + heads * arch->v_head_dim + arch->hidden) +
+        ATTENTION_ROWS * heads * (width + 2 * arch->kv_lora_rank + 16) +
+        (uint64_t)shape->thread_count * 4 * ATTENTION_ROWS * (width + 16);
+    uint64_t mlp = rows * ((uint64_t)arch->dense_width + arch->shared_width + arch->hidden);
+    uint64_t experts = rows * arch->router.chosen_count * (arch->hidden + arch->expert_width + 8) +
+                       (uint64_t)shape->thread_count * EXPERT_TILE_VALUES;
+    uint64_t most = attention > mlp ? attention : mlp;
 
-    return PROGRAM_BYTES + (row_values + frame_values) * step_rows_max * sizeof(float);
+    return 2 * rows * arch->hidden + (experts > most ? experts : most);
+}
+
+/* What members of a stage send each other: rows, and for each the parts of its sum. */
+static uint64_t exchange_bytes(const struct arch *arch, const struct model_step_shape *shape)
+{
+    uint64_t rows = shape->rows_max, chosen = arch->router.chosen_count;
+    uint64_t row_bytes = (uint64_t)arch->hidden * sizeof(float);
+    uint64_t others = shape->group_size - 1;
+    bool groups_are_whole = arch_combine_group_count(arch) % shape->group_size == 0;
+    uint64_t parts =
+        groups_are_whole && arch->router.group_count > 1 && arch->router.group_chosen_count < chosen
+            ? arch->router.group_chosen_count
+            : chosen;
+    uint64_t dispatch = rows * (row_bytes + 16 * chosen + 64);
+    uint64_t combine = rows * parts * row_bytes;
+
+    if (arch->router.expert_count == 0) {
+        return 0;
+    }
+    return rows * (chosen + 1) * (row_bytes + 128) +
+           (others == 0 ? 0 : 2 * others * (dispatch + 2 * combine) + 2 * dispatch);
+}
+
+uint64_t model_bytes_fixed(const struct arch *arch, const struct model_step_shape *shape)
+{
+    uint64_t rows = shape->rows_max;
+    uint64_t blocks_per_slot = shape->context_tokens_max / 64 + 2;
+    uint64_t sampled = rows < SAMPLED_ROWS_MAX ? rows : SAMPLED_ROWS_MAX;
+    uint64_t frames = (2 * (uint64_t)shape->steps_in_flight_max + 1) * rows * arch->hidden;
+    uint64_t logits = (sampled + 2 * (uint64_t)shape->thread_count) * arch->vocab;
+    uint64_t rope = (uint64_t)shape->context_tokens_max * arch->qk_rope_dim;
+    uint64_t staging =
+        (uint64_t)arch->vocab * arch->hidden * sizeof(float); /* the largest tensor */
+
+    staging = staging < STAGING_BYTES_MAX ? staging : STAGING_BYTES_MAX;
+    rope = rope < ROPE_TABLE_VALUES_MAX ? rope + 64 * arch->qk_rope_dim : 0;
+    return PROGRAM_BYTES + shape->thread_count * staging +
+           shape->slot_count * blocks_per_slot * sizeof(uint32_t) + rows * 256 +
+           exchange_bytes(arch, shape) +
+           (forward_values(arch, shape) + frames + logits + rope) * sizeof(float);
 }

@@ -14,9 +14,16 @@ void model_bytes_layers(const struct catalog *catalog, struct planner_layer *lay
 uint64_t model_bytes_embedding(const struct catalog *catalog);
 uint64_t model_bytes_head(const struct catalog *catalog); /* with the final norm */
 
-/* An estimate of what a worker needs beside weights and KV: program, activations of a step, frames.
- * The worker's own ledger is exact. */
-uint64_t model_bytes_fixed(const struct arch *arch, uint32_t step_rows_max,
-                           uint32_t steps_in_flight_max);
+/* What shapes a worker's buffers. */
+struct model_step_shape {
+    uint32_t rows_max;
+    uint32_t steps_in_flight_max;
+    uint32_t group_size; /* members of the stage */
+    uint32_t context_tokens_max, slot_count;
+    uint32_t thread_count;
+};
+/* An upper bound, not far above, of what a worker needs beside weights and KV blocks: program,
+ * activations of a step, block tables, frames. The worker's own ledger is exact. */
+uint64_t model_bytes_fixed(const struct arch *arch, const struct model_step_shape *shape);
 
 #endif

@@ -2,6 +2,9 @@
 #include "coordinator/cluster/model_bytes.h"
 
 #include "worker/layers/weights.h"
+#include "worker/stage/compute.h"
+#include "worker/stage/seat.h"
+#include "worker/stage/stage.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -67,11 +70,126 @@ static void the_demo_models_layers_weigh_the_same(void **state)
     model_compare(SHOAL_SOURCE_DIR "/deploy/demo-model");
 }
 
+/* The published shape of DeepSeek-R1. */
+static const char r1_config[] =
+    "{\"model_type\": \"deepseek_v3\", \"hidden_size\": 7168, \"intermediate_size\": 18432, "
+    "\"moe_intermediate_size\": 2048, \"num_hidden_layers\": 61, "
+    "\"num_attention_heads\": 128, \"num_key_value_heads\": 128, \"n_shared_experts\": 1, "
+    "\"n_routed_experts\": 256, \"routed_scaling_factor\": 2.5, \"kv_lora_rank\": 512, "
+    "\"q_lora_rank\": 1536, \"qk_rope_head_dim\": 64, \"v_head_dim\": 128, "
+    "\"qk_nope_head_dim\": 128, \"n_group\": 8, \"topk_group\": 4, "
+    "\"num_experts_per_tok\": 8, \"first_k_dense_replace\": 3, \"moe_layer_freq\": 1, "
+    "\"norm_topk_prob\": true, \"scoring_func\": \"sigmoid\", \"topk_method\": \"noaux_tc\", "
+    "\"hidden_act\": \"silu\", \"max_position_embeddings\": 163840, \"rms_norm_eps\": 1e-06, "
+    "\"bos_token_id\": 0, \"eos_token_id\": 1, \"num_nextn_predict_layers\": 1, "
+    "\"tie_word_embeddings\": false, \"rope_theta\": 10000, "
+    "\"rope_scaling\": {\"beta_fast\": 32, \"beta_slow\": 1, \"factor\": 40, \"mscale\": 1.0, "
+    "\"mscale_all_dim\": 1.0, \"original_max_position_embeddings\": 4096, "
+    "\"type\": \"yarn\"}, \"vocab_size\": 129280, \"attention_bias\": false}";
+
+#define WORKER_PROGRAM_BYTES ((uint64_t)48 << 20) /* what its ledger calls fixed, with staging */
+
+static struct placement *plan(const struct arch *arch, uint32_t stages, uint32_t group,
+                              struct planner_request *request, struct arena *arena)
+{
+    struct planner_layer *layers = arena_new_array(arena, struct planner_layer, arch->layer_count);
+    struct planner_worker *workers = arena_new_array(arena, struct planner_worker, stages * group);
+    struct placement *placement;
+    struct error err;
+
+    for (uint32_t i = 0; i < arch->layer_count; i++) {
+        layers[i] = (struct planner_layer){1000, i < arch->dense_layer_count ? 0 : 10};
+    }
+    for (uint32_t i = 0; i < stages * group; i++) {
+        workers[i] = (struct planner_worker){
+            .id = i, .memory_bytes = UINT64_C(1) << 44, .read_bytes_per_s = 1e9};
+    }
+    *request = (struct planner_request){
+        .epoch = 1,
+        .numerics_id = "exact/f16/k1",
+        .layer_count = arch->layer_count,
+        .layers = layers,
+        .dense_layer_count = arch->dense_layer_count,
+        .expert_count = arch->router.expert_count,
+        .expert_group_count = arch_combine_group_count(arch),
+        .kv_entry_bytes = (uint64_t)arch_kv_values(arch) * 2,
+        .kv_type = KV_F16,
+        .context_tokens_max = arch->context_tokens_max,
+        .worker_count = stages * group,
+        .workers = workers,
+        .stage_count = stages,
+        .group_size = group,
+    };
+    placement = planner_make(request, arena, &err);
+    if (placement == NULL) {
+        fail_msg("%s", err.message);
+    }
+    return placement;
+}
+
+static void estimate_compare(const struct arch *arch, uint32_t stages, uint32_t group)
+{
+    struct planner_request request;
+    struct arena arena;
+    struct placement *placement;
+
+    arena_init(&arena, 4096);
+    placement = plan(arch, stages, group, &request, &arena);
+    for (uint32_t worker = 0; worker < stages * group; worker++) {
+        const uint32_t threads = 64;
+        struct seat *seat = seat_create(placement, worker, &arena);
+        struct stage_bytes stage = stage_bytes(seat, arch, threads);
+        struct planner_share share = planner_share_of(&request, placement, worker);
+        struct traffic traffic = {0};
+        uint64_t estimate = model_bytes_fixed(
+            arch, &(struct model_step_shape){.rows_max = placement->step_rows_max,
+                                             .steps_in_flight_max = placement->steps_in_flight_max,
+                                             .group_size = group,
+                                             .context_tokens_max = placement->context_tokens_max,
+                                             .slot_count = placement->slot_count,
+                                             .thread_count = threads});
+        uint64_t needed;
+
+        traffic_plan(seat, arch, &arena, &traffic);
+        needed = WORKER_PROGRAM_BYTES + stage.buffers + (stage.cache - share.kv_bytes) +
+                 traffic_bytes(&traffic) + compute_bytes(2 * placement->steps_in_flight_max + 2);
+        if (needed > estimate) {
+            fail_msg("%ux%u worker %u: needed %llu (buffers %llu, tables %llu, frames %llu), "
+                     "estimated %llu",
+                     stages, group, worker, (unsigned long long)needed,
+                     (unsigned long long)stage.buffers,
+                     (unsigned long long)(stage.cache - share.kv_bytes),
+                     (unsigned long long)traffic_bytes(&traffic), (unsigned long long)estimate);
+        }
+    }
+    arena_deinit(&arena);
+}
+
+static void the_estimate_covers_what_a_worker_adds(void **state)
+{
+    static const uint32_t layouts[][2] = {{1, 1}, {2, 1}, {2, 2}, {1, 4}, {4, 1}};
+    struct arch arch;
+    struct error err;
+
+    (void)state;
+    assert_true(arch_read(SHOAL_SOURCE_DIR "/deploy/demo-model", &arch, &err));
+    for (size_t i = 0; i < ARRAY_LENGTH(layouts); i++) {
+        estimate_compare(&arch, layouts[i][0], layouts[i][1]);
+    }
+    assert_true(arch_parse(r1_config, strlen(r1_config), "R1", &arch, &err));
+    for (size_t i = 0; i < ARRAY_LENGTH(layouts); i++) {
+        estimate_compare(&arch, layouts[i][0], layouts[i][1]);
+    }
+    estimate_compare(&arch, 16, 1);
+    estimate_compare(&arch, 8, 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_golden_models_layers_weigh_the_same),
         cmocka_unit_test(the_demo_models_layers_weigh_the_same),
+        cmocka_unit_test(the_estimate_covers_what_a_worker_adds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

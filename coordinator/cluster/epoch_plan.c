@@ -1,0 +1,153 @@
+/* epoch_plan.c - the placement of an epoch: the planner's, from what the workers said, or the
+ * file's.
+ */
+#include "coordinator/cluster/cluster_internal.h"
+
+#include "common/base/log.h"
+#include "coordinator/cluster/model_bytes.h"
+
+#include <string.h>
+
+#define SLOTS_DEFAULT      64
+#define STEP_ROWS_DEFAULT  512
+#define PLAN_STEPS_EXTRA   2    /* the planner's: in flight, beyond one for each stage */
+#define CONTEXT_TOKENS_MIN 1024 /* below it, cutting the context further helps nobody */
+
+/* Workers of one machine measure at the same time, and so each other's noise: those that are alike
+ * count with their mean, and the same command gives the same layers. */
+static double read_rate(struct member **order, uint32_t count, const struct member *member)
+{
+    double sum = 0;
+    uint32_t equal_count = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(order[i]->host, member->host) == 0 && strcmp(order[i]->cpu, member->cpu) == 0 &&
+            order[i]->thread_count == member->thread_count) {
+            sum += order[i]->read_bytes_per_s;
+            equal_count++;
+        }
+    }
+    return sum / equal_count;
+}
+
+static struct planner_worker *planner_workers(struct cluster *cluster, struct member **order,
+                                              uint32_t count)
+{
+    struct planner_worker *workers =
+        arena_new_array(&cluster->epoch_arena, struct planner_worker, count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct member *member = order[i];
+        /* World ids are random: named by their first members, islands have the same order always.
+         */
+        uint64_t island = member->world_id == 0 ? 0 : membership_island(cluster, member) + 1;
+
+        workers[i] = (struct planner_worker){.id = member->id,
+                                             .memory_bytes = member->memory_bytes,
+                                             .read_bytes_per_s = read_rate(order, count, member),
+                                             .island = island,
+                                             .rank = member->world_rank};
+        memcpy(workers[i].host, member->host, sizeof(workers[i].host));
+    }
+    return workers;
+}
+
+static void plan_request(struct cluster *cluster, struct member **order, uint32_t count)
+{
+    const struct cluster_config *config = &cluster->config;
+    const struct arch *arch = &config->catalog->arch;
+    struct planner_request *plan = &cluster->plan;
+
+    *plan = (struct planner_request){
+        .epoch = cluster->epoch,
+        .numerics_id = arena_printf(&cluster->epoch_arena, "exact/%s/k%u",
+                                    kv_type_name(config->kv_type), order[0]->kernels_version),
+        .layer_count = arch->layer_count,
+        .layers = cluster->layers,
+        .embedding_bytes = model_bytes_embedding(config->catalog),
+        .head_bytes = model_bytes_head(config->catalog),
+        .dense_layer_count = arch->dense_layer_count,
+        .expert_count = arch->router.expert_count,
+        .expert_group_count = arch_combine_group_count(arch),
+        .kv_entry_bytes = (uint64_t)arch_kv_values(arch) * kv_type_bytes(config->kv_type),
+        .kv_type = config->kv_type,
+        .context_tokens_max =
+            config->context_tokens_max > 0 ? config->context_tokens_max : arch->context_tokens_max,
+        .kv_tokens = config->kv_tokens,
+        .slot_count = config->slot_count > 0 ? config->slot_count : SLOTS_DEFAULT,
+        .step_rows_max = config->step_rows_max > 0 ? config->step_rows_max : STEP_ROWS_DEFAULT,
+        .worker_count = count,
+        .workers = planner_workers(cluster, order, count),
+        .stage_count = config->stage_count,
+        .group_size = config->group_size,
+    };
+}
+
+/* Buffers grow with the context, so this is found anew for each. */
+static struct placement *plan_try(struct cluster *cluster, struct error *err)
+{
+    struct planner_request *plan = &cluster->plan;
+    uint32_t threads = 1;
+
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        uint32_t own = cluster->members[i].thread_count;
+
+        threads = own > threads ? own : threads;
+    }
+    plan->fixed_bytes = model_bytes_fixed(
+        &cluster->config.catalog->arch,
+        &(struct model_step_shape){
+            .rows_max = plan->step_rows_max,
+            .steps_in_flight_max =
+                (plan->stage_count > 0 ? plan->stage_count : plan->worker_count) + PLAN_STEPS_EXTRA,
+            .group_size = plan->group_size > 0 ? plan->group_size : 1,
+            .context_tokens_max = plan->context_tokens_max,
+            .slot_count = plan->slot_count,
+            .thread_count = threads});
+    return planner_make(plan, &cluster->epoch_arena, err);
+}
+
+/* A context that the user did not ask for shrinks until it fits. */
+static struct placement *plan_make(struct cluster *cluster, struct error *err)
+{
+    struct planner_request *plan = &cluster->plan;
+    uint32_t context_wanted = plan->context_tokens_max;
+    struct placement *placement = plan_try(cluster, err);
+    struct error smaller;
+
+    while (placement == NULL && err->code == ERROR_LIMIT &&
+           cluster->config.context_tokens_max == 0 &&
+           plan->context_tokens_max / 2 >= CONTEXT_TOKENS_MIN) {
+        plan->context_tokens_max /= 2;
+        placement = plan_try(cluster, &smaller);
+    }
+    if (placement != NULL && plan->context_tokens_max < context_wanted) {
+        log_warn("the context is cut to what memory holds: tokens=%u model=%u",
+                 plan->context_tokens_max, context_wanted);
+    }
+    return placement;
+}
+
+/* The file's worker numbers become ids. */
+static struct placement *placement_of_file(struct cluster *cluster, struct member **order)
+{
+    struct placement *placement = placement_copy(cluster->file_placement, &cluster->epoch_arena);
+
+    placement->epoch = cluster->epoch;
+    (void)snprintf(placement->numerics_id, sizeof(placement->numerics_id), "%s",
+                   cluster->plan.numerics_id);
+    for (uint32_t i = 0; i < placement->stage_count; i++) {
+        for (uint32_t m = 0; m < placement->stages[i].member_count; m++) {
+            placement->stages[i].workers[m] = order[placement->stages[i].workers[m]]->id;
+        }
+    }
+    return placement;
+}
+
+struct placement *epoch_plan(struct cluster *cluster, struct member **order, uint32_t count,
+                             struct error *err)
+{
+    plan_request(cluster, order, count);
+    return cluster->file_placement != NULL ? placement_of_file(cluster, order)
+                                           : plan_make(cluster, err);
+}
