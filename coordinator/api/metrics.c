@@ -45,7 +45,7 @@ static void write_tokens(struct buffer *out, const struct cluster_status *status
            (double)stats->prompt_tokens);
     single(out, "shoal_generated_tokens_total", "counter", "Tokens generated.",
            (double)stats->generated_tokens);
-    single(out, "shoal_tokens_per_second", "gauge", "Tokens generated, over the last 10 s.",
+    single(out, "shoal_tokens_per_second", "gauge", "Tokens generated, over the last 10 s of work.",
            status->tokens_per_s);
     single(out, "shoal_steps_total", "counter", "Steps issued.", (double)stats->steps);
     single(out, "shoal_steps_in_flight", "gauge", "Steps under way.", stats->steps_in_flight);

@@ -149,7 +149,7 @@ struct cluster_status {
     uint32_t worker_count, worker_wanted;
     struct cluster_worker_status *workers;
     struct scheduler_stats scheduler;
-    double tokens_per_s; /* generated, over the last 10 s */
+    double tokens_per_s; /* generated, while there was a sequence in the last 10 s */
     int64_t uptime_ns;
 };
 /* A snapshot, made for the caller; any thread. */

@@ -23,6 +23,7 @@
 #include "common/plan/planner.h"
 #include "coordinator/cluster/cluster.h"
 #include "coordinator/cluster/local_workers.h"
+#include "coordinator/cluster/token_rate.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -43,7 +44,6 @@
 #define MESSAGES_PER_TURN_MAX 256
 #define MEMBERS_MAX           4096
 #define SEQUENCE_BUCKETS      1024
-#define RATE_SECONDS          10
 #define EPOCH_FAILURES_MAX    3 /* in a row, without one finished step between */
 #define QUEUE_DEFAULT         1024
 #define LOGITS_BYTES_MAX      ((uint64_t)64 << 20) /* of one step's answer */
@@ -158,8 +158,7 @@ struct cluster {
 
     seq_id next_sequence;
     struct sequence *sequences[SEQUENCE_BUCKETS];
-    uint64_t rate_tokens[RATE_SECONDS + 1];
-    int64_t rate_second; /* the second that rate_tokens[rate_second % …] counts */
+    struct token_rate rate;
 
     FILE *step_log;
     bool status_stale;
@@ -228,7 +227,6 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
 void sequences_deliver(struct cluster *cluster, const char *problem, int64_t now_ns);
 void sequences_handle_result(struct cluster *cluster, struct member *member,
                              const struct step_result *result, int64_t now_ns);
-double sequences_tokens_per_s(const struct cluster *cluster, int64_t now_ns);
 
 /* --- status.c --- */
 /* Counters of the scheduler that ends live on in `past`. */

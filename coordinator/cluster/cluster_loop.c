@@ -213,7 +213,9 @@ static int64_t wait_ns(const struct cluster *cluster, int64_t now_ns)
 
 static void status_refresh(struct cluster *cluster, int64_t now_ns)
 {
-    if (cluster->status_stale && now_ns - cluster->status_ns >= STATUS_INTERVAL_NS) {
+    /* At once when the last sequence has ended: whoever waited for that looks now. */
+    if (cluster->status_stale &&
+        (cluster->rate.open == 0 || now_ns - cluster->status_ns >= STATUS_INTERVAL_NS)) {
         if (cluster->step_log != NULL) {
             (void)fflush(cluster->step_log);
         }

@@ -71,42 +71,15 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
     *sequence = (struct sequence){
         .id = cluster->next_sequence++, .sink = request->sink, .context = request->context};
     *sequence_find(cluster, sequence->id) = sequence;
+    token_rate_open(&cluster->rate, now_ns);
     *out = sequence->id;
     return true;
 }
 
 /* --- outcomes --- */
 
-static void rate_count(struct cluster *cluster, int64_t now_ns)
-{
-    int64_t second = now_ns / NS_PER_S;
-
-    if (second - cluster->rate_second > RATE_SECONDS) {
-        memset(cluster->rate_tokens, 0, sizeof(cluster->rate_tokens));
-        cluster->rate_second = second;
-    }
-    while (cluster->rate_second < second) {
-        cluster->rate_second++;
-        cluster->rate_tokens[cluster->rate_second % (RATE_SECONDS + 1)] = 0;
-    }
-    cluster->rate_tokens[second % (RATE_SECONDS + 1)]++;
-}
-
-double sequences_tokens_per_s(const struct cluster *cluster, int64_t now_ns)
-{
-    int64_t second = now_ns / NS_PER_S;
-    uint64_t tokens = 0;
-
-    for (int64_t s = second - RATE_SECONDS; s < second; s++) {
-        if (s >= 0 && s <= cluster->rate_second && s + RATE_SECONDS >= cluster->rate_second) {
-            tokens += cluster->rate_tokens[s % (RATE_SECONDS + 1)];
-        }
-    }
-    return (double)tokens / RATE_SECONDS;
-}
-
 static void finish_deliver(struct cluster *cluster, const struct outcome *outcome,
-                           const char *problem)
+                           const char *problem, int64_t now_ns)
 {
     struct sequence **at = sequence_find(cluster, outcome->sequence);
     struct sequence *sequence = *at;
@@ -121,6 +94,7 @@ static void finish_deliver(struct cluster *cluster, const struct outcome *outcom
         event.problem = problem != NULL ? problem : "the cluster could not finish it";
     }
     *at = sequence->next;
+    token_rate_close(&cluster->rate, now_ns);
     sequence->sink(sequence->context, &event); /* its context may be gone from here on */
     mem_free(sequence);
 }
@@ -132,12 +106,12 @@ void sequences_deliver(struct cluster *cluster, const char *problem, int64_t now
     while (scheduler_outcome(cluster->scheduler, &outcome)) {
         cluster->status_stale = true;
         if (outcome.kind == OUTCOME_FINISHED) {
-            finish_deliver(cluster, &outcome, problem);
+            finish_deliver(cluster, &outcome, problem, now_ns);
         } else {
             struct sequence *sequence = *sequence_find(cluster, outcome.sequence);
             struct cluster_event event = {.kind = CLUSTER_TOKEN, .token = outcome.token};
 
-            rate_count(cluster, now_ns);
+            token_rate_count(&cluster->rate, now_ns);
             if (sequence != NULL) {
                 sequence->sink(sequence->context, &event);
             }

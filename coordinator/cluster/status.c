@@ -71,7 +71,7 @@ void status_keep_counts(struct cluster *cluster)
     counts_add(&cluster->past, &stats);
 }
 
-static struct cluster_status *status_make(const struct cluster *cluster, int64_t now_ns)
+static struct cluster_status *status_make(struct cluster *cluster, int64_t now_ns)
 {
     struct cluster_status *status = mem_new(struct cluster_status);
 
@@ -94,7 +94,7 @@ static struct cluster_status *status_make(const struct cluster *cluster, int64_t
         scheduler_stats(cluster->scheduler, &status->scheduler);
     }
     counts_add(&status->scheduler, &cluster->past);
-    status->tokens_per_s = sequences_tokens_per_s(cluster, now_ns);
+    status->tokens_per_s = token_rate_per_s(&cluster->rate, now_ns);
     status->uptime_ns = now_ns - cluster->start_ns;
     return status;
 }
