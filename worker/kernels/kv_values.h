@@ -3,8 +3,8 @@
 
 /* Cache values to and from f32, for one level: written over a lanes header and row_math.h. */
 #include "common/base/check.h"
+#include "common/base/half.h"
 #include "common/model/kv_type.h"
-#include "worker/kernels/half.h"
 
 #include <stddef.h>
 #include <stdint.h>

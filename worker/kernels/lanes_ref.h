@@ -6,7 +6,7 @@
  * A source includes exactly one lanes header and then the arithmetic written over it
  * (float_chain.h, row_math.h, latent.h), so that every level runs the same formula.
  */
-#include "worker/kernels/half.h"
+#include "common/base/half.h"
 
 #include <math.h>
 #include <stddef.h>

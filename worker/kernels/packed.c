@@ -7,7 +7,7 @@
 #include "worker/kernels/packed.h"
 
 #include "common/base/check.h"
-#include "worker/kernels/half.h"
+#include "common/base/half.h"
 
 #include <string.h>
 

@@ -2,9 +2,9 @@
 #define SHOAL_TESTS_KERNEL_CASES_H
 
 /* Values and comparisons for the kernel tests. */
+#include "common/base/half.h"
 #include "common/base/hash.h"
 #include "worker/kernels/cpu.h"
-#include "worker/kernels/half.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

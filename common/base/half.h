@@ -1,5 +1,5 @@
-#ifndef SHOAL_KERNELS_HALF_H
-#define SHOAL_KERNELS_HALF_H
+#ifndef SHOAL_BASE_HALF_H
+#define SHOAL_BASE_HALF_H
 
 /* The 16-bit float types by integer arithmetic: what the CPU's own conversions compute (IEEE 754,
  * nearest even, denormals kept, overflow to infinity, NaN made quiet), on any machine and under any
