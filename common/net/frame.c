@@ -118,7 +118,7 @@ static bool header_check(const struct frame_header *header, size_t length, struc
         return error_set(err, ERROR_INPUT, "frame: header claims %u bytes of payload, %zu came",
                          header->payload_bytes, length - FRAME_HEADER_BYTES);
     }
-    if (header->dtype == FRAME_F32 && values * sizeof(float) > header->payload_bytes) {
+    if (header->dtype == FRAME_F32 && values > header->payload_bytes / sizeof(float)) {
         return error_set(err, ERROR_INPUT, "frame: %u × %u values in %u bytes", header->rows,
                          header->columns, header->payload_bytes);
     }

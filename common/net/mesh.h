@@ -50,6 +50,7 @@ struct mesh_epoch {
     const struct peer_address *peers; /* copied */
     size_t frame_bytes_max;
     uint32_t frames_per_link_max; /* send queue bound: steps in flight × frames of a step */
+    uint32_t frames_unread_max;   /* of one peer, until mesh_receive: how far it may run ahead */
 };
 bool mesh_connect(struct mesh *mesh, const struct mesh_epoch *epoch, struct error *err) MUST_CHECK;
 

@@ -13,10 +13,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Frames that a peer may be ahead of us, beyond its own bound, which may differ from ours. */
-#define INBOX_SLACK  64u
-#define INBOX_FACTOR 4u
-
 static void link_end(struct mesh_link *link)
 {
     if (link->link != NULL) {
@@ -239,11 +235,13 @@ static enum link_result data_receive(struct mesh *mesh, struct mesh_link *link, 
         return LINK_DONE;
     }
     if (header->source != link->address.worker || header->kind == FRAME_HELLO ||
-        link->inbox_count >= mesh->epoch.frames_per_link_max * INBOX_FACTOR + INBOX_SLACK) {
+        header->payload_bytes > mesh->epoch.frame_bytes_max ||
+        link->inbox_count >= mesh->epoch.frames_unread_max) {
         error_set(err, ERROR_PEER,
-                  "worker %u broke the protocol: frame kind %u of worker %u, %u "
+                  "worker %u broke the protocol: frame kind %u of worker %u with %u bytes, %u "
                   "frames unread",
-                  link->address.worker, header->kind, header->source, link->inbox_count);
+                  link->address.worker, header->kind, header->source, header->payload_bytes,
+                  link->inbox_count);
         frame_release(frame);
         return LINK_LOST;
     }

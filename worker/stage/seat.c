@@ -221,10 +221,10 @@ static void finish(const struct seat *seat, struct traffic *out)
     }
     out->frames_per_link_max = under_way;
     /* From each peer: the hidden frames of all steps in flight, and empty dispatches of a member
-     * that needs nothing from us and so runs ahead. */
-    out->frames_early_max =
-        out->peer_count *
-        (seat->placement->steps_in_flight_max * (2 + seat->layer_end - seat->layer_begin) + 8);
+     * that needs nothing from us and so runs ahead. Once more of each for steps issued again. */
+    out->frames_early_per_peer =
+        2 * (seat->placement->steps_in_flight_max * (2 + seat->layer_end - seat->layer_begin) + 8);
+    out->frames_early_max = out->peer_count * out->frames_early_per_peer;
 }
 
 void traffic_plan(const struct seat *seat, const struct arch *arch, struct arena *arena,

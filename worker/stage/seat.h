@@ -43,7 +43,8 @@ struct traffic {
     size_t frame_bytes_max;                    /* the largest payload, sent or received */
     uint64_t receive_bytes;                    /* bound of what peers may have sent us */
     uint32_t frames_per_link_max;              /* frames under way to one peer */
-    uint32_t frames_early_max;                 /* frames of peers that may wait here */
+    uint32_t frames_early_per_peer;            /* frames of one peer that may wait here */
+    uint32_t frames_early_max;                 /* of all peers */
 };
 void traffic_plan(const struct seat *seat, const struct arch *arch, struct arena *arena,
                   struct traffic *out);

@@ -243,6 +243,7 @@ static bool open_links(struct worker *worker, struct error *err)
         .peers = peers,
         .frame_bytes_max = epoch->traffic.frame_bytes_max,
         .frames_per_link_max = epoch->traffic.frames_per_link_max + 1,
+        .frames_unread_max = epoch->traffic.frames_early_per_peer,
     };
 
     if (mesh.peer_count != epoch->traffic.peer_count) {

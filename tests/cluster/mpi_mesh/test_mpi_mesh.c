@@ -40,7 +40,8 @@ static void connect_all(struct rank *rank, uint64_t epoch)
                               .self = 100 + rank->world.rank,
                               .peers = peers,
                               .frame_bytes_max = PAYLOAD_BYTES,
-                              .frames_per_link_max = 64};
+                              .frames_per_link_max = 64,
+                              .frames_unread_max = 1024};
     struct error err;
 
     for (uint32_t i = 0; i < rank->world.size; i++) {

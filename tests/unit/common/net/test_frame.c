@@ -152,17 +152,20 @@ static void another_version_is_named(void **state)
 
 static void more_values_than_payload_are_refused(void **state)
 {
+    static const uint32_t sides[] = {UINT32_MAX, 1u << 31}; /* the second one's bytes wrap to 0 */
     struct frame_pool *pool = pool_make(1);
     struct frame *frame = frame_pool_take(pool);
     struct frame_header got;
     struct error err;
 
     (void)state;
-    frame->header = (struct frame_header){
-        .kind = FRAME_COMBINE, .dtype = FRAME_F32, .rows = UINT32_MAX, .columns = UINT32_MAX};
-    frame->header.payload_bytes = 16;
-    frame_encode_header(frame, frame->wire);
-    assert_false(frame_decode(frame->wire, FRAME_HEADER_BYTES + 16, &got, &err));
+    for (size_t i = 0; i < ARRAY_LENGTH(sides); i++) {
+        frame->header = (struct frame_header){
+            .kind = FRAME_COMBINE, .dtype = FRAME_F32, .rows = sides[i], .columns = sides[i]};
+        frame->header.payload_bytes = 16;
+        frame_encode_header(frame, frame->wire);
+        assert_false(frame_decode(frame->wire, FRAME_HEADER_BYTES + 16, &got, &err));
+    }
     frame_release(frame);
     frame_pool_destroy(pool);
 }

@@ -17,12 +17,14 @@
 #define COUNT         3
 #define PAYLOAD_BYTES ((size_t)100000)
 #define PATIENCE_NS   (20 * NS_PER_S)
+#define UNREAD_MAX    500
 
 struct trio {
     struct poller *poller;
     struct cluster_key key;
     struct mesh *meshes[COUNT];
     struct frame_pool *pool;
+    size_t frame_bytes_max[COUNT]; /* 0: PAYLOAD_BYTES */
 };
 
 static void trio_open(struct trio *trio, int64_t connect_ns_max)
@@ -59,8 +61,11 @@ static void connect_one(struct trio *trio, uint32_t index, uint64_t epoch)
     struct mesh_epoch plan = {.epoch = epoch,
                               .self = 10 + index,
                               .peers = peers,
-                              .frame_bytes_max = PAYLOAD_BYTES,
-                              .frames_per_link_max = 16};
+                              .frame_bytes_max = trio->frame_bytes_max[index] > 0
+                                                     ? trio->frame_bytes_max[index]
+                                                     : PAYLOAD_BYTES,
+                              .frames_per_link_max = 16,
+                              .frames_unread_max = UNREAD_MAX};
     struct error err;
 
     for (uint32_t i = 0; i < COUNT; i++) {
@@ -191,6 +196,68 @@ static void meshes_connect_measure_and_exchange_frames(void **state)
     assert_true(usage[0].bytes_sent > PAYLOAD_BYTES && usage[0].frames_received > 0);
     assert_int_equal(mesh_wait_ns(trio.meshes[0], MESH_QUIET), -1);
     assert_int_equal(mesh_wait_ns(trio.meshes[0], MESH_STEP_OPEN), -1);
+    trio_close(&trio);
+}
+
+/* Empty frames to mesh 1, which does not look meanwhile. */
+static void run_ahead(struct trio *trio, uint32_t count)
+{
+    int64_t deadline_ns = clock_monotonic_ns() + PATIENCE_NS;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct frame *frame;
+        struct error err;
+
+        while ((frame = frame_pool_take(trio->pool)) == NULL) {
+            assert_true(clock_monotonic_ns() < deadline_ns);
+        }
+        frame->header = (struct frame_header){.kind = FRAME_DISPATCH, .step = i};
+        assert_true(mesh_send(trio->meshes[0], 11, frame, &err));
+    }
+    while (mesh_wait_ns(trio->meshes[0], MESH_QUIET) >= 0) {
+        struct error err;
+
+        assert_true(clock_monotonic_ns() < deadline_ns);
+        assert_int_equal(mesh_poll(trio->meshes[0], &err), MESH_READY);
+    }
+}
+
+static void a_peer_may_run_ahead_as_far_as_the_epoch_says(void **state)
+{
+    struct trio trio = {0};
+    int64_t deadline_ns = clock_monotonic_ns() + PATIENCE_NS;
+
+    (void)state;
+    trio_open(&trio, 0);
+    connect_all(&trio, 1);
+    run_ahead(&trio, UNREAD_MAX);
+    for (uint32_t i = 0; i < UNREAD_MAX; i++) {
+        struct frame *frame = receive_wait(&trio, 1);
+
+        assert_int_equal(frame->header.step, i);
+        frame_release(frame);
+    }
+    run_ahead(&trio, UNREAD_MAX + 1);
+    for (struct error err; mesh_poll(trio.meshes[1], &err) != MESH_FAILED;) {
+        assert_true(clock_monotonic_ns() < deadline_ns);
+    }
+    trio_close(&trio);
+}
+
+static void a_frame_larger_than_the_epoch_allows_loses_the_link(void **state)
+{
+    struct trio trio = {.frame_bytes_max = {PAYLOAD_BYTES, PAYLOAD_BYTES - 1, PAYLOAD_BYTES}};
+    int64_t deadline_ns = clock_monotonic_ns() + PATIENCE_NS;
+    struct error err = {0};
+
+    (void)state;
+    trio_open(&trio, 0);
+    connect_all(&trio, 1);
+    assert_true(mesh_send(trio.meshes[0], 11, frame_for(&trio, 1, 1), &err));
+    while (mesh_poll(trio.meshes[1], &err) != MESH_FAILED) {
+        assert_true(clock_monotonic_ns() < deadline_ns);
+    }
+    assert_non_null(strstr(err.message, "100000 bytes"));
     trio_close(&trio);
 }
 
@@ -341,6 +408,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(meshes_connect_measure_and_exchange_frames),
+        cmocka_unit_test(a_peer_may_run_ahead_as_far_as_the_epoch_says),
+        cmocka_unit_test(a_frame_larger_than_the_epoch_allows_loses_the_link),
         cmocka_unit_test(meshes_connect_with_a_key),
         cmocka_unit_test(a_new_epoch_connects_anew_and_drops_old_frames),
         cmocka_unit_test(a_late_mesh_is_waited_for),
