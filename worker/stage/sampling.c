@@ -16,6 +16,8 @@
 #include <string.h>
 
 #define LN2_ABOVE 0.69314718056 /* a little more than ln 2 */
+/* exp of less than this is below half a unit in the last place of any sum from 1 on. */
+#define EXP_VANISHES (-37.5)
 
 size_t sampling_scratch_bytes(uint32_t vocab)
 {
@@ -118,8 +120,11 @@ static uint32_t keep_top_p(struct sampling_candidate *candidates, uint32_t count
         return count;
     }
     heap_make(candidates, count);
+    /* The heap's top comes first and counts 1, so what vanishes need not be computed. */
     for (uint32_t i = 0; i < count; i++) {
-        total += portable_exp(candidates[i].scaled - largest);
+        if (candidates[i].scaled - largest >= EXP_VANISHES) {
+            total += portable_exp(candidates[i].scaled - largest);
+        }
     }
     do {
         heap_take(candidates, count - kept);
@@ -132,13 +137,16 @@ static uint32_t keep_top_p(struct sampling_candidate *candidates, uint32_t count
 static uint32_t keep_min_p(struct sampling_candidate *candidates, uint32_t count, double min_p)
 {
     double largest = largest_scaled(candidates, count);
+    double hopeless; /* below it no exp is needed to see that exp < min_p */
     uint32_t kept = 0;
 
     if (!(min_p > 0.0)) {
         return count;
     }
+    hopeless = portable_log(min_p) - 1e-6;
     for (uint32_t i = 0; i < count; i++) {
-        if (portable_exp(candidates[i].scaled - largest) >= min_p) {
+        if (candidates[i].scaled - largest >= hopeless &&
+            portable_exp(candidates[i].scaled - largest) >= min_p) {
             candidates[kept++] = candidates[i];
         }
     }
