@@ -19,6 +19,7 @@
 #define FRAME_MAGIC        0x4c414f53u /* "SOAL" as bytes */
 #define FRAME_VERSION      1
 #define FRAME_HEADER_BYTES 64
+#define FRAME_BYTES_MAX    ((size_t)1 << 30) /* header and payload: no transport takes more */
 
 enum frame_kind {
     FRAME_HELLO, /* opens a link: who dials, for which epoch */

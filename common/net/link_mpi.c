@@ -23,7 +23,6 @@
 #include <time.h>
 
 #define FRAME_TAG           1
-#define MESSAGE_BYTES_MAX   ((int)1 << 30)
 #define POLL_MESSAGES_MAX   64 /* of one poll: the caller has other sockets too */
 #define SEND_WAIT_NS        (2 * NS_PER_S)
 #define FINALIZE_WAIT_NS    (5 * NS_PER_S)
@@ -273,7 +272,7 @@ static bool receive_begin(struct mpi_port *port, MPI_Message *message, const MPI
     if (mpi_failed(MPI_Get_count(status, MPI_BYTE, &bytes), "MPI_Get_count", err)) {
         return false;
     }
-    if (bytes < FRAME_HEADER_BYTES || bytes > MESSAGE_BYTES_MAX) {
+    if (bytes < FRAME_HEADER_BYTES || (size_t)bytes > FRAME_BYTES_MAX) {
         return error_set(err, ERROR_PEER, "rank %d sent a message of %d bytes", status->MPI_SOURCE,
                          bytes);
     }
@@ -413,7 +412,7 @@ static enum link_result mpi_send(struct link *link, struct frame *frame, struct 
     if (mpi->sends_under_way >= mpi->sends_max || sends->count >= SENDS_MAX_OF_A_PORT) {
         return LINK_AGAIN;
     }
-    ASSERT(frame->header.payload_bytes <= (uint32_t)MESSAGE_BYTES_MAX - FRAME_HEADER_BYTES);
+    ASSERT(frame->header.payload_bytes <= FRAME_BYTES_MAX - FRAME_HEADER_BYTES);
     sends_grow(sends);
     if (mpi_failed(MPI_Isend(frame->wire, bytes, MPI_BYTE, (int)mpi->rank, FRAME_TAG, frame_comm,
                              &sends->requests[sends->count]),

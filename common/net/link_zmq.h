@@ -11,8 +11,6 @@
 #include "common/net/link.h"
 #include "common/net/poller.h"
 
-#define FRAME_BYTES_MAX ((int64_t)1 << 30) /* header and payload of one frame */
-
 struct data_port;
 /* endpoint tcp://host:port; ERROR_SYSTEM when it is taken. */
 struct data_port *data_port_open(const char *endpoint, const struct cluster_key *key,

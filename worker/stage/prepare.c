@@ -144,6 +144,19 @@ static size_t owned_bytes_of(const struct seat *seat)
     return (size_t)(seat->layer_end - seat->layer_begin) * seat->placement->expert_count;
 }
 
+/* Before anything is loaded: no transport would carry a larger frame. */
+static bool check_frames(const struct prepared *out, struct error *err)
+{
+    size_t most = FRAME_BYTES_MAX - FRAME_HEADER_BYTES;
+
+    if (out->traffic.frame_bytes_max > most) {
+        return error_set(err, ERROR_LIMIT,
+                         "placement: steps of %u rows make frames of %zu bytes, at most %zu travel",
+                         out->placement->step_rows_max, out->traffic.frame_bytes_max, most);
+    }
+    return true;
+}
+
 /* The plan of the share, unless its weights are held already. */
 static bool plan_weights(struct prepare *prepare, struct error *err)
 {
@@ -223,7 +236,8 @@ static bool prepare_all(struct prepare *prepare, struct error *err)
     out->seat = seat_create(out->placement, prepare->config.worker, &out->arena);
     traffic_plan(out->seat, &out->model->catalog->arch, &out->arena, &out->traffic);
     out->work_count = 2 * out->placement->steps_in_flight_max + 2;
-    if (!plan_weights(prepare, err) || !add_up(prepare, err) || !load_model(prepare, err)) {
+    if (!check_frames(out, err) || !plan_weights(prepare, err) || !add_up(prepare, err) ||
+        !load_model(prepare, err)) {
         return false;
     }
     out->stage = stage_create(&(struct stage_config){.seat = out->seat,

@@ -532,6 +532,33 @@ static void too_little_memory_is_refused_with_the_ledger(void **state)
     theatre_close(&theatre);
 }
 
+static void steps_too_large_for_a_frame_are_refused(void **state)
+{
+    struct theatre theatre;
+    char hash[MODEL_HASH_BYTES];
+
+    (void)state;
+    theatre_open(&theatre, 2, "2G");
+    await_registrations(&theatre);
+    model_hash(theatre.catalog, hash);
+    make_placement(&theatre, 1, 1);
+    theatre.placement->step_rows_max = 1u << 20;
+    /* Each worker has every other expert: no router group is whole. */
+    for (uint32_t i = 0; i < theatre.placement->expert_count; i++) {
+        uint32_t layer = theatre.placement->dense_layer_count;
+        uint32_t at =
+            theatre.placement->replica_offset[layer * theatre.placement->expert_count + i];
+
+        theatre.placement->replica_member[at] = i % 2;
+    }
+    assign(&theatre, GOLDEN "/model", hash);
+    await(&theatre, MESSAGE_ERROR);
+    assert_int_equal(theatre.message.error.code, ERROR_LIMIT);
+    assert_non_null(strstr(theatre.message.error.text, "steps of 1048576 rows"));
+    dismiss(&theatre);
+    theatre_close(&theatre);
+}
+
 static void another_model_is_refused(void **state)
 {
     struct theatre theatre;
@@ -632,6 +659,7 @@ int main(void)
         cmocka_unit_test(an_epoch_whose_frames_never_come_can_be_replaced),
         cmocka_unit_test(nonsense_in_a_step_is_refused_and_the_next_one_served),
         cmocka_unit_test(too_little_memory_is_refused_with_the_ledger),
+        cmocka_unit_test(steps_too_large_for_a_frame_are_refused),
         cmocka_unit_test(another_model_is_refused),
         cmocka_unit_test(sigterm_asks_the_coordinator_before_it_leaves),
         cmocka_unit_test(a_second_signal_ends_at_once),
