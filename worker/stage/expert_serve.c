@@ -85,13 +85,34 @@ static enum stage_outcome await_dispatch(struct expert_exchange *exchange,
     return STAGE_DONE;
 }
 
-/* Writes the answer to one member's dispatch; returns its rows. */
-static uint32_t write_combine(struct expert_exchange *exchange, struct forward *forward,
-                              const struct member_state *member, struct frame *frame)
+static uint32_t part_group(const struct expert_exchange *exchange, const struct dispatch *asked,
+                           uint32_t part)
+{
+    return arch_combine_group(exchange->arch, asked->parts[part].expert & ~DISPATCH_WHOLE);
+}
+
+/* End of the parts from `part` on that are answered by one row. */
+static uint32_t answer_end(const struct expert_exchange *exchange, const struct dispatch *asked,
+                           uint32_t part, uint32_t row_end)
+{
+    bool is_whole = (asked->parts[part].expert & DISPATCH_WHOLE) != 0;
+    uint32_t group = part_group(exchange, asked, part);
+
+    do {
+        part++;
+    } while (is_whole && part < row_end && part_group(exchange, asked, part) == group);
+    return part;
+}
+
+/* Writes the answer to one member's dispatch. False: it asks for more of them
+ * than any step of this placement can. */
+static bool write_combine(struct expert_exchange *exchange, struct forward *forward,
+                          const struct member_state *member, struct frame *frame)
 {
     const struct dispatch *asked = &member->asked;
     float *out = (float *)(void *)frame->payload;
     size_t hidden = exchange->hidden;
+    uint32_t rows_max = (uint32_t)(frame->capacity / (hidden * sizeof(float)));
     uint32_t rows = 0;
     uint32_t part = 0;
 
@@ -99,26 +120,27 @@ static uint32_t write_combine(struct expert_exchange *exchange, struct forward *
         uint32_t row_end = part + asked->row_parts[row];
 
         while (part < row_end) {
-            uint32_t word = asked->parts[part].expert;
-            uint32_t group = arch_combine_group(exchange->arch, word & ~DISPATCH_WHOLE);
+            uint32_t end = answer_end(exchange, asked, part, row_end);
             uint32_t count = 0;
 
-            do {
+            if (rows == rows_max) {
+                return false;
+            }
+            while (part < end) {
                 exchange->group_rows[count++] =
                     exchange->outputs + (size_t)(member->outputs_begin + part++) * hidden;
-            } while ((word & DISPATCH_WHOLE) != 0 && part < row_end &&
-                     arch_combine_group(exchange->arch,
-                                        asked->parts[part].expert & ~DISPATCH_WHOLE) == group);
-            ASSERT((size_t)(rows + 1) * hidden * sizeof(float) <= frame->capacity);
+            }
             forward_group_sum(forward, exchange->group_rows, count, out + rows * hidden);
             rows++;
         }
     }
-    return rows;
+    frame->header.rows = rows;
+    return true;
 }
 
 static enum stage_outcome send_combine(struct expert_exchange *exchange,
-                                       const struct expert_layer *layer, uint32_t index)
+                                       const struct expert_layer *layer, uint32_t index,
+                                       struct error *err)
 {
     struct member_state *member = &exchange->members[index];
     struct frame *frame = expert_frame_take(layer, FRAME_COMBINE, exchange->seat);
@@ -126,7 +148,12 @@ static enum stage_outcome send_combine(struct expert_exchange *exchange,
     if (frame == NULL) {
         return STAGE_ABANDONED;
     }
-    frame->header.rows = write_combine(exchange, layer->forward, member, frame);
+    if (!write_combine(exchange, layer->forward, member, frame)) {
+        error_set(err, ERROR_PEER, "worker %u: its dispatch asks for more rows than fit a combine",
+                  seat_member_worker(exchange->seat, index));
+        frame_release(frame);
+        return STAGE_FAILED;
+    }
     frame->header.columns = exchange->hidden;
     frame->header.dtype = FRAME_F32;
     frame->header.payload_bytes =
@@ -158,7 +185,7 @@ enum stage_outcome expert_serve_members(struct expert_exchange *exchange,
     for (uint32_t i = 0; i < seat->member_count; i++) {
         if (i != seat->member && layer->map->member_rows[i] > 0 &&
             exchange->members[i].asked.row_count > 0) {
-            outcome = send_combine(exchange, layer, i);
+            outcome = send_combine(exchange, layer, i, err);
             if (outcome != STAGE_DONE) {
                 return outcome;
             }
