@@ -21,6 +21,8 @@
 
 #define ARENA_BYTES        (64 << 10)
 #define HEARTBEAT_NS       NS_PER_S /* until the coordinator says otherwise */
+#define HEARTBEAT_NS_MIN   (10 * NS_PER_MS)
+#define HEARTBEAT_NS_MAX   (60 * NS_PER_S)
 #define JOIN_RETRY_NS      (15 * NS_PER_S)
 #define SILENCE_NS         (15 * NS_PER_S)
 #define SILENCE_HEARTBEATS 10
@@ -156,6 +158,16 @@ static void lose_coordinator(struct worker *worker, const char *why)
 
 /* --- messages --- */
 
+static int64_t heartbeat_of(const struct welcome_message *welcome)
+{
+    int64_t wanted_ns = welcome->heartbeat_ns > 0 ? welcome->heartbeat_ns : HEARTBEAT_NS;
+
+    if (wanted_ns < HEARTBEAT_NS_MIN) {
+        return HEARTBEAT_NS_MIN;
+    }
+    return wanted_ns < HEARTBEAT_NS_MAX ? wanted_ns : HEARTBEAT_NS_MAX;
+}
+
 static void handle_welcome(struct worker *worker, const struct welcome_message *welcome)
 {
     char who[32];
@@ -164,7 +176,7 @@ static void handle_welcome(struct worker *worker, const struct welcome_message *
         return;
     }
     worker->id = welcome->worker;
-    worker->heartbeat_ns = welcome->heartbeat_ns > 0 ? welcome->heartbeat_ns : HEARTBEAT_NS;
+    worker->heartbeat_ns = heartbeat_of(welcome);
     worker->phase = WORKER_IDLE;
     (void)snprintf(who, sizeof(who), "worker %u", worker->id);
     log_set_who(who);

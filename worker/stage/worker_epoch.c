@@ -186,8 +186,8 @@ static void send_progress(struct worker *worker)
                               .progress = {.epoch = worker->assignment.placement->epoch}};
     int64_t now_ns = clock_monotonic_ns();
 
-    if (now_ns - worker->progress_ns < PROGRESS_NS) {
-        return;
+    if (worker->ends_epoch || now_ns - worker->progress_ns < PROGRESS_NS) {
+        return; /* what ends is not the assignment's progress */
     }
     worker->progress_ns = now_ns;
     prepare_progress(worker->prepare, &message.progress.done_bytes, &message.progress.total_bytes);
