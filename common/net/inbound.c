@@ -1,16 +1,21 @@
 /* inbound.c - wrappers of arriving frames.
  *
  * Their number is bounded by the credit of the step protocol, not here; after the first steps all
- * are made and a step allocates nothing.
+ * are made and a step allocates nothing. Buffers keep the size they grew to, so wrappers of small
+ * frames, which may be many, never serve a large one: only as many large buffers are made as large
+ * frames are out at the same time.
  */
 #include "common/net/inbound.h"
 
 #include "common/base/mem.h"
 
-#define LINE_BYTES ((size_t)64)
+#define LINE_BYTES      ((size_t)64)
+#define SMALL_BYTES_MAX ((size_t)16 << 10)
+
+enum size_class { SIZE_SMALL, SIZE_LARGE, SIZE_CLASS_COUNT };
 
 struct inbound_pool {
-    struct mpsc_node *free; /* the taking thread's */
+    struct mpsc_node *free[SIZE_CLASS_COUNT]; /* the taking thread's, by what their buffers hold */
     struct mpsc_list returned;
     atomic_uint holders; /* frames that are out, and 1 for the owner */
 };
@@ -36,7 +41,8 @@ static void chain_free(struct mpsc_node *node)
 static void pool_unhold(struct inbound_pool *pool)
 {
     if (atomic_fetch_sub_explicit(&pool->holders, 1, memory_order_acq_rel) == 1) {
-        chain_free(pool->free);
+        chain_free(pool->free[SIZE_SMALL]);
+        chain_free(pool->free[SIZE_LARGE]);
         chain_free(mpsc_take_all(&pool->returned));
         mem_free(pool);
     }
@@ -88,24 +94,50 @@ static bool buffer_fit(struct inbound *inbound, size_t message_bytes, struct err
     return true;
 }
 
-struct inbound *inbound_take(struct inbound_pool *pool, size_t message_bytes, struct error *err)
+static enum size_class class_of(size_t bytes)
 {
+    return bytes > SMALL_BYTES_MAX ? SIZE_LARGE : SIZE_SMALL;
+}
+
+static void keep_free(struct inbound_pool *pool, struct inbound *inbound)
+{
+    struct mpsc_node **list = &pool->free[class_of(inbound->buffer_bytes)];
+
+    inbound->frame.node.next = *list;
+    *list = &inbound->frame.node;
+}
+
+static struct inbound *wrapper_take(struct inbound_pool *pool, enum size_class class)
+{
+    struct mpsc_node *node = pool->free[class];
     struct inbound *inbound;
 
-    if (pool->free == NULL) {
-        pool->free = mpsc_take_all(&pool->returned);
+    if (node == NULL) {
+        node = mpsc_take_all(&pool->returned);
+        while (node != NULL) {
+            struct mpsc_node *next = node->next;
+
+            keep_free(pool, inbound_of(node));
+            node = next;
+        }
+        node = pool->free[class];
     }
-    if (pool->free != NULL) {
-        inbound = inbound_of(pool->free);
-        pool->free = pool->free->next;
-    } else {
-        inbound = mem_new(struct inbound);
-        inbound->frame.release = inbound_release;
-        inbound->frame.owner = pool;
+    if (node != NULL) {
+        pool->free[class] = node->next;
+        return inbound_of(node);
     }
+    inbound = mem_new(struct inbound);
+    inbound->frame.release = inbound_release;
+    inbound->frame.owner = pool;
+    return inbound;
+}
+
+struct inbound *inbound_take(struct inbound_pool *pool, size_t message_bytes, struct error *err)
+{
+    struct inbound *inbound = wrapper_take(pool, class_of(message_bytes));
+
     if (!buffer_fit(inbound, message_bytes, err)) {
-        inbound->frame.node.next = pool->free;
-        pool->free = &inbound->frame.node;
+        keep_free(pool, inbound);
         return NULL;
     }
     inbound->frame.wire = inbound->buffer;

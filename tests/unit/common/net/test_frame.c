@@ -2,6 +2,7 @@
 #include "common/net/frame.h"
 
 #include "common/base/mem.h"
+#include "common/net/inbound.h"
 #include "tests/support/random.h"
 
 #include <pthread.h>
@@ -252,6 +253,32 @@ static void frames_return_from_another_thread(void **state)
     ring_destroy(returner.ring);
 }
 
+static void small_frames_never_take_large_buffers(void **state)
+{
+    struct inbound_pool *pool = inbound_pool_create();
+    struct inbound *small[8];
+    const uint8_t *buffer = NULL;
+    struct error err;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(small); i++) {
+        small[i] = inbound_take(pool, 128, &err);
+        assert_non_null(small[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(small); i++) {
+        frame_release(&small[i]->frame);
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(small); i++) {
+        struct inbound *large = inbound_take(pool, 1 << 20, &err);
+
+        assert_non_null(large);
+        assert_true(buffer == NULL || large->buffer == buffer);
+        buffer = large->buffer;
+        frame_release(&large->frame);
+    }
+    inbound_pool_destroy(pool);
+}
+
 static void a_pool_beyond_reason_is_refused(void **state)
 {
     struct error err;
@@ -279,6 +306,7 @@ int main(void)
         cmocka_unit_test(a_pool_gives_what_it_has_and_takes_it_back),
         cmocka_unit_test(a_pool_lives_until_its_last_frame_is_back),
         cmocka_unit_test(frames_return_from_another_thread),
+        cmocka_unit_test(small_frames_never_take_large_buffers),
         cmocka_unit_test(a_pool_beyond_reason_is_refused),
     };
 
