@@ -24,6 +24,9 @@ uint32_t arch_combine_group(const struct arch *arch, uint32_t expert)
 
 uint32_t arch_kv_values(const struct arch *arch)
 {
+    if (arch->attention == ATTENTION_GQA) {
+        return arch->kv_head_count * (arch->qk_rope_dim + arch->v_head_dim);
+    }
     return arch->kv_lora_rank + arch->qk_rope_dim;
 }
 

@@ -19,7 +19,11 @@
 enum attention_kind {
     ATTENTION_MLA, /* multi-head latent attention, DeepSeek-V2 report (arXiv:2405.04434) section 2.1
                     */
+    ATTENTION_GQA, /* grouped queries: head h reads key and value head h / (heads / kv_heads) */
 };
+
+/* Projections that add a vector to their product. */
+enum attention_bias { BIAS_QKV = 1, BIAS_OUT = 2 };
 
 enum router_scoring { ROUTER_SOFTMAX, ROUTER_SIGMOID };
 
@@ -29,13 +33,26 @@ enum router_method {
     ROUTER_NOAUX_TC,             /* V3: bias for the choice; a group scores its two largest */
 };
 
-enum rope_scaling { ROPE_PLAIN, ROPE_YARN };
+enum rope_scaling {
+    ROPE_PLAIN,
+    ROPE_YARN,   /* arXiv:2309.00071; without mscale_all_dim it scales cos and sin by m(mscale) */
+    ROPE_LINEAR, /* every frequency divided by factor */
+    ROPE_LLAMA3, /* long waves divided by factor, short ones kept, a ramp between */
+};
 
-/* YaRN (arXiv:2309.00071) as DeepSeek uses it; see rope.h for the tables. */
+enum rope_style {
+    ROPE_ADJACENT, /* rotates (x0,x1), (x2,x3), … */
+    ROPE_HALVES,   /* rotates (x0,x[d/2]), (x1,x[d/2+1]), … */
+};
+
+/* Fields beside the scaling's own are not read; see rope.h for the tables. */
 struct rope_config {
     enum rope_scaling scaling;
+    enum rope_style style;
     double theta;
     double factor;
+    double low_freq_factor; /* llama3 */
+    double high_freq_factor;
     double beta_fast;
     double beta_slow;
     double mscale;
@@ -46,7 +63,7 @@ struct rope_config {
 struct router_config {
     enum router_scoring scoring;
     enum router_method method;
-    uint32_t expert_count;       /* n_routed_experts */
+    uint32_t expert_count;       /* n_routed_experts; 0: every layer is dense */
     uint32_t chosen_count;       /* num_experts_per_tok */
     uint32_t group_count;        /* n_group, at least 1 */
     uint32_t group_chosen_count; /* topk_group; group_count when there are no groups */
@@ -67,11 +84,15 @@ struct arch {
     float latent_norm_eps; /* q_a_layernorm, kv_a_layernorm: 1e-6 whatever the config says */
 
     uint32_t head_count;
-    uint32_t q_lora_rank; /* 0: the query is projected in one piece */
-    uint32_t kv_lora_rank;
+    uint32_t kv_head_count; /* GQA: divides head_count; MLA: 1, its latent */
+    uint32_t q_lora_rank;   /* 0: the query is projected in one piece */
+    uint32_t kv_lora_rank;  /* MLA */
+    /* GQA rotates whole heads: nope is 0, rope and v are both head_dim. */
     uint32_t qk_nope_dim;
     uint32_t qk_rope_dim;
     uint32_t v_head_dim;
+    uint32_t attention_bias; /* of enum attention_bias */
+    bool qk_norm;            /* query and key heads are normed (norm_eps) before their rotation */
     struct rope_config rope;
 
     uint32_t dense_width;  /* intermediate_size */
@@ -95,7 +116,8 @@ bool arch_layer_is_moe(const struct arch *arch, uint32_t layer); /* draft layers
 /* Router groups of the combine tree: group_count, or 8 ranges when that is 1 (DESIGN, Experts). */
 uint32_t arch_combine_group_count(const struct arch *arch);
 uint32_t arch_combine_group(const struct arch *arch, uint32_t expert);
-/* Values that one token adds to the cache of one layer: kv_lora_rank + qk_rope_dim. */
+/* Values that one token adds to the cache of one layer: kv_lora_rank + qk_rope_dim, or all key
+ * heads and then all value heads. */
 uint32_t arch_kv_values(const struct arch *arch);
 /* YaRN's m(s) = 0.1 s ln(factor) + 1 gives (nope + rope)^-0.5 * m(mscale_all_dim)^2. */
 float arch_softmax_scale(const struct arch *arch);

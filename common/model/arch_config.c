@@ -452,6 +452,7 @@ static bool config_parse(const json_t *config, struct arch *arch, struct error *
         return false;
     }
     arch->attention = ATTENTION_MLA;
+    arch->kv_head_count = 1;
     memcpy(arch->name, defaults->name, strlen(defaults->name) + 1);
     return true;
 }

@@ -16,8 +16,8 @@ const struct kernels *kernels_for(enum cpu_level level)
     return tables[level];
 }
 
-/* Two tiles of the block, widths in whole lanes, and a score for each head and token (latent.h). */
-size_t latent_scratch_values(uint32_t width, uint32_t head_count)
+/* Two tiles of the block, widths in whole lanes, and a score for each head and token (attend.h). */
+size_t attend_scratch_values(uint32_t width, uint32_t head_count)
 {
     const size_t padded = ((size_t)width + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
 

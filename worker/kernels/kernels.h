@@ -27,23 +27,26 @@ struct rows_out {
     size_t stride;
 };
 
-/* Keys and values of up to 64 tokens of one KV block, as the cache stores them:
- * token t's entry begins at values + t * stride (kv_type values). */
+/* Keys and values of up to 64 tokens of one KV block, as the cache stores them: token t's key
+ * begins at keys + t * stride, its value at values + t * stride (in kv_type values). */
 #define KV_BLOCK_TOKENS 64
 
-struct latent_block_args {
-    const float *query; /* [head_count][width]: absorbed latent part, then the rotated part */
+struct attend_block_args {
+    const float *query; /* [head_count][key_width], heads that share one key */
     uint32_t head_count;
-    uint32_t width;  /* kv_lora + rope */
-    uint32_t latent; /* kv_lora: the first values of an entry are also its value */
+    uint32_t key_width;   /* MLA: kv_lora + rope */
+    uint32_t value_width; /* MLA: kv_lora */
     float scale;
-    const void *entries; /* first token of the block */
+    const void *keys; /* of the block's first token */
+    const void
+        *values;     /* likewise; equal to keys where a value is the beginning of its key (MLA) */
+    uint32_t stride; /* cache values from token to token */
     enum kv_type type;
     uint32_t token_count; /* 1 … 64: later ones are causally masked or not there */
     float *max;           /* [head_count] */
     float *sum;           /* [head_count] */
-    float *acc;           /* [head_count][latent] */
-    float *scratch;       /* latent_scratch_values() floats, per thread, 64-byte aligned */
+    float *acc;           /* [head_count][value_width] */
+    float *scratch;       /* attend_scratch_values() floats, per thread, 64-byte aligned */
 };
 
 struct kernels {
@@ -70,23 +73,26 @@ struct kernels {
     void (*softmax)(float *x, size_t count);
     /* Rotates adjacent pairs (x0,x1), (x2,x3), …: cos_sin holds cos, sin for each pair. */
     void (*rope)(float *x, const float *cos_sin, uint32_t pair_count);
+    /* The same on pairs of halves (x0,x[n]), (x1,x[n+1]), …, n = pair_count. */
+    void (*rope_halves)(float *x, const float *cos_sin, uint32_t pair_count);
     /* Stores f32 values as the cache's type, nearest even; and back, exactly. */
     void (*kv_store)(void *out, enum kv_type type, const float *values, size_t count);
     void (*kv_load)(float *out, const void *values, enum kv_type type, size_t count);
 
-    /* One key block of latent attention for one query token, several heads. Online softmax:
-     *   s[h][t] = scale * (q[h] · key[t])  (one fma chain over the 'width' dimensions, then *
-     * scale) m' = max(m, max s); c = exp(m - m'); l = l * c + sum p; acc = acc * c, then acc[h][r]
-     * = fma(p[h][t], value[t][r], acc) in rising t; p = exp(s - m') State of head h: max[h],
-     * sum[h], acc[h * latent …]. A fresh state has max = -inf, sum = 0, acc = 0 (the factor c is
-     * then 0, never NaN). */
-    void (*latent_block)(const struct latent_block_args *args);
+    /* One key block of attention for one query token and the heads that share its keys. Online
+     * softmax: s[h][t] = (q[h] · key[t], one fma chain over the key's dimensions) * scale;
+     * m' = max(m, max s); c = exp(m - m'); p = exp(s - m'); l = l * c + sum p; acc = acc * c, then
+     * acc[h][r] = fma(p[h][t], value[t][r], acc) in rising t. State of head h: max[h], sum[h],
+     * acc[h * value_width …]. A fresh state has max = -inf, sum = 0, acc = 0 (the factor c is then
+     * 0, never NaN). */
+    void (*attend_block)(const struct attend_block_args *args);
     /* Joins two states over disjoint, rising key ranges: a = a then b. */
-    void (*latent_join)(float *max_a, float *sum_a, float *acc_a, float max_b, float sum_b,
-                        const float *acc_b, uint32_t latent);
+    void (*attend_join)(float *max_a, float *sum_a, float *acc_a, float max_b, float sum_b,
+                        const float *acc_b, uint32_t value_width);
 };
 
-size_t latent_scratch_values(uint32_t width, uint32_t head_count);
+/* width: the larger of key_width and value_width. */
+size_t attend_scratch_values(uint32_t width, uint32_t head_count);
 
 /* The table of a level; static. */
 const struct kernels *kernels_for(enum cpu_level level);

@@ -15,7 +15,7 @@ static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
     [WEIGHT_BF16] = matmul_bf16_avx2,
 };
 
-#include "worker/kernels/latent.h"
+#include "worker/kernels/attend.h"
 #include "worker/kernels/matmul_driver.h"
 
 const struct kernels kernels_avx2 = KERNELS_OF_LEVEL(CPU_AVX2);

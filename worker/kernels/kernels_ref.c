@@ -15,7 +15,7 @@ static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
     [WEIGHT_BF16] = matmul_bf16_ref,
 };
 
-#include "worker/kernels/latent.h"
+#include "worker/kernels/attend.h"
 #include "worker/kernels/matmul_driver.h"
 
 const struct kernels kernels_ref = KERNELS_OF_LEVEL(CPU_REF);

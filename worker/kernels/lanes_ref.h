@@ -4,7 +4,7 @@
 /* Sixteen lanes in plain C: the definition of what lanes_avx2.h and lanes_avx512.h must compute.
  *
  * A source includes exactly one lanes header and then the arithmetic written over it
- * (float_chain.h, row_math.h, latent.h), so that every level runs the same formula.
+ * (float_chain.h, row_math.h, attend.h), so that every level runs the same formula.
  */
 #include "common/base/half.h"
 

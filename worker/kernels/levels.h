@@ -12,8 +12,9 @@ extern const struct kernels kernels_avx512;
     {                                                                                              \
         .level = (this_level), .matmul = matmul, .matmul_gate_up = matmul_gate_up,                 \
         .rms_norm = row_rms_norm, .add = row_add, .scale = row_scale, .sigmoid = row_sigmoid,      \
-        .softmax = row_softmax, .rope = row_rope, .kv_store = kv_values_store,                     \
-        .kv_load = kv_values_load, .latent_block = latent_block, .latent_join = latent_join,       \
+        .softmax = row_softmax, .rope = row_rope, .rope_halves = row_rope_halves,                  \
+        .kv_store = kv_values_store, .kv_load = kv_values_load, .attend_block = attend_block,      \
+        .attend_join = attend_join,                                                                \
     }
 
 #endif

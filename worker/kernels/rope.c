@@ -48,6 +48,26 @@ static void yarn_scale(const struct rope_config *config, uint32_t dim, double *f
     }
 }
 
+/* Llama 3.1's: a wave of more than original / low_freq_factor tokens is stretched by the factor,
+ * one of less than original / high_freq_factor is kept, and between them the two are blended. */
+static void llama3_scale(const struct rope_config *config, uint32_t dim, double *frequencies)
+{
+    const double original = (double)config->original_context;
+    const double low = config->low_freq_factor, high = config->high_freq_factor;
+
+    for (uint32_t pair = 0; pair < dim / 2; pair++) {
+        const double plain = frequencies[pair];
+        const double wave = 2.0 * PI / plain;
+        const double smooth = (original / wave - low) / (high - low);
+
+        if (wave > original / low) {
+            frequencies[pair] = plain / config->factor;
+        } else if (wave >= original / high) {
+            frequencies[pair] = (1.0 - smooth) * plain / config->factor + smooth * plain;
+        }
+    }
+}
+
 void rope_frequencies(const struct rope_config *config, uint32_t dim, double *frequencies,
                       double *multiplier)
 {
@@ -56,10 +76,22 @@ void rope_frequencies(const struct rope_config *config, uint32_t dim, double *fr
         frequencies[pair] = portable_pow(config->theta, -2.0 * (double)pair / (double)dim);
     }
     *multiplier = 1.0;
-    if (config->scaling == ROPE_YARN) {
+    switch (config->scaling) {
+    case ROPE_PLAIN:
+        break;
+    case ROPE_YARN:
         yarn_scale(config, dim, frequencies);
         *multiplier = yarn_mscale(config->factor, config->mscale) /
                       yarn_mscale(config->factor, config->mscale_all_dim);
+        break;
+    case ROPE_LINEAR:
+        for (uint32_t pair = 0; pair < dim / 2; pair++) {
+            frequencies[pair] /= config->factor;
+        }
+        break;
+    case ROPE_LLAMA3:
+        llama3_scale(config, dim, frequencies);
+        break;
     }
 }
 

@@ -229,4 +229,18 @@ static inline void row_rope(float *x, const float *cos_sin, uint32_t pair_count)
     }
 }
 
+/* The same operations on the pairs (x[i], x[pair_count + i]). */
+static inline void row_rope_halves(float *x, const float *cos_sin, uint32_t pair_count)
+{
+    float *y = x + pair_count;
+
+    for (size_t i = 0; i < pair_count; i++) {
+        const float cosine = cos_sin[2 * i], sine = cos_sin[2 * i + 1];
+        const float a = x[i], b = y[i];
+
+        x[i] = fmaf(a, cosine, -(b * sine));
+        y[i] = fmaf(a, sine, b * cosine);
+    }
+}
+
 #endif

@@ -180,11 +180,12 @@ static void attend_tile(void *context, size_t tile, uint32_t thread)
     uint32_t end = begin + min_u32(ATTENTION_SPLIT_TOKENS, row->position + 1 - begin);
     uint32_t width = arch->kv_lora_rank + arch->qk_rope_dim;
     size_t state = item_state(work, item) + head;
-    struct latent_block_args args = {
+    struct attend_block_args args = {
         .query = buffers->absorbed + ((size_t)at->row * arch->head_count + head) * width,
         .head_count = min_u32(work->heads_per_tile, arch->head_count - head),
-        .width = width,
-        .latent = arch->kv_lora_rank,
+        .key_width = width,
+        .value_width = arch->kv_lora_rank,
+        .stride = width,
         .scale = work->softmax_scale,
         .type = kv_cache_config(config->cache)->type,
         .max = buffers->states.max + state,
@@ -199,9 +200,10 @@ static void attend_tile(void *context, size_t tile, uint32_t thread)
     }
     memset(args.acc, 0, (size_t)args.head_count * arch->kv_lora_rank * sizeof(float));
     for (uint32_t key = begin; key < end; key += KV_BLOCK_TOKENS) {
-        args.entries = kv_cache_entry(config->cache, work->layer, row->lane, row->slot, key);
+        args.keys = kv_cache_entry(config->cache, work->layer, row->lane, row->slot, key);
+        args.values = args.keys;
         args.token_count = min_u32(KV_BLOCK_TOKENS, end - key);
-        config->kernels->latent_block(&args);
+        config->kernels->attend_block(&args);
     }
 }
 
@@ -220,7 +222,7 @@ static void join_tile(void *context, size_t head, uint32_t thread)
         size_t b = item_state(work, i) + head;
 
         if (item->split > 0) {
-            forward->config.kernels->latent_join(
+            forward->config.kernels->attend_join(
                 &states->max[a], &states->sum[a], states->acc + a * arch->kv_lora_rank,
                 states->max[b], states->sum[b], states->acc + b * arch->kv_lora_rank,
                 arch->kv_lora_rank);

@@ -70,7 +70,7 @@ static void attention_lay_out(struct carver *carver, const struct forward_shape 
     out->states.sum = carve_floats(carver, states, 1);
     out->states.acc = carve_floats(carver, states, arch->kv_lora_rank);
     out->items = carve(carver, ATTEND_ITEMS, sizeof(*out->items));
-    out->scratch_values = latent_scratch_values((uint32_t)width, ATTEND_HEADS);
+    out->scratch_values = attend_scratch_values((uint32_t)width, ATTEND_HEADS);
     out->scratch_values = (out->scratch_values + 15) / 16 * 16; /* keeps each thread's aligned */
     out->scratch = carve_floats(carver, shape->thread_count, out->scratch_values);
 }

@@ -17,7 +17,7 @@
 #define EXPERT_PANELS        16 /* panels of one expert tile, at most */
 #define ROPE_TABLE_BYTES_MAX ((uint64_t)64 << 20)
 
-/* One online-softmax state per head, see struct latent_block_args. State i, head h is at
+/* One online-softmax state per head, see struct attend_block_args. State i, head h is at
  * max[i * heads + h] and acc[(i * heads + h) * kv_lora]. */
 struct attend_states {
     float *max;

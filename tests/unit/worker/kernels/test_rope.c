@@ -27,6 +27,29 @@ static const struct rope_config yarn_odd = {.scaling = ROPE_YARN,
                                             .mscale_all_dim = 1.0,
                                             .original_context = 64};
 
+static const struct rope_config linear = {.scaling = ROPE_LINEAR, .theta = 10000.0, .factor = 4.0};
+static const struct rope_config llama3 = {.scaling = ROPE_LLAMA3,
+                                          .theta = 500000.0,
+                                          .factor = 8.0,
+                                          .low_freq_factor = 1.0,
+                                          .high_freq_factor = 4.0,
+                                          .original_context = 8192};
+
+static double wanted_llama3(const struct rope_config *c, double frequency)
+{
+    const double wave = 2 * M_PI / frequency;
+    const double smooth = (c->original_context / wave - c->low_freq_factor) /
+                          (c->high_freq_factor - c->low_freq_factor);
+
+    if (wave > c->original_context / c->low_freq_factor) {
+        return frequency / c->factor;
+    }
+    if (wave < c->original_context / c->high_freq_factor) {
+        return frequency;
+    }
+    return (1 - smooth) * frequency / c->factor + smooth * frequency;
+}
+
 static double wanted_frequency(const struct rope_config *c, uint32_t dim, uint32_t pair)
 {
     const double frequency = pow(c->theta, -2.0 * pair / dim);
@@ -34,6 +57,12 @@ static double wanted_frequency(const struct rope_config *c, uint32_t dim, uint32
 
     if (c->scaling == ROPE_PLAIN) {
         return frequency;
+    }
+    if (c->scaling == ROPE_LINEAR) {
+        return frequency / c->factor;
+    }
+    if (c->scaling == ROPE_LLAMA3) {
+        return wanted_llama3(c, frequency);
     }
     low = fmax(
         floor(dim * log(c->original_context / (c->beta_fast * 2 * M_PI)) / (2 * log(c->theta))), 0);
@@ -70,6 +99,20 @@ static void yarn_frequencies_ramp_between_the_bounds(void **state)
     check_frequencies(&yarn_v3, 16);
     check_frequencies(&yarn_odd, 64);
     check_frequencies(&yarn_odd, 8);
+}
+
+static void linear_and_llama3_frequencies_are_stretched(void **state)
+{
+    double frequencies[64], multiplier;
+
+    (void)state;
+    check_frequencies(&linear, 64);
+    check_frequencies(&llama3, 128);
+    check_frequencies(&llama3, 16);
+    rope_frequencies(&llama3, 128, frequencies, &multiplier);
+    assert_true(multiplier == 1.0);
+    assert_true(frequencies[0] == 1.0);
+    assert_true(frequencies[63] < pow(500000.0, -126.0 / 128) / 7.9);
 }
 
 static void the_multiplier_is_the_ratio_of_mscales(void **state)
@@ -131,14 +174,42 @@ static void adjacent_pairs_are_rotated(void **state)
     on_every_level(check_rotation);
 }
 
+static void check_halves(enum cpu_level level)
+{
+    struct numbers numbers = {.seed = 5};
+    double frequencies[32], multiplier;
+    float row[64], pairs[64], halves[64];
+
+    rope_frequencies(&llama3, 64, frequencies, &multiplier);
+    rope_table_row(frequencies, multiplier, 64, 777, row);
+    for (size_t i = 0; i < 32; i++) {
+        pairs[2 * i] = halves[i] = numbers_normal(&numbers);
+        pairs[2 * i + 1] = halves[32 + i] = numbers_normal(&numbers);
+    }
+    kernels_for(CPU_REF)->rope(pairs, row, 32);
+    kernels_for(level)->rope_halves(halves, row, 32);
+    for (size_t i = 0; i < 32; i++) {
+        assert_same_bits(&halves[i], &pairs[2 * i], 1, "first half", level);
+        assert_same_bits(&halves[32 + i], &pairs[2 * i + 1], 1, "second half", level);
+    }
+}
+
+static void halves_rotate_as_the_pairs_that_they_stand_for(void **state)
+{
+    (void)state;
+    on_every_level(check_halves);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_frequencies_are_powers_of_theta),
         cmocka_unit_test(yarn_frequencies_ramp_between_the_bounds),
+        cmocka_unit_test(linear_and_llama3_frequencies_are_stretched),
         cmocka_unit_test(the_multiplier_is_the_ratio_of_mscales),
         cmocka_unit_test(table_rows_hold_cosine_and_sine),
         cmocka_unit_test(adjacent_pairs_are_rotated),
+        cmocka_unit_test(halves_rotate_as_the_pairs_that_they_stand_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,7 @@ static float exp_by_join(const struct kernels *kernels, float x)
     float max = x, sum = 1.0f, acc = 1.0f;
     const float zero = 0.0f;
 
-    kernels->latent_join(&max, &sum, &acc, 0.0f, 0.0f, &zero, 1);
+    kernels->attend_join(&max, &sum, &acc, 0.0f, 0.0f, &zero, 1);
     return acc;
 }
 

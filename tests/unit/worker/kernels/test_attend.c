@@ -1,5 +1,5 @@
-/* Absorbed attention over key blocks: each level against its definition, chain by chain, and a
- * whole context against a softmax in double. */
+/* Attention over key blocks, latent and grouped: each level against its definition, chain by chain,
+ * and a whole context against a softmax in double. */
 #include "tests/unit/worker/kernels/kernel_cases.h"
 
 #include "common/base/mem.h"
@@ -10,9 +10,11 @@
 struct context {
     uint32_t head_count, width, latent, token_count;
     enum kv_type type;
-    float *query;  /* [head][width] */
-    void *entries; /* [token][width] as stored */
-    float *keys;   /* [token][width] as f32 */
+    uint32_t stride;           /* 0: an entry is its key and begins with its value */
+    uint32_t key_at, value_at; /* in an entry */
+    float *query;              /* [head][width] */
+    void *entries;             /* [token][stride] as stored */
+    float *keys;               /* [token][stride] as f32 */
     float *scratch;
 };
 
@@ -22,13 +24,16 @@ struct state {
 
 static void context_init(struct context *c, struct numbers *numbers)
 {
-    const size_t values = (size_t)c->token_count * c->width;
+    const uint32_t widest = c->width > c->latent ? c->width : c->latent;
     const struct kernels *ref = kernels_for(CPU_REF);
+    size_t values;
 
+    c->stride = c->stride == 0 ? c->width : c->stride;
+    values = (size_t)c->token_count * c->stride;
     c->query = mem_new_array(float, (size_t)c->head_count * c->width);
     c->entries = mem_new_array(float, values);
     c->keys = mem_new_array(float, values);
-    c->scratch = mem_new_array(float, latent_scratch_values(c->width, c->head_count));
+    c->scratch = mem_new_array(float, attend_scratch_values(widest, c->head_count));
     for (size_t i = 0; i < (size_t)c->head_count * c->width; i++) {
         c->query[i] = numbers_normal(numbers);
     }
@@ -77,14 +82,17 @@ static void run_blocks(const struct context *c, const struct kernels *kernels, u
                        uint32_t end, struct state *s)
 {
     for (uint32_t token = begin; token < end; token += KV_BLOCK_TOKENS) {
-        const size_t offset = (size_t)token * c->width * kv_type_bytes(c->type);
-        const struct latent_block_args args = {
+        const size_t value_bytes = kv_type_bytes(c->type);
+        const char *entries = (const char *)c->entries + (size_t)token * c->stride * value_bytes;
+        const struct attend_block_args args = {
             .query = c->query,
             .head_count = c->head_count,
-            .width = c->width,
-            .latent = c->latent,
+            .key_width = c->width,
+            .value_width = c->latent,
             .scale = 0.11f,
-            .entries = (const char *)c->entries + offset,
+            .keys = entries + c->key_at * value_bytes,
+            .values = entries + c->value_at * value_bytes,
+            .stride = c->stride,
             .type = c->type,
             .token_count = end - token < KV_BLOCK_TOKENS ? end - token : KV_BLOCK_TOKENS,
             .max = s->max,
@@ -93,7 +101,7 @@ static void run_blocks(const struct context *c, const struct kernels *kernels, u
             .scratch = c->scratch,
         };
 
-        kernels->latent_block(&args);
+        kernels->attend_block(&args);
     }
 }
 
@@ -103,7 +111,7 @@ static float exp_of(float x)
     float max = x, sum = 1.0f, acc = 1.0f;
     const float zero = 0.0f;
 
-    kernels_for(CPU_REF)->latent_join(&max, &sum, &acc, 0.0f, 0.0f, &zero, 1);
+    kernels_for(CPU_REF)->attend_join(&max, &sum, &acc, 0.0f, 0.0f, &zero, 1);
     return acc;
 }
 
@@ -117,7 +125,7 @@ static void define_block(const struct context *c, uint32_t head, uint32_t begin,
     float max = s->max[head], factor;
 
     for (uint32_t t = 0; t < count; t++) {
-        const float *key = c->keys + (size_t)(begin + t) * c->width;
+        const float *key = c->keys + (size_t)(begin + t) * c->stride + c->key_at;
         float sum = 0;
 
         for (uint32_t k = 0; k < c->width; k++) {
@@ -141,7 +149,9 @@ static void define_block(const struct context *c, uint32_t head, uint32_t begin,
     for (uint32_t r = 0; r < c->latent; r++) {
         acc[r] *= factor;
         for (uint32_t t = 0; t < count; t++) {
-            acc[r] = fmaf(p[t], c->keys[(size_t)(begin + t) * c->width + r], acc[r]);
+            const float *value = c->keys + (size_t)(begin + t) * c->stride + c->value_at;
+
+            acc[r] = fmaf(p[t], value[r], acc[r]);
         }
     }
 }
@@ -153,6 +163,11 @@ static const struct context shapes[] = {
     {.head_count = 6, .width = 72, .latent = 64, .token_count = 64, .type = KV_BF16},
     {.head_count = 7, .width = 17, .latent = 9, .token_count = 130, .type = KV_F16},
     {.head_count = 16, .width = 576, .latent = 512, .token_count = 200, .type = KV_F16},
+    /* Grouped: the second of two heads, of three, the only one; values wider than keys. */
+    {4, 16, 16, 170, KV_F32, .stride = 64, .key_at = 16, .value_at = 48},
+    {3, 20, 20, 77, KV_F16, .stride = 120, .key_at = 20, .value_at = 80},
+    {7, 128, 128, 130, KV_BF16, .stride = 256, .key_at = 0, .value_at = 128},
+    {2, 18, 35, 66, KV_F16, .stride = 53, .key_at = 0, .value_at = 18},
 };
 
 static void check_definition(enum cpu_level level)
@@ -195,7 +210,7 @@ static void near_naive_softmax(const struct context *c, uint32_t head, const str
     for (uint32_t t = 0; t < c->token_count; t++) {
         for (uint32_t k = 0; k < c->width; k++) {
             p[t] += (double)c->query[(size_t)head * c->width + k] *
-                    (double)c->keys[(size_t)t * c->width + k];
+                    (double)c->keys[(size_t)t * c->stride + c->key_at + k];
         }
         p[t] *= (double)0.11f;
         max = fmax(max, p[t]);
@@ -208,7 +223,7 @@ static void near_naive_softmax(const struct context *c, uint32_t head, const str
         double wanted = 0, got = (double)s->acc[(size_t)head * c->latent + r] / s->sum[head];
 
         for (uint32_t t = 0; t < c->token_count; t++) {
-            wanted += p[t] / sum * (double)c->keys[(size_t)t * c->width + r];
+            wanted += p[t] / sum * (double)c->keys[(size_t)t * c->stride + c->value_at + r];
         }
         assert_true(fabs(got - wanted) <= 1e-4);
     }
@@ -238,9 +253,9 @@ static void check_softmax(enum cpu_level level)
         for (uint32_t head = 0; head < c.head_count; head++) {
             const size_t at = (size_t)head * c.latent;
 
-            kernels->latent_join(&a.max[head], &a.sum[head], a.acc + at, b.max[head], b.sum[head],
+            kernels->attend_join(&a.max[head], &a.sum[head], a.acc + at, b.max[head], b.sum[head],
                                  b.acc + at, c.latent);
-            ref->latent_join(&a_ref.max[head], &a_ref.sum[head], a_ref.acc + at, b_ref.max[head],
+            ref->attend_join(&a_ref.max[head], &a_ref.sum[head], a_ref.acc + at, b_ref.max[head],
                              b_ref.sum[head], b_ref.acc + at, c.latent);
             near_naive_softmax(&c, head, &a);
         }
@@ -263,9 +278,9 @@ static void check_fresh(enum cpu_level level)
 {
     float max = -INFINITY, sum = 0.0f, acc[3] = {0}, other[3] = {1.0f, -2.0f, 0.5f};
 
-    kernels_for(level)->latent_join(&max, &sum, acc, -INFINITY, 0.0f, acc, 3);
+    kernels_for(level)->attend_join(&max, &sum, acc, -INFINITY, 0.0f, acc, 3);
     assert_true(max == -INFINITY && sum == 0.0f && acc[0] == 0.0f);
-    kernels_for(level)->latent_join(&max, &sum, acc, 4.0f, 2.0f, other, 3);
+    kernels_for(level)->attend_join(&max, &sum, acc, 4.0f, 2.0f, other, 3);
     assert_true(max == 4.0f && sum == 2.0f);
     assert_same_bits(acc, other, 3, "joined to a fresh state", level);
 }
