@@ -126,7 +126,7 @@ bool chat_message_read(const json_t *messages, size_t index, struct arena *arena
 {
     const json_t *message = json_array_get(messages, index);
 
-    *out = (struct chat_message){.index = index};
+    *out = (struct chat_message){.index = index, .source = message};
     if (!json_is_object(message)) {
         return error_set(err, ERROR_USAGE, "messages[%zu] must be an object, got %s", index,
                          json_type_word(message));
@@ -134,6 +134,28 @@ bool chat_message_read(const json_t *messages, size_t index, struct arena *arena
     return (role_read(message, &out->role, err) && content_read(message, arena, out, err) &&
             tool_calls_read(message, out, err)) ||
            error_wrap(err, "messages[%zu]", index);
+}
+
+bool chat_messages_read(const struct chat_request *request, struct arena *arena,
+                        struct chat_message **out, size_t *count, struct error *err)
+{
+    size_t message_count = json_array_size(request->messages);
+    struct chat_message *messages = arena_new_array(arena, struct chat_message, message_count + 1);
+
+    for (size_t i = 0; i < message_count; i++) {
+        if (!chat_message_read(request->messages, i, arena, &messages[i], err)) {
+            return false;
+        }
+    }
+    *out = messages;
+    *count = message_count;
+    return true;
+}
+
+bool chat_messages_require(size_t count, struct error *err)
+{
+    return count > 0 ||
+           error_set(err, ERROR_USAGE, "messages[0] is missing: this template needs a message");
 }
 
 bool chat_content_require(const struct chat_message *message, struct error *err)
@@ -149,10 +171,6 @@ static bool call_fields_read(const json_t *call, struct chat_call *out, struct e
     out->type = json_string_value(json_object_get(call, "type"));
     out->name = json_string_value(json_object_get(function, "name"));
     out->arguments = json_object_get(function, "arguments");
-    if (out->type == NULL) {
-        return error_set(err, ERROR_USAGE, "type must be a string, got %s",
-                         json_type_word(json_object_get(call, "type")));
-    }
     if (out->name == NULL) {
         return error_set(err, ERROR_USAGE, "function.name must be a string, got %s",
                          json_type_word(json_object_get(function, "name")));
@@ -165,6 +183,41 @@ bool chat_call_read(const struct chat_message *message, size_t index, struct cha
 {
     return call_fields_read(json_array_get(message->tool_calls, index), out, err) ||
            error_wrap(err, "messages[%zu]: tool_calls[%zu]", message->index, index);
+}
+
+bool chat_call_require_type(const struct chat_message *message, const struct chat_call *call,
+                            struct error *err)
+{
+    return call->type != NULL ||
+           error_set(err, ERROR_USAGE, "messages[%zu]: type of a tool call must be a string",
+                     message->index);
+}
+
+const json_t *chat_kwarg(const struct chat_request *request, const char *name)
+{
+    return json_object_get(request->kwargs, name); /* NULL of NULL */
+}
+
+bool chat_is_true(const json_t *value)
+{
+    switch (value == NULL ? JSON_NULL : json_typeof(value)) {
+    case JSON_OBJECT:
+        return json_object_size(value) > 0;
+    case JSON_ARRAY:
+        return json_array_size(value) > 0;
+    case JSON_STRING:
+        return json_string_length(value) > 0;
+    case JSON_INTEGER:
+        return json_integer_value(value) != 0;
+    case JSON_REAL:
+        return json_real_value(value) < 0 || json_real_value(value) > 0;
+    case JSON_TRUE:
+        return true;
+    case JSON_FALSE:
+    case JSON_NULL:
+        break;
+    }
+    return false;
 }
 
 void chat_builder_init(struct chat_builder *builder, struct arena *arena)
@@ -199,7 +252,9 @@ void chat_add_markup(struct chat_builder *builder, const char *text)
 
 void chat_add_markup_copy(struct chat_builder *builder, const char *text)
 {
-    add_span(builder, arena_strdup(builder->arena, text), strlen(text), SPECIAL_PARSE);
+    if (text != NULL) {
+        add_span(builder, arena_strdup(builder->arena, text), strlen(text), SPECIAL_PARSE);
+    }
 }
 
 void chat_add_text(struct chat_builder *builder, const char *text, size_t length)
@@ -214,11 +269,72 @@ void chat_add_content(struct chat_builder *builder, const struct chat_message *m
     }
 }
 
-void chat_add_json(struct chat_builder *builder, const json_t *value)
+/* What Python's str.isspace takes, in UTF-8. */
+static const char *const spaces[] = {
+    " ",      "\n",     "\t",       "\r",       "\v",     "\f",     "\x1c",   "\x1d",
+    "\x1e",   "\x1f",   "\xc2\x85", "\xc2\xa0", "\u1680", "\u2000", "\u2001", "\u2002",
+    "\u2003", "\u2004", "\u2005",   "\u2006",   "\u2007", "\u2008", "\u2009", "\u200a",
+    "\u2028", "\u2029", "\u202f",   "\u205f",   "\u3000",
+};
+
+/* Bytes of the space that the text begins with; 0: none. */
+static size_t space_at_begin(const char *text, size_t length)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(spaces); i++) {
+        size_t bytes = strlen(spaces[i]);
+
+        if (bytes <= length && memcmp(text, spaces[i], bytes) == 0) {
+            return bytes;
+        }
+    }
+    return 0;
+}
+
+static size_t space_at_end(const char *text, size_t length)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(spaces); i++) {
+        size_t bytes = strlen(spaces[i]);
+
+        if (bytes <= length && memcmp(text + length - bytes, spaces[i], bytes) == 0) {
+            return bytes;
+        }
+    }
+    return 0;
+}
+
+void chat_add_content_trimmed(struct chat_builder *builder, const struct chat_message *message)
+{
+    const char *begin = message->content;
+    const char *end = begin + message->content_length;
+    size_t bytes;
+
+    while ((bytes = space_at_begin(begin, (size_t)(end - begin))) > 0) {
+        begin += bytes;
+    }
+    while ((bytes = space_at_end(begin, (size_t)(end - begin))) > 0) {
+        end -= bytes;
+    }
+    chat_add_text(builder, begin, (size_t)(end - begin));
+}
+
+void chat_add_json(struct chat_builder *builder, const json_t *value, int indent)
 {
     struct buffer text = {0};
 
-    chat_json_append(&text, value);
+    chat_json_append(&text, value, indent);
     chat_add_text(builder, buffer_text(&text), text.length);
     buffer_deinit(&text);
+}
+
+void chat_add_arguments(struct chat_builder *builder, const json_t *arguments,
+                        enum chat_arguments rule)
+{
+    const char *text = json_string_value(arguments);
+    json_t *parsed = NULL;
+
+    if (text != NULL && rule == CHAT_ARGUMENTS_PARSE) {
+        parsed = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    }
+    chat_add_json(builder, parsed != NULL ? parsed : arguments, 0);
+    json_decref(parsed);
 }

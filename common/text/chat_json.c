@@ -12,6 +12,12 @@
 
 #define REAL_DIGITS_MAX 17
 
+struct writer {
+    struct buffer *out;
+    int indent; /* spaces a level; 0: all on one line */
+    int level;
+};
+
 static void append_string(struct buffer *out, const char *text, size_t length)
 {
     static const char plain[] = "\"\\\n\r\t\b\f";
@@ -87,42 +93,78 @@ static void append_real(struct buffer *out, double value)
     }
 }
 
-static void append_object(struct buffer *out, const json_t *value)
+static void write_value(struct writer *writer, const json_t *value);
+
+static void new_line(struct writer *writer)
 {
-    const char *separator = "";
+    buffer_append_char(writer->out, '\n');
+    for (int i = 0; i < writer->level * writer->indent; i++) {
+        buffer_append_char(writer->out, ' ');
+    }
+}
+
+/* Before the item at `index`: nothing, ", " or a line of its own. */
+static void begin_item(struct writer *writer, size_t index)
+{
+    if (writer->indent > 0) {
+        buffer_append_text(writer->out, index == 0 ? "" : ",");
+        new_line(writer);
+    } else {
+        buffer_append_text(writer->out, index == 0 ? "" : ", ");
+    }
+}
+
+static void end_items(struct writer *writer, size_t count)
+{
+    writer->level--;
+    if (writer->indent > 0 && count > 0) {
+        new_line(writer);
+    }
+}
+
+static void write_object(struct writer *writer, const json_t *value)
+{
     const char *key;
     json_t *item;
+    size_t count = 0;
 
-    buffer_append_char(out, '{');
+    buffer_append_char(writer->out, '{');
+    writer->level++;
     json_object_foreach((json_t *)(uintptr_t)value, key, item)
     {
-        buffer_append_text(out, separator);
-        append_string(out, key, strlen(key));
-        buffer_append_text(out, ": ");
-        chat_json_append(out, item);
-        separator = ", ";
+        begin_item(writer, count++);
+        append_string(writer->out, key, strlen(key));
+        buffer_append_text(writer->out, ": ");
+        write_value(writer, item);
     }
-    buffer_append_char(out, '}');
+    end_items(writer, count);
+    buffer_append_char(writer->out, '}');
 }
 
-static void append_array(struct buffer *out, const json_t *value)
+static void write_array(struct writer *writer, const json_t *value)
 {
-    buffer_append_char(out, '[');
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        buffer_append_text(out, i == 0 ? "" : ", ");
-        chat_json_append(out, json_array_get(value, i));
+    size_t count = json_array_size(value);
+
+    buffer_append_char(writer->out, '[');
+    writer->level++;
+    for (size_t i = 0; i < count; i++) {
+        begin_item(writer, i);
+        write_value(writer, json_array_get(value, i));
     }
-    buffer_append_char(out, ']');
+    end_items(writer, count);
+    buffer_append_char(writer->out, ']');
 }
 
-void chat_json_append(struct buffer *out, const json_t *value)
+static void write_value(struct writer *writer, const json_t *value)
 {
+    struct buffer *out = writer->out;
+
     switch (json_typeof(value)) {
     case JSON_OBJECT:
-        append_object(out, value);
+        write_object(writer, value);
         break;
     case JSON_ARRAY:
-        append_array(out, value);
+        write_array(writer, value);
         break;
     case JSON_STRING:
         append_string(out, json_string_value(value), json_string_length(value));
@@ -143,4 +185,11 @@ void chat_json_append(struct buffer *out, const json_t *value)
         buffer_append_text(out, "null");
         break;
     }
+}
+
+void chat_json_append(struct buffer *out, const json_t *value, int indent)
+{
+    struct writer writer = {.out = out, .indent = indent};
+
+    write_value(&writer, value);
 }

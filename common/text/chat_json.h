@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
-void chat_json_append(struct buffer *out, const json_t *value);
+/* `indent` spaces a level, each item on a line of its own; 0: all on one line. */
+void chat_json_append(struct buffer *out, const json_t *value, int indent);
 
 #endif

@@ -1,9 +1,10 @@
 /* chat_template.c - the families of chat templates we know, and how one is chosen.
  *
  * Templates are programs in Jinja; we don't run them. Each family is C code that was compared with
- * its Jinja text byte for byte, and a text counts as of a family only when all the fragments that
- * the code stands for are in it. A template that is nearly one of ours would give a prompt that is
- * nearly right, which nobody would notice: it is unknown, and the user says which family to use.
+ * its Jinja text byte for byte, and a text counts as of a family only when its normal form
+ * (chat_jinja.h) is that of a text so compared. A template that is nearly one of ours would give a
+ * prompt that is nearly right, which nobody would notice: it is unknown, and the user says which
+ * family to use.
  */
 #include "common/text/chat_template.h"
 
@@ -12,7 +13,9 @@
 #include "common/base/json.h"
 #include "common/base/mem.h"
 #include "common/text/chat_family.h"
+#include "common/text/chat_jinja.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define TEMPLATE_BYTES_MAX (1u << 20)
@@ -20,53 +23,68 @@
 static const struct chat_template families[] = {
     {
         .name = "deepseek-r1",
-        .fragments = {"ns.system_prompt + '\\n\\n' + message['content']", "'tool_calls' in message",
-                      "'tool_calls' not in message", "message['content'] + '<｜tool▁calls▁begin｜>",
-                      "tool['function']['arguments'] + '", "content.split('</think>')[-1]",
-                      "{{'<｜tool▁output▁begin｜>' + message['content']",
-                      "not ns.is_tool %}{{'<｜Assistant｜><think>\\n'}}{% endif %}"},
-        .foreign = {"tojson", "is_last_user", "enable_thinking", "raise_exception"},
+        .texts = {UINT64_C(0x7f82e988da45f5d1)},
         .style = &deepseek_r1_style,
         .render = template_deepseek_r1_render,
     },
     {
         .name = "deepseek-v3",
-        .fragments = {"ns.system_prompt + '\\n\\n' + message['content']", "'tool_calls' in message",
-                      "'tool_calls' not in message", "message['content'] + '<｜tool▁calls▁begin｜>",
-                      "tool['function']['arguments'] + '", "content.split('</think>')[-1]",
-                      "{{'<｜tool▁output▁begin｜>' + message['content']",
-                      "not ns.is_tool %}{{'<｜Assistant｜>'}}{% endif %}"},
-        .foreign = {"tojson", "is_last_user", "enable_thinking", "raise_exception"},
+        .texts = {UINT64_C(0xb80b0f7e35d32330)},
         .style = &deepseek_v3_style,
         .render = template_deepseek_r1_render,
     },
     {
+        .name = "deepseek-v3.1",
+        .texts = {UINT64_C(0x72b37367d21756ce)},
+        .render = template_deepseek_v31_render,
+    },
+    {
+        .name = "deepseek-v2",
+        .texts = {UINT64_C(0x099cdb0d5d4430ed)},
+        .render = template_deepseek_v2_render,
+    },
+    {
         .name = "deepseek-r1-tojson",
-        .fragments = {"ns.system_prompt = message['content']",
-                      "message['role'] == 'assistant' and message['tool_calls']",
-                      "{{'<｜Assistant｜><｜tool▁calls▁begin｜>",
-                      "tool['function']['arguments'] | tojson + '",
-                      "message['content'] is not none", "content.split('</think>')[-1]",
-                      "{{'\\n<｜tool▁output▁begin｜>' + message['content']",
-                      "not ns.is_tool -%}{{'<｜Assistant｜><think>\\n'}}\n{%- endif %}"},
-        .foreign = {"is_first_sp", "is_last_user", "enable_thinking", "raise_exception",
-                    "message['content'] is none"},
+        .texts = {UINT64_C(0x9c647b9933cfeeef)},
         .style = &deepseek_r1_tojson_style,
         .render = template_deepseek_r1_render,
     },
     {
+        .name = "deepseek-r1-distill-qwen",
+        .texts = {UINT64_C(0x40d18f001d0860bf)},
+        .style = &deepseek_r1_distill_qwen_style,
+        .render = template_deepseek_r1_render,
+    },
+    {
         .name = "deepseek-r1-distill-llama",
-        .fragments = {"ns.system_prompt = message['content']",
-                      "message['role'] == 'assistant' and message['content'] is none",
-                      "{{'<｜Assistant｜><｜tool▁calls▁begin｜>",
-                      "tool['function']['arguments'] + '",
-                      "'<｜tool▁call▁end｜>'}}{{'<｜tool▁calls▁end｜>",
-                      "message['content'] is not none", "content.split('</think>')[-1]",
-                      "{{'\\n<｜tool▁output▁begin｜>' + message['content']",
-                      "not ns.is_tool -%}{{'<｜Assistant｜><think>\\n'}}\n{%- endif %}"},
-        .foreign = {"is_first_sp", "is_last_user", "enable_thinking", "raise_exception", "tojson"},
+        .texts = {UINT64_C(0x50adcafcbdf70d49)},
         .style = &deepseek_r1_distill_llama_style,
         .render = template_deepseek_r1_render,
+    },
+    {
+        .name = "llama-3.3",
+        .alias = "llama-3.1",
+        .texts = {UINT64_C(0xded312ca8cc67e99)},
+        .style = &llama31_style,
+        .render = template_llama3_render,
+    },
+    {
+        .name = "llama-3.2",
+        .texts = {UINT64_C(0x81d7185461dfe189)},
+        .style = &llama32_style,
+        .render = template_llama3_render,
+    },
+    {
+        .name = "qwen2.5",
+        .texts = {UINT64_C(0x2db3444f716036b8)},
+        .style = &qwen25_style,
+        .render = template_qwen_render,
+    },
+    {
+        .name = "qwen3",
+        .texts = {UINT64_C(0x1da6b65c10b3fde2)},
+        .style = &qwen3_style,
+        .render = template_qwen_render,
     },
 };
 
@@ -89,36 +107,39 @@ static void set_unknown(struct error *err, const char *what)
     mem_free(names);
 }
 
-static bool is_of_family(const char *jinja, const struct chat_template *family)
+static bool is_of_family(uint64_t digest, const struct chat_template *family)
 {
-    for (size_t i = 0; i < CHAT_FRAGMENTS_MAX && family->fragments[i] != NULL; i++) {
-        if (strstr(jinja, family->fragments[i]) == NULL) {
-            return false;
+    for (size_t i = 0; i < CHAT_TEXTS_MAX && family->texts[i] != 0; i++) {
+        if (family->texts[i] == digest) {
+            return true;
         }
     }
-    for (size_t i = 0; i < CHAT_FRAGMENTS_MAX && family->foreign[i] != NULL; i++) {
-        if (strstr(jinja, family->foreign[i]) != NULL) {
-            return false;
-        }
-    }
-    return true;
+    return false;
 }
 
 const struct chat_template *chat_template_recognise(const char *jinja, struct error *err)
 {
+    uint64_t digest = chat_jinja_digest(jinja);
+
     for (size_t i = 0; i < ARRAY_LENGTH(families); i++) {
-        if (is_of_family(jinja, &families[i])) {
+        if (is_of_family(digest, &families[i])) {
             return &families[i];
         }
     }
-    set_unknown(err, "the chat template is of no family known here");
+    char *what =
+        mem_printf("the chat template (digest %016" PRIx64 ") is of no family known here", digest);
+
+    set_unknown(err, what);
+    mem_free(what);
     return NULL;
 }
 
 static const struct chat_template *find_by_name(const char *name)
 {
     for (size_t i = 0; i < ARRAY_LENGTH(families); i++) {
-        if (strcmp(families[i].name, name) == 0) {
+        const char *alias = families[i].alias;
+
+        if (strcmp(families[i].name, name) == 0 || (alias != NULL && strcmp(alias, name) == 0)) {
             return &families[i];
         }
     }

@@ -25,8 +25,9 @@ enum chat_arguments {
 
 /* Messages are as the OpenAI API has them: `content` a string, a list of {"type": "text"} parts
  * (joined), or null where the template takes it; a missing one is null. The role "developer" counts
- * as "system". Empty or null `tool_calls` count as none, and thinking in fields of its own
- * (reasoning_content, reasoning) is no part of the history. */
+ * as "system". Empty or null `tool_calls` count as none. Thinking in fields of its own
+ * (reasoning_content, reasoning) is no part of the history, save where the template prints
+ * reasoning_content (qwen3). Null content is refused where Jinja would print "None". */
 struct chat_request {
     const json_t *messages; /* array of {"role", "content", …}; borrowed */
     const json_t *tools;    /* array or NULL */
@@ -34,14 +35,18 @@ struct chat_request {
     enum chat_arguments arguments;
     const char *bos_text;
     const char *eos_text;
-    const char
-        *date_text; /* "26 Jul 2024", for templates that print it; NULL: the family's default */
+    /* "26 Jul 2024", for templates that print it; NULL: the family's default */
+    const char *date_text;
+    /* The client's chat_template_kwargs, variables of the template: enable_thinking (qwen3,
+     * deepseek-v3.1, deepseek-r1-distill-qwen), thinking (deepseek-v3.1), tools_in_user_message
+     * and date_string (llama). Others are ignored, as Jinja does. An object, or NULL. */
+    const json_t *kwargs;
 };
 
 struct chat_rendering {
     struct text_span *spans; /* lent by the arena given */
     size_t span_count;
-    /* The generation prompt opened the thinking (ends in "<think>\n"): output starts inside it. */
+    /* The generation prompt opened the thinking and didn't end it: output starts inside. */
     bool opens_thinking;
 };
 

@@ -34,6 +34,8 @@ struct deepseek_r1_style {
     enum argument_rule arguments;
     const char *next_output; /* before the second and later tool outputs */
     const char *generation;
+    /* printed instead unless enable_thinking is set; NULL: the same */
+    const char *generation_without_thinking;
 };
 
 const struct deepseek_r1_style deepseek_r1_style = {
@@ -58,6 +60,15 @@ const struct deepseek_r1_style deepseek_r1_tojson_style = {
     .arguments = ARGUMENTS_JSON,
     .next_output = "\n<｜tool▁output▁begin｜>",
     .generation = "<｜Assistant｜><think>\n",
+};
+
+const struct deepseek_r1_style deepseek_r1_distill_qwen_style = {
+    .system = SYSTEM_LAST,
+    .call = CALL_THEN_CONTENT,
+    .arguments = ARGUMENTS_JSON,
+    .next_output = "\n<｜tool▁output▁begin｜>",
+    .generation = "<｜Assistant｜><think>\n",
+    .generation_without_thinking = "<｜Assistant｜><think>\n</think>",
 };
 
 const struct deepseek_r1_style deepseek_r1_distill_llama_style = {
@@ -125,22 +136,17 @@ static bool add_arguments(struct rendering *rendering, const struct chat_message
 {
     const char *text = json_string_value(call->arguments);
 
-    if (rendering->style->arguments == ARGUMENTS_TEXT) {
-        if (text == NULL) {
-            return error_set(err, ERROR_USAGE,
-                             "messages[%zu]: function.arguments must be a string for this "
-                             "template, got %s",
-                             message->index, json_type_word(call->arguments));
-        }
-        chat_add_text(rendering->out, text, strlen(text));
+    if (rendering->style->arguments == ARGUMENTS_JSON) {
+        chat_add_arguments(rendering->out, call->arguments, rendering->request->arguments);
         return true;
     }
-    json_t *parsed = NULL;
-    if (text != NULL && rendering->request->arguments == CHAT_ARGUMENTS_PARSE) {
-        parsed = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    if (text == NULL) {
+        return error_set(err, ERROR_USAGE,
+                         "messages[%zu]: function.arguments must be a string for this "
+                         "template, got %s",
+                         message->index, json_type_word(call->arguments));
     }
-    chat_add_json(rendering->out, parsed != NULL ? parsed : call->arguments);
-    json_decref(parsed);
+    chat_add_text(rendering->out, text, json_string_length(call->arguments));
     return true;
 }
 
@@ -157,7 +163,8 @@ static bool render_call(struct rendering *rendering, const struct chat_message *
     struct chat_call call;
     bool ends_list = rendering->style->call == CALL_OR_CONTENT && rendering->calls_begun;
 
-    if (!chat_call_read(message, index, &call, err)) {
+    if (!chat_call_read(message, index, &call, err) ||
+        !chat_call_require_type(message, &call, err)) {
         return false;
     }
     if (rendering->calls_begun) {
@@ -296,13 +303,26 @@ static bool render_message(struct rendering *rendering, const struct chat_messag
     return true;
 }
 
+static void add_generation(struct rendering *rendering, bool *opens_thinking)
+{
+    const struct deepseek_r1_style *style = rendering->style;
+
+    if (style->generation_without_thinking != NULL &&
+        !chat_is_true(chat_kwarg(rendering->request, "enable_thinking"))) {
+        chat_add_markup(rendering->out, style->generation_without_thinking);
+        return;
+    }
+    chat_add_markup(rendering->out, style->generation);
+    *opens_thinking = strstr(style->generation, "<think>") != NULL;
+}
+
 bool template_deepseek_r1_render(const void *style, const struct chat_request *request,
                                  struct chat_builder *builder, bool *opens_thinking,
                                  struct error *err)
 {
     struct rendering rendering = {.style = style, .request = request, .out = builder};
 
-    chat_add_markup_copy(builder, request->bos_text != NULL ? request->bos_text : "");
+    chat_add_markup_copy(builder, request->bos_text);
     if (!render_system(&rendering, err)) {
         return false;
     }
@@ -317,8 +337,7 @@ bool template_deepseek_r1_render(const void *style, const struct chat_request *r
     if (rendering.in_outputs) {
         chat_add_markup(builder, outputs_end);
     } else if (request->add_generation_prompt) {
-        chat_add_markup(builder, rendering.style->generation);
-        *opens_thinking = strstr(rendering.style->generation, "<think>") != NULL;
+        add_generation(&rendering, opens_thinking);
     }
     return true;
 }

@@ -306,9 +306,11 @@ static bool render_chat(const struct api_config *config, struct arena *arena, co
 {
     json_t *messages;
     json_t *tools;
+    json_t *kwargs;
 
     if (!json_get_array_or_null(body, "messages", &messages, err) ||
-        !json_get_array_or_null(body, "tools", &tools, err)) {
+        !json_get_array_or_null(body, "tools", &tools, err) ||
+        !json_get_object_or_null(body, "chat_template_kwargs", &kwargs, err)) {
         return false;
     }
     if (!messages || json_array_size(messages) == 0) {
@@ -325,6 +327,7 @@ static bool render_chat(const struct api_config *config, struct arena *arena, co
         .arguments = CHAT_ARGUMENTS_PARSE,
         .bos_text = tokenizer_bos_text(config->tokenizer),
         .eos_text = tokenizer_eos_text(config->tokenizer),
+        .kwargs = kwargs,
     };
     return chat_template_render(config->chat_template, &request, arena, rendering, err);
 }

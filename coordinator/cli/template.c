@@ -16,7 +16,8 @@ enum { KEY_MODEL = 0x2000, KEY_CHAT_TEMPLATE };
 static const struct argp_option options[] = {
     {"model", KEY_MODEL, "DIR", 0, "Use the template of this model", 0},
     {"chat-template", KEY_CHAT_TEMPLATE, "NAME|FILE.jinja", 0,
-     "Use this family (deepseek-r1, deepseek-v3), or the one that the file belongs to", 0},
+     "Use this family (deepseek-v3, llama-3.3, qwen3, ...), or the one that the file belongs to",
+     0},
     {0},
 };
 
@@ -50,13 +51,14 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 static bool request_read(const json_t *object, const struct tokenizer *tokenizer,
                          struct chat_request *out, struct error *err)
 {
-    json_t *messages, *tools;
+    json_t *messages, *tools, *kwargs;
     const char *bos = tokenizer == NULL ? "" : tokenizer_bos_text(tokenizer);
     const char *eos = tokenizer == NULL ? "" : tokenizer_eos_text(tokenizer);
 
     *out = (struct chat_request){.add_generation_prompt = false};
     if (!json_get_array_or_null(object, "messages", &messages, err) ||
         !json_get_array_or_null(object, "tools", &tools, err) ||
+        !json_get_object_or_null(object, "chat_template_kwargs", &kwargs, err) ||
         !json_get_bool_or(object, "add_generation_prompt", false, &out->add_generation_prompt,
                           err) ||
         !json_get_string_or(object, "bos_token", bos, &out->bos_text, err) ||
@@ -69,6 +71,7 @@ static bool request_read(const json_t *object, const struct tokenizer *tokenizer
     }
     out->messages = messages;
     out->tools = tools;
+    out->kwargs = kwargs;
     return true;
 }
 
@@ -129,7 +132,7 @@ int command_template(int argc, char **argv)
         NULL,
         "Renders {\"messages\": [...]} lines to {\"text\": ...} or {\"error\": ...} lines.\v"
         "Also read: \"tools\", \"add_generation_prompt\", \"bos_token\", \"eos_token\", "
-        "\"date_string\".\n"
+        "\"date_string\", \"chat_template_kwargs\".\n"
         "  echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}' | \\\n"
         "    shoal template --chat-template deepseek-r1",
         NULL,

@@ -146,6 +146,32 @@ static void each_fault_names_its_field(void **state)
     }
 }
 
+static void variables_of_the_template_are_passed(void **state)
+{
+    static const char asked[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],"
+                                "\"chat_template_kwargs\":";
+    const struct chat_template *own = config.chat_template;
+    struct openai_params params;
+    struct openai_fault fault;
+    struct error err = {0};
+    char body[256];
+
+    (void)state;
+    config.chat_template = chat_template_by_name("deepseek-v3.1", &err);
+    snprintf(body, sizeof body, "%s{\"thinking\":true}}", asked);
+    assert_true(parse(OPENAI_CHAT, body, &params, &fault));
+    assert_int_equal(params.reasoning, REASONING_SPLIT_OPEN);
+    openai_params_deinit(&params);
+    snprintf(body, sizeof body, "%snull}", asked);
+    assert_true(parse(OPENAI_CHAT, body, &params, &fault));
+    assert_int_not_equal(params.reasoning, REASONING_SPLIT_OPEN);
+    openai_params_deinit(&params);
+    snprintf(body, sizeof body, "%s[]}", asked);
+    assert_false(parse(OPENAI_CHAT, body, &params, &fault));
+    assert_non_null(strstr(fault.error.message, "chat_template_kwargs"));
+    config.chat_template = own;
+}
+
 static void users_cannot_write_control_tokens(void **state)
 {
     struct openai_params params;
@@ -175,6 +201,7 @@ int main(void)
         cmocka_unit_test(values_of_the_request_win),
         cmocka_unit_test(what_asks_for_nothing_is_fine),
         cmocka_unit_test(each_fault_names_its_field),
+        cmocka_unit_test(variables_of_the_template_are_passed),
         cmocka_unit_test(users_cannot_write_control_tokens),
     };
 
