@@ -29,7 +29,7 @@ bool http_suspend(struct http_request *request)
     bool sleeps = false;
 
     pthread_mutex_lock(&request->lock);
-    if (request->wanted) {
+    if (request->wanted || request->client_gone) {
         request->wanted = false;
     } else {
         request->suspended = true;
@@ -243,6 +243,7 @@ static struct http_request *request_begin(struct api *api, struct MHD_Connection
     request->socket = info ? info->connect_fd : -1;
     pthread_mutex_init(&request->lock, NULL);
     pthread_mutex_lock(&api->requests_lock);
+    request->client_gone = api->stopping; /* from there on nothing may be suspended */
     request->next = api->requests;
     if (api->requests) {
         api->requests->previous = request;
@@ -464,7 +465,8 @@ uint32_t api_active_requests(const struct api *api)
     return atomic_load(&api->active);
 }
 
-/* A suspended connection can't be closed by the library: wake them all as lost. */
+/* The library ends the process when it is stopped with a suspended connection: wake them all as
+ * lost, and none of them suspends again. */
 static void wake_all(struct api *api)
 {
     for (struct http_request *request = api->requests; request; request = request->next) {

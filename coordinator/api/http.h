@@ -39,7 +39,7 @@ struct http_request {
     pthread_mutex_t lock; /* guards the three below */
     bool suspended;
     bool wanted;
-    bool client_gone;
+    bool client_gone; /* or the server stops; never suspended again */
 
     struct http_request *next, *previous; /* api->requests */
 };
@@ -60,7 +60,7 @@ struct api {
     int64_t start_unix_s;
 };
 
-/* Sleeps until http_wake; false: a wake-up is already there, go on. */
+/* Sleeps until http_wake; false: a wake-up is already there, or the client has gone: go on. */
 bool http_suspend(struct http_request *request);
 void http_wake(struct http_request *request); /* any thread */
 bool http_client_gone(struct http_request *request);

@@ -277,6 +277,14 @@ static enum MHD_Result refuse(struct http_request *request, const struct openai_
                                                           .code = "model_not_found",
                                                           .message = fault->error.message});
     }
+    if (fault->too_long) {
+        return http_answer_problem(request,
+                                   &(struct http_problem){.status = MHD_HTTP_BAD_REQUEST,
+                                                          .type = "invalid_request_error",
+                                                          .param = fault->param,
+                                                          .code = "context_length_exceeded",
+                                                          .message = fault->error.message});
+    }
     return http_answer_error(request, &fault->error, fault->param);
 }
 
@@ -293,12 +301,18 @@ static enum MHD_Result endpoint(struct http_request *request, enum openai_kind k
         destroy(&own->task);
         return refuse(request, &fault);
     }
-    if (!openai_params_parse(&request->api->config, &request->body, &own->params, &fault) ||
-        !start(own, &fault.error)) {
+    if (!openai_params_parse(&request->api->config, &request->body, &own->params, &fault)) {
+        destroy(&own->task);
+        return refuse(request, &fault);
+    }
+    if (!start(own, &fault.error)) {
+        fault.too_long = fault.error.code == ERROR_USAGE; /* all else was checked before */
+        fault.param = fault.too_long ? (kind == OPENAI_CHAT ? "messages" : "prompt") : NULL;
         destroy(&own->task);
         return refuse(request, &fault);
     }
     buffer_deinit(&request->body);
+    openai_params_deinit(&own->params); /* the generations have their own copies */
     own->task.advance = own->params.stream ? advance_stream : advance_whole;
     request->task = &own->task;
     return MHD_YES;

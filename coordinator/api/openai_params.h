@@ -35,6 +35,7 @@ struct openai_fault {
     struct error error; /* ERROR_USAGE and ERROR_INPUT are the client's */
     const char *param;  /* or NULL */
     bool model_unknown; /* answered 404 */
+    bool too_long;      /* does not fit the context */
 };
 /* out->kind is set by the caller, the rest zero. On failure out is empty. */
 bool openai_params_parse(const struct api_config *config, const struct buffer *body,
