@@ -247,7 +247,7 @@ bool cluster_submit(struct cluster *cluster, const struct cluster_request *reque
     atomic_fetch_add(&cluster->submitters, 1);
     if (atomic_load(&cluster->closed)) {
         atomic_fetch_sub(&cluster->submitters, 1);
-        return error_set(err, ERROR_LIMIT, "the coordinator stops");
+        return error_set(err, ERROR_PEER, "the coordinator stops");
     }
     ASSERT(sem_init(&mail.answered, 0, 0) == 0);
     mail_post(cluster, &mail);

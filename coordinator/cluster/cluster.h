@@ -97,7 +97,7 @@ struct cluster_request {
     void *context;
 };
 /* Takes the request or refuses it at once: ERROR_USAGE (does not fit the context: figures),
- * ERROR_LIMIT (queue full, draining), ERROR_PEER (not serving yet, with the state). On success
+ * ERROR_LIMIT (queue full), ERROR_PEER (not serving, with the state; draining). On success
  * exactly one CLUSTER_FINISHED follows, perhaps before this returns. */
 bool cluster_submit(struct cluster *cluster, const struct cluster_request *request, seq_id *out,
                     struct error *err) MUST_CHECK;

@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "coordinator/cluster/model_bytes.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define SLOTS_DEFAULT      64
@@ -144,10 +145,30 @@ static struct placement *placement_of_file(struct cluster *cluster, struct membe
     return placement;
 }
 
+/* A sequence that a lane cannot hold can never run: a smaller --kv-tokens is a smaller context, so
+ * that answers end there instead of being refused. */
+static void context_fit(struct placement *placement)
+{
+    uint64_t kv_tokens = (uint64_t)placement->kv_block_count * PLAN_BLOCK_TOKENS;
+
+    if (placement->context_tokens_max > kv_tokens) {
+        log_warn("the context is cut to what the KV cache of a lane holds: tokens=%" PRIu64
+                 " wanted=%u",
+                 kv_tokens, placement->context_tokens_max);
+        placement->context_tokens_max = (uint32_t)kv_tokens;
+    }
+}
+
 struct placement *epoch_plan(struct cluster *cluster, struct member **order, uint32_t count,
                              struct error *err)
 {
+    struct placement *placement;
+
     plan_request(cluster, order, count);
-    return cluster->file_placement != NULL ? placement_of_file(cluster, order)
-                                           : plan_make(cluster, err);
+    placement = cluster->file_placement != NULL ? placement_of_file(cluster, order)
+                                                : plan_make(cluster, err);
+    if (placement != NULL) {
+        context_fit(placement);
+    }
+    return placement;
 }

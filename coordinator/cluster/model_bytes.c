@@ -42,6 +42,13 @@ static uint64_t vector(uint64_t values)
     return aligned(values * sizeof(float));
 }
 
+static uint64_t vector_of(const struct catalog *catalog, enum tensor_role role, uint32_t layer)
+{
+    const struct tensor *tensor = catalog_find(catalog, role, layer, CATALOG_NO_EXPERT);
+
+    return tensor == NULL ? 0 : vector((uint64_t)tensor->rows * tensor->columns);
+}
+
 static uint64_t kv_b(const struct catalog *catalog, uint32_t layer)
 {
     const struct arch *arch = &catalog->arch;
@@ -68,15 +75,20 @@ static uint64_t mlp(const struct catalog *catalog, enum tensor_role gate, uint32
 
 static uint64_t attention(const struct catalog *catalog, uint32_t layer)
 {
-    static const enum tensor_role matrices[] = {ROLE_Q, ROLE_Q_A, ROLE_Q_B, ROLE_KV_A,
-                                                ROLE_ATTENTION_OUT};
-    const struct arch *arch = &catalog->arch;
-    uint64_t bytes = kv_b(catalog, layer) + vector(arch->kv_lora_rank);
+    static const enum tensor_role matrices[] = {ROLE_Q, ROLE_Q_A, ROLE_Q_B,          ROLE_KV_A,
+                                                ROLE_K, ROLE_V,   ROLE_ATTENTION_OUT};
+    static const enum tensor_role vectors[] = {ROLE_Q_A_NORM, ROLE_KV_A_NORM, ROLE_Q_BIAS,
+                                               ROLE_K_BIAS,   ROLE_V_BIAS,    ROLE_OUT_BIAS,
+                                               ROLE_Q_NORM,   ROLE_K_NORM};
+    uint64_t bytes = kv_b(catalog, layer);
 
     for (size_t i = 0; i < ARRAY_LENGTH(matrices); i++) {
         bytes += matrix(catalog, matrices[i], layer, CATALOG_NO_EXPERT);
     }
-    return arch->q_lora_rank > 0 ? bytes + vector(arch->q_lora_rank) : bytes;
+    for (size_t i = 0; i < ARRAY_LENGTH(vectors); i++) {
+        bytes += vector_of(catalog, vectors[i], layer);
+    }
+    return bytes;
 }
 
 void model_bytes_layers(const struct catalog *catalog, struct planner_layer *layers)
@@ -119,11 +131,14 @@ uint64_t model_bytes_head(const struct catalog *catalog)
 static uint64_t forward_values(const struct arch *arch, const struct model_step_shape *shape)
 {
     uint64_t rows = shape->rows_max, heads = arch->head_count;
-    uint64_t width = arch->kv_lora_rank + arch->qk_rope_dim;
+    bool latent = arch->attention == ATTENTION_MLA;
+    uint64_t width = latent ? arch_kv_values(arch) : arch->qk_rope_dim;
+    uint64_t value_width = latent ? arch->kv_lora_rank : arch->v_head_dim;
     uint64_t attention =
-        rows * (arch->q_lora_rank + heads * (arch->qk_nope_dim + arch->qk_rope_dim) + width +
-                arch->qk_rope_dim + heads * arch->v_head_dim + arch->hidden) +
-        ATTENTION_ROWS * heads * (width + 2 * arch->kv_lora_rank + 16) +
+        rows *
+            (arch->q_lora_rank + heads * (arch->qk_nope_dim + arch->qk_rope_dim) +
+             arch_kv_values(arch) + arch->qk_rope_dim + heads * arch->v_head_dim + arch->hidden) +
+        ATTENTION_ROWS * heads * (width + 2 * value_width + 16) +
         (uint64_t)shape->thread_count * 4 * ATTENTION_ROWS * (width + 16);
     uint64_t mlp = rows * ((uint64_t)arch->dense_width + arch->shared_width + arch->hidden);
     uint64_t experts = rows * arch->router.chosen_count * (arch->hidden + arch->expert_width + 8) +

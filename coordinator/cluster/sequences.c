@@ -27,7 +27,7 @@ static struct sequence **sequence_find(struct cluster *cluster, seq_id id)
 static bool serving_check(const struct cluster *cluster, struct error *err)
 {
     if (cluster->draining) {
-        return error_set(err, ERROR_LIMIT, "the cluster is draining: no new sequences");
+        return error_set(err, ERROR_PEER, "the cluster is draining: no new sequences");
     }
     if (cluster->state != CLUSTER_SERVING) {
         return error_set(err, ERROR_PEER, "the cluster is not serving: %s%s%s",
@@ -250,7 +250,6 @@ static void result_count(struct cluster *cluster, struct member *member,
     member->steps++;
     member->rows += result->row_count;
     member->busy_ns += compute_ns;
-    cluster->epoch_failures = 0;
     if (cluster->step_log != NULL) {
         (void)fprintf(cluster->step_log, "%u,%u,%" PRIu64 ",%u,%" PRId64 ",%" PRId64 "\n",
                       member->id, member->seat.stage, result->step, result->row_count,
@@ -282,6 +281,9 @@ void sequences_handle_result(struct cluster *cluster, struct member *member,
         hidden_deliver(cluster, member, result);
         routing_deliver(cluster, result);
         if (scheduler_report(cluster->scheduler, &report, now_ns, &err)) {
+            if (report.stage + 1 == cluster->placement->stage_count) {
+                cluster->epoch_failures = 0;
+            }
             sequences_deliver(cluster, NULL, now_ns);
             return;
         }

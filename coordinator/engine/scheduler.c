@@ -191,7 +191,7 @@ static bool demand_of(const struct scheduler *scheduler, const struct scheduler_
     tokens = (uint64_t)request->prompt_count + tokens_max;
     blocks = (tokens + PLAN_BLOCK_TOKENS - 1) / PLAN_BLOCK_TOKENS;
     if (blocks > config->kv_block_count) {
-        return error_set(err, ERROR_LIMIT,
+        return error_set(err, ERROR_USAGE,
                          "prompt of %u tokens and up to %u new ones need %" PRIu64
                          " KV blocks of %u tokens, there are %u",
                          request->prompt_count, tokens_max, blocks, PLAN_BLOCK_TOKENS,

@@ -78,8 +78,8 @@ struct scheduler;
 struct scheduler *scheduler_create(const struct scheduler_config *config);
 void scheduler_destroy(struct scheduler *scheduler); /* NULL is legal */
 
-/* ERROR_USAGE: prompt (+ tokens_max cut to what is left, at least 1) does not fit the context;
- * ERROR_LIMIT: the queue is full, or the KV budget could never hold it (figures in the message). */
+/* ERROR_USAGE: prompt (+ tokens_max cut to what is left, at least 1) does not fit the context, or
+ * the KV budget could never hold it (figures in the message); ERROR_LIMIT: the queue is full. */
 bool scheduler_submit(struct scheduler *scheduler, const struct scheduler_request *request,
                       int64_t now_ns, struct error *err) MUST_CHECK;
 /* The outcome FINISHED/CANCELLED follows (unless it is already finished or unknown). */

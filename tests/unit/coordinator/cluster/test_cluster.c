@@ -384,7 +384,7 @@ static void draining_finishes_what_runs_and_takes_nothing_new(void **state)
     cluster_drain(fixture->cluster);
     WAIT_FOR(state_is(fixture, CLUSTER_DRAINING));
     assert_false(client_submit(fixture, &late, 5, &err));
-    assert_int_equal(err.code, ERROR_LIMIT);
+    assert_int_equal(err.code, ERROR_PEER);
     release_all(fixture);
     client_wait_finished(&running);
     assert_int_equal(running.reason, FINISH_LENGTH);

@@ -381,13 +381,11 @@ static enum error_code verdict_of(const struct sim *sim, const struct sim_client
 
     scheduler_stats(sim->scheduler, &stats);
     if (client->prompt_count == 0 ||
-        client->prompt_count + (tokens_max > 0) > sim->config.context_tokens_max) {
+        client->prompt_count + (tokens_max > 0) > sim->config.context_tokens_max ||
+        client->block_need > sim->config.kv_block_count) {
         return ERROR_USAGE;
     }
-    if (client->block_need > sim->config.kv_block_count || stats.waiting >= sim->config.queue_max) {
-        return ERROR_LIMIT;
-    }
-    return ERROR_NONE;
+    return stats.waiting >= sim->config.queue_max ? ERROR_LIMIT : ERROR_NONE;
 }
 
 bool sim_submit(struct sim *sim, uint32_t prompt_count, uint32_t tokens_max, bool ignore_eos,

@@ -216,7 +216,7 @@ static void what_does_not_fit_is_refused_with_figures(void **state)
     assert_false(submit(scheduler, 1, 0, 1, &err));
     assert_int_equal(err.code, ERROR_USAGE);
     assert_false(submit(scheduler, 1, 100, 29, &err));
-    assert_int_equal(err.code, ERROR_LIMIT);
+    assert_int_equal(err.code, ERROR_USAGE);
     assert_string_equal(err.message, "prompt of 100 tokens and up to 29 new ones need 3 KV blocks "
                                      "of 64 tokens, there are 2");
     add(scheduler, 1, 100, 28);
