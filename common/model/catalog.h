@@ -39,7 +39,15 @@ enum tensor_role {
     ROLE_KV_A,              /* self_attn.kv_a_proj_with_mqa.weight [kv_lora + rope][hidden] */
     ROLE_KV_A_NORM,         /* self_attn.kv_a_layernorm.weight [kv_lora] */
     ROLE_KV_B,              /* self_attn.kv_b_proj.weight [heads * (nope + v)][kv_lora] */
+    ROLE_K,                 /* self_attn.k_proj.weight [kv_heads * head][hidden] */
+    ROLE_V,                 /* self_attn.v_proj.weight [kv_heads * head][hidden] */
+    ROLE_Q_BIAS,            /* self_attn.q_proj.bias [heads * head] */
+    ROLE_K_BIAS,            /* self_attn.k_proj.bias [kv_heads * head] */
+    ROLE_V_BIAS,            /* self_attn.v_proj.bias [kv_heads * head] */
+    ROLE_Q_NORM,            /* self_attn.q_norm.weight [head] */
+    ROLE_K_NORM,            /* self_attn.k_norm.weight [head] */
     ROLE_ATTENTION_OUT,     /* self_attn.o_proj.weight [hidden][heads * v] */
+    ROLE_OUT_BIAS,          /* self_attn.o_proj.bias [hidden] */
     ROLE_GATE,              /* mlp.gate_proj.weight [dense_width][hidden] */
     ROLE_UP,                /* mlp.up_proj.weight [dense_width][hidden] */
     ROLE_DOWN,              /* mlp.down_proj.weight [hidden][dense_width] */

@@ -78,7 +78,7 @@ static uint64_t sum_of(const uint64_t counts[PART_COUNT])
 /* What one token uses of `amount`, spread evenly over all routed experts or embedding rows. */
 static uint64_t active_share(const struct arch *arch, enum summary_part part, uint64_t amount)
 {
-    if (part == PART_EXPERTS) {
+    if (part == PART_EXPERTS && amount > 0) {
         return amount / arch->router.expert_count * arch->router.chosen_count;
     }
     if (part == PART_EMBEDDING && !arch->tied_embedding) {

@@ -24,6 +24,9 @@ enum dimension {
     DIM_KV_LORA,
     DIM_HEADS_KV, /* heads * (nope + v) */
     DIM_HEADS_V,
+    DIM_HEAD, /* of grouped attention: a query, key or value head */
+    DIM_KV_HEADS_K,
+    DIM_KV_HEADS_V,
     DIM_DENSE,
     DIM_EXPERT,
     DIM_SHARED,
@@ -56,6 +59,15 @@ static const struct role_row role_rows[ROLE_COUNT] = {
     [ROLE_KV_A_NORM] = {"kv_a_norm", "self_attn.kv_a_layernorm.weight", HOME_LAYER, DIM_ONE,
                         DIM_KV_LORA},
     [ROLE_KV_B] = {"kv_b", "self_attn.kv_b_proj.weight", HOME_LAYER, DIM_HEADS_KV, DIM_KV_LORA},
+    [ROLE_K] = {"k", "self_attn.k_proj.weight", HOME_LAYER, DIM_KV_HEADS_K, DIM_HIDDEN},
+    [ROLE_V] = {"v", "self_attn.v_proj.weight", HOME_LAYER, DIM_KV_HEADS_V, DIM_HIDDEN},
+    [ROLE_Q_BIAS] = {"q_bias", "self_attn.q_proj.bias", HOME_LAYER, DIM_ONE, DIM_HEADS_QK},
+    [ROLE_K_BIAS] = {"k_bias", "self_attn.k_proj.bias", HOME_LAYER, DIM_ONE, DIM_KV_HEADS_K},
+    [ROLE_V_BIAS] = {"v_bias", "self_attn.v_proj.bias", HOME_LAYER, DIM_ONE, DIM_KV_HEADS_V},
+    [ROLE_Q_NORM] = {"q_norm", "self_attn.q_norm.weight", HOME_LAYER, DIM_ONE, DIM_HEAD},
+    [ROLE_K_NORM] = {"k_norm", "self_attn.k_norm.weight", HOME_LAYER, DIM_ONE, DIM_HEAD},
+    [ROLE_OUT_BIAS] = {"attention_out_bias", "self_attn.o_proj.bias", HOME_LAYER, DIM_ONE,
+                       DIM_HIDDEN},
     [ROLE_ATTENTION_OUT] = {"attention_out", "self_attn.o_proj.weight", HOME_LAYER, DIM_HIDDEN,
                             DIM_HEADS_V},
     [ROLE_GATE] = {"gate", "mlp.gate_proj.weight", HOME_DENSE, DIM_DENSE, DIM_HIDDEN},
@@ -112,6 +124,12 @@ static uint32_t dimension_of(const struct arch *arch, enum dimension dimension)
         return arch->head_count * (arch->qk_nope_dim + arch->v_head_dim);
     case DIM_HEADS_V:
         return arch->head_count * arch->v_head_dim;
+    case DIM_HEAD:
+        return arch->qk_rope_dim;
+    case DIM_KV_HEADS_K:
+        return arch->kv_head_count * arch->qk_rope_dim;
+    case DIM_KV_HEADS_V:
+        return arch->kv_head_count * arch->v_head_dim;
     case DIM_DENSE:
         return arch->dense_width;
     case DIM_EXPERT:
@@ -136,6 +154,22 @@ static bool exists_at_all(const struct arch *arch, enum tensor_role role)
     case ROLE_Q_A_NORM:
     case ROLE_Q_B:
         return arch->q_lora_rank != 0;
+    case ROLE_KV_A:
+    case ROLE_KV_A_NORM:
+    case ROLE_KV_B:
+        return arch->attention == ATTENTION_MLA;
+    case ROLE_K:
+    case ROLE_V:
+        return arch->attention == ATTENTION_GQA;
+    case ROLE_Q_BIAS:
+    case ROLE_K_BIAS:
+    case ROLE_V_BIAS:
+        return (arch->attention_bias & BIAS_QKV) != 0;
+    case ROLE_OUT_BIAS:
+        return (arch->attention_bias & BIAS_OUT) != 0;
+    case ROLE_Q_NORM:
+    case ROLE_K_NORM:
+        return arch->qk_norm;
     case ROLE_ROUTER_BIAS:
         return arch->router.method == ROUTER_NOAUX_TC;
     default:

@@ -1,38 +1,24 @@
-/* attention.c - multi-head latent attention in its absorbed form.
+/* attention.c - attention over the paged cache, as both kinds of it share it.
  *
- * The cache keeps one latent and one rotated key per token, shared by all heads. Instead of
- * expanding them, each head's query goes into the latent space (W_UK), attends there, and the
- * attended latent becomes the head's value (W_UV): the same product, bracketed differently
- * (DeepSeek-V2 report, arXiv:2405.04434, section 2.1.3).
- *
- *   x -> norm -> q_a -> norm -> q_b -> [nope | rope] per head
- *             -> kv_a -> [latent -> norm | rotated key] -> cache
+ * The heads are cut into groups that read the same keys: all heads of latent attention, those of
+ * one key head of grouped attention. Where queries, cache entries and values come from is in
+ * attention_latent.c and attention_grouped.c.
  *
  * A row's keys are cut at absolute multiples of ATTENTION_SPLIT_TOKENS, whatever the number of
  * threads: every split has its own softmax state, and the states are joined in rising order. A
  * row's state starts as split 0; later splits of all rows form batches of items, attended at once
  * over (item, heads) and then joined. Inside a split, blocks of 64 keys follow in order.
  */
+#include "worker/layers/attention.h"
+
 #include "worker/kernels/rope.h"
-#include "worker/layers/forward_state.h"
 
 #include <math.h>
 #include <string.h>
 
-#define HEAD_ROWS 32 /* rows of one W_UK or W_UV tile */
-
-/* One call, and inside it one chunk of at most ATTEND_ROWS rows. */
-struct attention_work {
-    struct forward *forward;
-    const struct attention_weights *weights;
-    const struct forward_row *rows;
-    uint32_t layer;
-    uint32_t row_begin; /* the chunk's */
-    uint32_t row_count;
-    uint32_t row_blocks;
-    uint32_t item_count;
-    uint32_t heads_per_tile;
-    float softmax_scale;
+static const struct attention_form *const forms[] = {
+    [ATTENTION_MLA] = &attention_latent,
+    [ATTENTION_GQA] = &attention_grouped,
 };
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
@@ -40,7 +26,27 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-static void cos_sin_row(const struct forward *forward, uint32_t position, float *out)
+struct attend_shape attend_shape_of(const struct arch *arch)
+{
+    if (arch->attention == ATTENTION_GQA) {
+        return (struct attend_shape){
+            .group_count = arch->kv_head_count,
+            .group_heads = arch->head_count / arch->kv_head_count,
+            .key_width = arch->qk_rope_dim,
+            .value_width = arch->v_head_dim,
+            .value_offset = arch->kv_head_count * arch->qk_rope_dim,
+        };
+    }
+    return (struct attend_shape){
+        .group_count = 1,
+        .group_heads = arch->head_count,
+        .key_width = arch->kv_lora_rank + arch->qk_rope_dim,
+        .value_width = arch->kv_lora_rank,
+        .value_offset = 0,
+    };
+}
+
+void attention_cos_sin(const struct forward *forward, uint32_t position, float *out)
 {
     uint32_t dim = forward->config.arch->qk_rope_dim;
 
@@ -51,107 +57,15 @@ static void cos_sin_row(const struct forward *forward, uint32_t position, float 
     rope_table_row(forward->rope_frequencies, forward->rope_multiplier, dim, position, out);
 }
 
-/* Norms the query's latent; norms and rotates the new cache entry, and stores it. */
-static void entry_row(void *context, size_t row, uint32_t thread)
+void attention_rotate(const struct forward *forward, float *x, const float *cos_sin)
 {
-    const struct attention_work *work = context;
-    const struct forward *forward = work->forward;
-    const struct arch *arch = forward->config.arch;
     const struct kernels *kernels = forward->config.kernels;
-    const struct attention_buffers *buffers = &forward->attention;
-    const struct forward_row *at = &work->rows[row];
-    uint32_t entry_values = arch->kv_lora_rank + arch->qk_rope_dim;
-    float *entry = buffers->kv_a + row * entry_values;
-    float *cos_sin = buffers->cos_sin + row * arch->qk_rope_dim;
+    uint32_t pair_count = forward->config.arch->qk_rope_dim / 2;
 
-    (void)thread;
-    if (arch->q_lora_rank > 0) {
-        float *q_a = buffers->q_a + row * arch->q_lora_rank;
-
-        kernels->rms_norm(q_a, work->weights->q_a_norm, arch->q_lora_rank, arch->latent_norm_eps,
-                          q_a);
-    }
-    kernels->rms_norm(entry, work->weights->kv_a_norm, arch->kv_lora_rank, arch->latent_norm_eps,
-                      entry);
-    cos_sin_row(forward, at->position, cos_sin);
-    kernels->rope(entry + arch->kv_lora_rank, cos_sin, arch->qk_rope_dim / 2);
-    kernels->kv_store(
-        kv_cache_entry(forward->config.cache, work->layer, at->lane, at->slot, at->position),
-        kv_cache_config(forward->config.cache)->type, entry, entry_values);
-}
-
-/* Queries and cache entries of all rows. */
-static void project(struct attention_work *work, uint32_t row_count)
-{
-    struct forward *forward = work->forward;
-    const struct arch *arch = forward->config.arch;
-    const struct attention_buffers *buffers = &forward->attention;
-    uint32_t q_values = arch->head_count * (arch->qk_nope_dim + arch->qk_rope_dim);
-    uint32_t entry_values = arch->kv_lora_rank + arch->qk_rope_dim;
-    struct rows_view x = {forward->normed, arch->hidden};
-    struct rows_view q_a = {buffers->q_a, arch->q_lora_rank};
-    struct rows_out q = {buffers->q, q_values};
-    struct product first[] = {
-        {&work->weights->kv_a, NULL, x, {buffers->kv_a, entry_values}},
-        {&work->weights->q_a, NULL, x, {buffers->q_a, arch->q_lora_rank}},
-    };
-    struct product second = {&work->weights->q_b, NULL, q_a, q};
-
-    if (arch->q_lora_rank == 0) {
-        first[1] = (struct product){&work->weights->q_b, NULL, x, q};
-    }
-    product_run(forward, first, 2, row_count);
-    rows_run(forward, entry_row, work, row_count);
-    if (arch->q_lora_rank > 0) {
-        product_run(forward, &second, 1, row_count);
-    }
-}
-
-/* A tile of one head and up to HEAD_ROWS rows of the chunk. */
-struct head_tile {
-    uint32_t head;
-    uint32_t row; /* in the chunk */
-    uint32_t row_count;
-};
-
-static struct head_tile head_tile_of(const struct attention_work *work, size_t tile)
-{
-    uint32_t row = (uint32_t)(tile % work->row_blocks) * HEAD_ROWS;
-
-    return (struct head_tile){
-        .head = (uint32_t)(tile / work->row_blocks),
-        .row = row,
-        .row_count = min_u32(HEAD_ROWS, work->row_count - row),
-    };
-}
-
-/* The head's queries: nope part into the latent space, rope part rotated behind it. */
-static void absorb_tile(void *context, size_t tile, uint32_t thread)
-{
-    const struct attention_work *work = context;
-    const struct forward *forward = work->forward;
-    const struct arch *arch = forward->config.arch;
-    const struct kernels *kernels = forward->config.kernels;
-    const struct attention_buffers *buffers = &forward->attention;
-    struct head_tile at = head_tile_of(work, tile);
-    const struct packed_matrix *w_uk = &work->weights->w_uk[at.head];
-    uint32_t width = arch->kv_lora_rank + arch->qk_rope_dim;
-    uint32_t dim = arch->qk_nope_dim + arch->qk_rope_dim;
-    size_t q_stride = (size_t)arch->head_count * dim;
-    size_t out_stride = (size_t)arch->head_count * width;
-    size_t first_row = work->row_begin + at.row;
-    float *q = buffers->q + first_row * q_stride + at.head * dim;
-    float *out = buffers->absorbed + at.row * out_stride + at.head * width;
-
-    (void)thread;
-    kernels->matmul(w_uk, 0, packed_panel_count(w_uk->rows), (struct rows_view){q, q_stride},
-                    at.row_count, (struct rows_out){out, out_stride});
-    for (uint32_t r = 0; r < at.row_count; r++) {
-        const float *cos_sin = buffers->cos_sin + (first_row + r) * arch->qk_rope_dim;
-        float *rotated = out + r * out_stride + arch->kv_lora_rank;
-
-        memcpy(rotated, q + r * q_stride + arch->qk_nope_dim, arch->qk_rope_dim * sizeof(float));
-        kernels->rope(rotated, cos_sin, arch->qk_rope_dim / 2);
+    if (forward->config.arch->rope.style == ROPE_HALVES) {
+        kernels->rope_halves(x, cos_sin, pair_count);
+    } else {
+        kernels->rope(x, cos_sin, pair_count);
     }
 }
 
@@ -164,44 +78,64 @@ static size_t item_state(const struct attention_work *work, uint32_t item)
     return state * work->forward->config.arch->head_count;
 }
 
-/* One (row, split) and some heads: a fresh state over the split's key blocks. */
+/* The tiles of an item: each group's heads, heads_per_tile at a time. */
+static uint32_t tiles_per_group(const struct attention_work *work)
+{
+    return (work->shape.group_heads + work->heads_per_tile - 1) / work->heads_per_tile;
+}
+
+/* Fresh states for the block's heads. */
+static void states_clear(const struct attend_block_args *args)
+{
+    for (uint32_t h = 0; h < args->head_count; h++) {
+        args->max[h] = -INFINITY;
+        args->sum[h] = 0.0f;
+    }
+    memset(args->acc, 0, (size_t)args->head_count * args->value_width * sizeof(float));
+}
+
+/* One (row, split) and some heads of a group: a fresh state over the split's key blocks. */
 static void attend_tile(void *context, size_t tile, uint32_t thread)
 {
     const struct attention_work *work = context;
+    const struct attend_shape *shape = &work->shape;
     const struct forward_config *config = &work->forward->config;
-    const struct arch *arch = config->arch;
+    const struct kv_config *kv = kv_cache_config(config->cache);
     const struct attention_buffers *buffers = &work->forward->attention;
-    uint32_t tiles_per_item = (arch->head_count + work->heads_per_tile - 1) / work->heads_per_tile;
-    uint32_t item = (uint32_t)(tile / tiles_per_item);
-    uint32_t head = (uint32_t)(tile % tiles_per_item) * work->heads_per_tile;
+    uint32_t per_group = tiles_per_group(work);
+    uint32_t item = (uint32_t)(tile / ((size_t)per_group * shape->group_count));
+    uint32_t group = (uint32_t)(tile / per_group % shape->group_count);
+    uint32_t in_group = (uint32_t)(tile % per_group) * work->heads_per_tile;
+    uint32_t head = group * shape->group_heads + in_group;
     const struct attend_item *at = &buffers->items[item];
     const struct forward_row *row = &work->rows[work->row_begin + at->row];
     uint32_t begin = at->split * ATTENTION_SPLIT_TOKENS;
     uint32_t end = begin + min_u32(ATTENTION_SPLIT_TOKENS, row->position + 1 - begin);
-    uint32_t width = arch->kv_lora_rank + arch->qk_rope_dim;
+    size_t value_bytes = kv_type_bytes(kv->type);
+    size_t key_at = (size_t)group * shape->key_width * value_bytes;
+    size_t value_at = (shape->value_offset + (size_t)group * shape->value_width) * value_bytes;
     size_t state = item_state(work, item) + head;
     struct attend_block_args args = {
-        .query = buffers->absorbed + ((size_t)at->row * arch->head_count + head) * width,
-        .head_count = min_u32(work->heads_per_tile, arch->head_count - head),
-        .key_width = width,
-        .value_width = arch->kv_lora_rank,
-        .stride = width,
+        .query =
+            work->query + ((size_t)at->row * config->arch->head_count + head) * shape->key_width,
+        .head_count = min_u32(work->heads_per_tile, shape->group_heads - in_group),
+        .key_width = shape->key_width,
+        .value_width = shape->value_width,
+        .stride = kv->entry_values,
         .scale = work->softmax_scale,
-        .type = kv_cache_config(config->cache)->type,
+        .type = kv->type,
         .max = buffers->states.max + state,
         .sum = buffers->states.sum + state,
-        .acc = buffers->states.acc + state * arch->kv_lora_rank,
+        .acc = buffers->states.acc + state * shape->value_width,
         .scratch = buffers->scratch + thread * buffers->scratch_values,
     };
 
-    for (uint32_t h = 0; h < args.head_count; h++) {
-        args.max[h] = -INFINITY;
-        args.sum[h] = 0.0f;
-    }
-    memset(args.acc, 0, (size_t)args.head_count * arch->kv_lora_rank * sizeof(float));
+    states_clear(&args);
     for (uint32_t key = begin; key < end; key += KV_BLOCK_TOKENS) {
-        args.keys = kv_cache_entry(config->cache, work->layer, row->lane, row->slot, key);
-        args.values = args.keys;
+        const char *entries = kv_cache_entry(config->cache, work->layer, row->lane, row->slot, key);
+
+        args.keys = entries + key_at;
+        args.values = entries + value_at;
         args.token_count = min_u32(KV_BLOCK_TOKENS, end - key);
         config->kernels->attend_block(&args);
     }
@@ -214,6 +148,7 @@ static void join_tile(void *context, size_t head, uint32_t thread)
     const struct forward *forward = work->forward;
     const struct arch *arch = forward->config.arch;
     const struct attend_states *states = &forward->attention.states;
+    uint32_t width = work->shape.value_width;
 
     (void)thread;
     for (uint32_t i = 0; i < work->item_count; i++) {
@@ -222,47 +157,21 @@ static void join_tile(void *context, size_t head, uint32_t thread)
         size_t b = item_state(work, i) + head;
 
         if (item->split > 0) {
-            forward->config.kernels->attend_join(
-                &states->max[a], &states->sum[a], states->acc + a * arch->kv_lora_rank,
-                states->max[b], states->sum[b], states->acc + b * arch->kv_lora_rank,
-                arch->kv_lora_rank);
+            forward->config.kernels->attend_join(&states->max[a], &states->sum[a],
+                                                 states->acc + a * width, states->max[b],
+                                                 states->sum[b], states->acc + b * width, width);
         }
     }
-}
-
-/* One head's attended latents, divided by their sums, become its values. */
-static void value_tile(void *context, size_t tile, uint32_t thread)
-{
-    const struct attention_work *work = context;
-    const struct forward *forward = work->forward;
-    const struct arch *arch = forward->config.arch;
-    const struct kernels *kernels = forward->config.kernels;
-    const struct attend_states *states = &forward->attention.states;
-    struct head_tile at = head_tile_of(work, tile);
-    const struct packed_matrix *w_uv = &work->weights->w_uv[at.head];
-    size_t acc_stride = (size_t)arch->head_count * arch->kv_lora_rank;
-    size_t out_stride = (size_t)arch->head_count * arch->v_head_dim;
-    float *acc = states->acc + at.row * acc_stride + (size_t)at.head * arch->kv_lora_rank;
-    float *out = forward->attention.attended + (work->row_begin + at.row) * out_stride +
-                 (size_t)at.head * arch->v_head_dim;
-
-    (void)thread;
-    for (uint32_t r = 0; r < at.row_count; r++) {
-        float sum = states->sum[(size_t)(at.row + r) * arch->head_count + at.head];
-
-        kernels->scale(acc + r * acc_stride, 1.0f / sum, arch->kv_lora_rank, acc + r * acc_stride);
-    }
-    kernels->matmul(w_uv, 0, packed_panel_count(w_uv->rows), (struct rows_view){acc, acc_stride},
-                    at.row_count, (struct rows_out){out, out_stride});
 }
 
 /* As many heads as share a block's keys well, but enough tiles for the team. */
 static uint32_t heads_per_tile(const struct attention_work *work)
 {
-    uint32_t head_count = work->forward->config.arch->head_count;
-    uint32_t heads = min_u32(ATTEND_HEADS, head_count);
+    uint32_t group_heads = work->shape.group_heads;
+    uint32_t heads = min_u32(ATTEND_HEADS, group_heads);
+    size_t groups = (size_t)work->item_count * work->shape.group_count;
 
-    while (heads > 1 && work->item_count * (head_count / heads) < 2 * work->forward->thread_count) {
+    while (heads > 1 && groups * (group_heads / heads) < 2 * work->forward->thread_count) {
         heads = (heads + 1) / 2;
     }
     return heads;
@@ -271,18 +180,16 @@ static uint32_t heads_per_tile(const struct attention_work *work)
 static void items_attend(struct attention_work *work)
 {
     struct forward *forward = work->forward;
-    uint32_t head_count = forward->config.arch->head_count;
     bool later_splits = false;
-    size_t tiles_per_item;
 
     for (uint32_t i = 0; i < work->item_count; i++) {
         later_splits = later_splits || forward->attention.items[i].split > 0;
     }
     work->heads_per_tile = heads_per_tile(work);
-    tiles_per_item = (head_count + work->heads_per_tile - 1) / work->heads_per_tile;
-    team_run(forward->config.team, attend_tile, work, work->item_count * tiles_per_item);
+    team_run(forward->config.team, attend_tile, work,
+             (size_t)work->item_count * work->shape.group_count * tiles_per_group(work));
     if (later_splits) {
-        team_run(forward->config.team, join_tile, work, head_count);
+        team_run(forward->config.team, join_tile, work, forward->config.arch->head_count);
     }
 }
 
@@ -307,10 +214,22 @@ static void chunk_attend(struct attention_work *work)
     }
 }
 
+static void bias_row(void *context, size_t row, uint32_t thread)
+{
+    const struct attention_work *work = context;
+    const struct forward *forward = work->forward;
+    uint32_t hidden = forward->config.arch->hidden;
+
+    (void)thread;
+    forward->config.kernels->add(forward->attention.out + row * hidden, work->weights->out_bias,
+                                 hidden);
+}
+
 void forward_attention(struct forward *forward, uint32_t layer, const struct forward_row *rows,
                        uint32_t row_count, float *x)
 {
     const struct arch *arch = forward->config.arch;
+    const struct attention_form *form = forms[arch->attention];
     const struct layer_weights *weights = forward_layer(forward, layer);
     struct attention_buffers *buffers = &forward->attention;
     uint32_t value_count = arch->head_count * arch->v_head_dim;
@@ -324,6 +243,7 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
         .rows = rows,
         .layer = layer,
         .softmax_scale = arch_softmax_scale(arch),
+        .shape = attend_shape_of(arch),
     };
 
     ASSERT(row_count <= forward->config.rows_max);
@@ -331,18 +251,17 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
         return;
     }
     rows_norm(forward, x, weights->input_norm, row_count, forward->normed);
-    project(&work, row_count);
+    form->project(&work, row_count);
     for (uint32_t begin = 0; begin < row_count; begin += ATTEND_ROWS) {
-        size_t tiles;
-
         work.row_begin = begin;
         work.row_count = min_u32(ATTEND_ROWS, row_count - begin);
-        work.row_blocks = (work.row_count + HEAD_ROWS - 1) / HEAD_ROWS;
-        tiles = (size_t)arch->head_count * work.row_blocks;
-        team_run(forward->config.team, absorb_tile, &work, tiles);
+        form->queries(&work);
         chunk_attend(&work);
-        team_run(forward->config.team, value_tile, &work, tiles);
+        form->values(&work);
     }
     product_run(forward, &out, 1, row_count);
+    if ((arch->attention_bias & BIAS_OUT) != 0) {
+        rows_run(forward, bias_row, &work, row_count);
+    }
     rows_add(forward, x, buffers->out, row_count);
 }

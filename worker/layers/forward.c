@@ -56,21 +56,23 @@ static void attention_lay_out(struct carver *carver, const struct forward_shape 
     const struct arch *arch = shape->arch;
     uint64_t rows = shape->rows_max;
     uint64_t heads = arch->head_count;
-    uint64_t width = arch->kv_lora_rank + arch->qk_rope_dim;
+    struct attend_shape attend = attend_shape_of(arch);
+    uint64_t absorbed_rows = arch->attention == ATTENTION_MLA ? ATTEND_ROWS : 0;
+    uint32_t widest = attend.key_width > attend.value_width ? attend.key_width : attend.value_width;
     uint64_t states = (ATTEND_ROWS + ATTEND_ITEMS) * heads;
 
     out->q_a = carve_floats(carver, rows, arch->q_lora_rank);
     out->q = carve_floats(carver, rows, heads * (arch->qk_nope_dim + arch->qk_rope_dim));
-    out->kv_a = carve_floats(carver, rows, width);
+    out->entries = carve_floats(carver, rows, arch_kv_values(arch));
     out->cos_sin = carve_floats(carver, rows, arch->qk_rope_dim);
     out->attended = carve_floats(carver, rows, heads * arch->v_head_dim);
     out->out = carve_floats(carver, rows, arch->hidden);
-    out->absorbed = carve_floats(carver, ATTEND_ROWS, heads * width);
+    out->absorbed = carve_floats(carver, absorbed_rows, heads * attend.key_width);
     out->states.max = carve_floats(carver, states, 1);
     out->states.sum = carve_floats(carver, states, 1);
-    out->states.acc = carve_floats(carver, states, arch->kv_lora_rank);
+    out->states.acc = carve_floats(carver, states, attend.value_width);
     out->items = carve(carver, ATTEND_ITEMS, sizeof(*out->items));
-    out->scratch_values = attend_scratch_values((uint32_t)width, ATTEND_HEADS);
+    out->scratch_values = attend_scratch_values(widest, ATTEND_HEADS);
     out->scratch_values = (out->scratch_values + 15) / 16 * 16; /* keeps each thread's aligned */
     out->scratch = carve_floats(carver, shape->thread_count, out->scratch_values);
 }

@@ -17,8 +17,19 @@
 #define EXPERT_PANELS        16 /* panels of one expert tile, at most */
 #define ROPE_TABLE_BYTES_MAX ((uint64_t)64 << 20)
 
+/* How heads meet the cache: group g of heads reads, of each entry, the key_width values from
+ * g * key_width on and the value_width values from value_offset + g * value_width on. */
+struct attend_shape {
+    uint32_t group_count;
+    uint32_t group_heads;
+    uint32_t key_width;
+    uint32_t value_width;
+    uint32_t value_offset;
+};
+struct attend_shape attend_shape_of(const struct arch *arch);
+
 /* One online-softmax state per head, see struct attend_block_args. State i, head h is at
- * max[i * heads + h] and acc[(i * heads + h) * kv_lora]. */
+ * max[i * heads + h] and acc[(i * heads + h) * value_width]. */
 struct attend_states {
     float *max;
     float *sum;
@@ -33,11 +44,11 @@ struct attend_item {
 struct attention_buffers {
     float *q_a;      /* [rows][q_lora] */
     float *q;        /* [rows][heads][nope + rope] */
-    float *kv_a;     /* [rows][kv_lora + rope]: the cache entries, in f32 */
+    float *entries;  /* [rows][arch_kv_values]: the cache entries, in f32 */
     float *cos_sin;  /* [rows][rope] */
     float *attended; /* [rows][heads][v] */
     float *out;      /* [rows][hidden] */
-    float *absorbed; /* [ATTEND_ROWS][heads][kv_lora + rope] */
+    float *absorbed; /* MLA: [ATTEND_ROWS][heads][kv_lora + rope] */
     /* The chunk's rows first (they start as split 0), then one for each item of a batch. */
     struct attend_states states;
     struct attend_item *items; /* [ATTEND_ITEMS] */

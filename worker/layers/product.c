@@ -7,7 +7,7 @@
  */
 #include "worker/layers/forward_state.h"
 
-#define PRODUCTS_MAX     2
+#define PRODUCTS_MAX     3
 #define PRODUCT_ROWS     48 /* the kernels' own tile: more would read the panels again */
 #define PRODUCT_PANELS   16
 #define KERNEL_PANELS    4

@@ -13,6 +13,7 @@
 
 #include "common/base/arena.h"
 #include "common/base/mem.h"
+#include "common/model/tensor_role.h"
 
 #define REGION_ALIGNMENT 4096
 #define PIECE_ALIGNMENT  64
@@ -165,7 +166,33 @@ static bool kv_b_plan(struct plan *plan, uint32_t layer, struct attention_weight
     return true;
 }
 
-static bool attention_plan(struct plan *plan, uint32_t layer, struct attention_weights *out)
+/* One that the architecture lacks stays NULL. */
+static bool vector_plan_if_any(struct plan *plan, enum tensor_role role, uint32_t layer,
+                               float **out)
+{
+    return tensor_role_count(&plan->weights->arch, role, layer) == 0 ||
+           vector_plan(plan, role, layer, out);
+}
+
+static bool grouped_plan(struct plan *plan, uint32_t layer, struct attention_weights *out)
+{
+    struct place q = {ROLE_Q, layer, CATALOG_NO_EXPERT};
+    struct place k = {ROLE_K, layer, CATALOG_NO_EXPERT};
+    struct place v = {ROLE_V, layer, CATALOG_NO_EXPERT};
+    struct place o = {ROLE_ATTENTION_OUT, layer, CATALOG_NO_EXPERT};
+
+    return matrix_plan(plan, q, &out->q) && matrix_plan(plan, k, &out->k) &&
+           matrix_plan(plan, v, &out->v) &&
+           vector_plan_if_any(plan, ROLE_Q_BIAS, layer, &out->q_bias) &&
+           vector_plan_if_any(plan, ROLE_K_BIAS, layer, &out->k_bias) &&
+           vector_plan_if_any(plan, ROLE_V_BIAS, layer, &out->v_bias) &&
+           vector_plan_if_any(plan, ROLE_Q_NORM, layer, &out->q_norm) &&
+           vector_plan_if_any(plan, ROLE_K_NORM, layer, &out->k_norm) &&
+           matrix_plan(plan, o, &out->out) &&
+           vector_plan_if_any(plan, ROLE_OUT_BIAS, layer, &out->out_bias);
+}
+
+static bool latent_plan(struct plan *plan, uint32_t layer, struct attention_weights *out)
 {
     struct place q_a = {ROLE_Q_A, layer, CATALOG_NO_EXPERT};
     struct place q_b = {ROLE_Q_B, layer, CATALOG_NO_EXPERT};
@@ -182,6 +209,17 @@ static bool attention_plan(struct plan *plan, uint32_t layer, struct attention_w
            vector_plan(plan, ROLE_KV_A_NORM, layer, &out->kv_a_norm) &&
            matrix_plan(plan, q_b, &out->q_b) && kv_b_plan(plan, layer, out) &&
            matrix_plan(plan, o, &out->out);
+}
+
+static bool attention_plan(struct plan *plan, uint32_t layer, struct attention_weights *out)
+{
+    switch (plan->weights->arch.attention) {
+    case ATTENTION_MLA:
+        return latent_plan(plan, layer, out);
+    case ATTENTION_GQA:
+        return grouped_plan(plan, layer, out);
+    }
+    return false;
 }
 
 static bool expert_is_owned(const struct plan *plan, uint32_t layer, uint32_t expert)

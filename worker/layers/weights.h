@@ -33,6 +33,10 @@ struct attention_weights {
     struct packed_matrix *w_uk, *w_uv; /* [head_count] */
     struct packed_matrix out;
     float *q_a_norm, *kv_a_norm;
+    /* Grouped attention has these instead of all but `out`; NULL without biases or norms. */
+    struct packed_matrix q, k, v;
+    float *q_bias, *k_bias, *v_bias, *out_bias;
+    float *q_norm, *k_norm;
 };
 struct layer_weights {
     float *input_norm, *post_norm;

@@ -1,0 +1,42 @@
+#ifndef SHOAL_LAYERS_ATTENTION_H
+#define SHOAL_LAYERS_ATTENTION_H
+
+/* What both kinds of attention share: rows are cut into chunks, a row's keys into splits, and the
+ * online softmax over them is the same; what differs is where queries, cache entries and values
+ * come from. Private to worker/layers. */
+#include "worker/layers/forward_state.h"
+
+/* One call, and inside it one chunk of at most ATTEND_ROWS rows. */
+struct attention_work {
+    struct forward *forward;
+    const struct attention_weights *weights;
+    const struct forward_row *rows;
+    uint32_t layer;
+    uint32_t row_begin; /* the chunk's */
+    uint32_t row_count;
+    const float *query; /* [row of the chunk][heads][key_width] */
+    float softmax_scale;
+
+    struct attend_shape shape;
+    uint32_t row_blocks; /* of the tiles that go over heads and rows */
+    uint32_t item_count;
+    uint32_t heads_per_tile;
+};
+
+struct attention_form {
+    /* Queries and cache entries of all rows, from the normed input; stores the entries. */
+    void (*project)(struct attention_work *work, uint32_t row_count);
+    /* The chunk's queries as they meet the keys: sets work->query. */
+    void (*queries)(struct attention_work *work);
+    /* The chunk's states become rows of `attended`. */
+    void (*values)(struct attention_work *work);
+};
+extern const struct attention_form attention_latent;
+extern const struct attention_form attention_grouped;
+
+/* cos and sin of a position, for attention_rotate. */
+void attention_cos_sin(const struct forward *forward, uint32_t position, float *out);
+/* Rotates qk_rope_dim values. */
+void attention_rotate(const struct forward *forward, float *x, const float *cos_sin);
+
+#endif
