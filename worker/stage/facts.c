@@ -11,8 +11,7 @@
 #include "common/base/mem.h"
 #include "worker/team/cores.h"
 
-#include <ctype.h>
-#include <sched.h>
+#include <hwloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +19,6 @@
 #include <unistd.h>
 
 #define PROC_BYTES_MAX (4 << 20)
-#define NODES_MAX      1024
 #define MEASURE_BYTES  ((size_t)128 << 20)
 #define MEASURE_TILES  64
 #define MEASURE_NS     (100 * NS_PER_MS)
@@ -205,55 +203,43 @@ static void read_cpu(struct facts *out)
 
 /* --- NUMA --- */
 
-/* Whether a list like "0-3,8-11" holds every CPU of the mask. */
-static bool list_covers(const char *list, const cpu_set_t *mask)
+/* The node whose cores are all that this process may run on, or UINT32_MAX. */
+static uint32_t bound_node(hwloc_topology_t topology)
 {
-    cpu_set_t node;
-    cpu_set_t both;
+    hwloc_bitmap_t allowed = hwloc_bitmap_alloc();
+    uint32_t found = UINT32_MAX;
 
-    CPU_ZERO(&node);
-    for (const char *at = list; isdigit((unsigned char)*at);) {
-        char *end;
-        unsigned long first = strtoul(at, &end, 10);
-        unsigned long last = first;
+    if (hwloc_get_cpubind(topology, allowed, HWLOC_CPUBIND_PROCESS) == 0) {
+        hwloc_obj_t node = NULL;
 
-        if (*end == '-') {
-            last = strtoul(end + 1, &end, 10);
+        while ((node = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_NUMANODE, node)) != NULL) {
+            if (hwloc_bitmap_isincluded(allowed, node->cpuset)) {
+                found = node->os_index;
+            }
         }
-        for (unsigned long cpu = first; cpu <= last && cpu < CPU_SETSIZE; cpu++) {
-            CPU_SET(cpu, &node);
-        }
-        at = *end == ',' ? end + 1 : end;
     }
-    CPU_AND(&both, &node, mask);
-    return CPU_EQUAL(&both, mask) != 0;
+    hwloc_bitmap_free(allowed);
+    return found;
 }
 
 static void read_numa(struct facts *out)
 {
-    cpu_set_t mask;
-    bool has_mask = sched_getaffinity(0, sizeof(mask), &mask) == 0;
+    hwloc_topology_t topology;
 
+    out->numa_node_count = 1;
     out->numa_node = UINT32_MAX;
-    for (uint32_t node = 0; node < NODES_MAX; node++) {
-        char path[96];
-        char *list;
+    if (hwloc_topology_init(&topology) != 0) {
+        return;
+    }
+    if (hwloc_topology_load(topology) == 0) {
+        int count = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
 
-        (void)snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpulist", node);
-        list = read_small(path);
-        if (list == NULL) {
-            continue;
+        if (count > 1) {
+            out->numa_node_count = (uint32_t)count;
+            out->numa_node = bound_node(topology);
         }
-        out->numa_node_count++;
-        if (has_mask && list_covers(list, &mask)) {
-            out->numa_node = node;
-        }
-        mem_free(list);
     }
-    if (out->numa_node_count <= 1) {
-        out->numa_node_count = 1;
-        out->numa_node = UINT32_MAX;
-    }
+    hwloc_topology_destroy(topology);
 }
 
 /* --- read bandwidth --- */
