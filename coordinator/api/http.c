@@ -372,6 +372,7 @@ static void *watch(void *context)
 
 /* --- the daemon --- */
 
+FORMAT_PRINTF(2, 0)
 static void log_library(void *context, const char *format, va_list args)
 {
     char text[512];
