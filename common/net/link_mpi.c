@@ -338,6 +338,23 @@ static bool arrival_is_whole(struct mpi_port *port, struct frame *frame)
     return done != 0;
 }
 
+/* Also what no link asks for: until it is whole, the port is busy and does not rest. */
+static bool arrivals_poll(struct mpi_port *port)
+{
+    uint32_t before = port->receives_under_way;
+
+    for (uint32_t rank = 0; rank < port->size && port->receives_under_way > 0; rank++) {
+        struct frame *first = port->arrived[rank].first;
+
+        for (struct mpsc_node *node = first != NULL ? &first->node : NULL; node != NULL;
+             node = node->next) {
+            (void)arrival_is_whole(
+                port, (struct frame *)(void *)((char *)node - offsetof(struct frame, node)));
+        }
+    }
+    return port->receives_under_way < before;
+}
+
 bool mpi_port_poll(struct mpi_port *port)
 {
     bool moved;
@@ -346,7 +363,8 @@ bool mpi_port_poll(struct mpi_port *port)
         return false;
     }
     moved = sends_poll(port);
-    return receives_poll(port) || moved;
+    moved = receives_poll(port) || moved;
+    return arrivals_poll(port) || moved;
 }
 
 bool mpi_port_is_busy(const struct mpi_port *port)
