@@ -28,14 +28,29 @@ extern const struct deepseek_r1_style deepseek_v3_style;
 extern const struct deepseek_r1_style deepseek_r1_tojson_style;
 extern const struct deepseek_r1_style deepseek_r1_distill_qwen_style;
 extern const struct deepseek_r1_style deepseek_r1_distill_llama_style;
+extern const struct deepseek_r1_style deepseek_r1_2501_style;
+extern const struct deepseek_r1_style deepseek_v3_2412_style;
 bool template_deepseek_r1_render(const void *style, const struct chat_request *request,
                                  struct chat_builder *builder, bool *opens_thinking,
                                  struct error *err);
 
-/* template_deepseek_v2.c and template_deepseek_v31.c; without styles */
+/* template_deepseek_0324.c */
+struct deepseek_0324_style;
+extern const struct deepseek_0324_style deepseek_v3_0324_style;
+extern const struct deepseek_0324_style deepseek_r1_0528_style;
+bool template_deepseek_0324_render(const void *style, const struct chat_request *request,
+                                   struct chat_builder *builder, bool *opens_thinking,
+                                   struct error *err);
+
+/* template_deepseek_v2.c; without styles */
 bool template_deepseek_v2_render(const void *style, const struct chat_request *request,
                                  struct chat_builder *builder, bool *opens_thinking,
                                  struct error *err);
+
+/* template_deepseek_v31.c */
+struct deepseek_v31_style;
+extern const struct deepseek_v31_style deepseek_v31_style;
+extern const struct deepseek_v31_style deepseek_v31_2508_style;
 bool template_deepseek_v31_render(const void *style, const struct chat_request *request,
                                   struct chat_builder *builder, bool *opens_thinking,
                                   struct error *err);
@@ -51,6 +66,7 @@ bool template_llama3_render(const void *style, const struct chat_request *reques
 struct qwen_style;
 extern const struct qwen_style qwen25_style;
 extern const struct qwen_style qwen3_style;
+extern const struct qwen_style qwen3_v2_style;
 bool template_qwen_render(const void *style, const struct chat_request *request,
                           struct chat_builder *builder, bool *opens_thinking, struct error *err);
 

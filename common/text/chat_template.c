@@ -36,6 +36,7 @@ static const struct chat_template families[] = {
     {
         .name = "deepseek-v3.1",
         .texts = {UINT64_C(0x72b37367d21756ce)},
+        .style = &deepseek_v31_style,
         .render = template_deepseek_v31_render,
     },
     {
@@ -84,6 +85,42 @@ static const struct chat_template families[] = {
         .name = "qwen3",
         .texts = {UINT64_C(0x1da6b65c10b3fde2)},
         .style = &qwen3_style,
+        .render = template_qwen_render,
+    },
+    {
+        .name = "deepseek-v3-2412",
+        .texts = {UINT64_C(0x69d4d4538b5aa78e), UINT64_C(0xddef7298107adba8)},
+        .style = &deepseek_v3_2412_style,
+        .render = template_deepseek_r1_render,
+    },
+    {
+        .name = "deepseek-r1-2501",
+        .texts = {UINT64_C(0x15c33dd9675a8525)},
+        .style = &deepseek_r1_2501_style,
+        .render = template_deepseek_r1_render,
+    },
+    {
+        .name = "deepseek-v3-0324",
+        .texts = {UINT64_C(0x1b051b81f428b75d)},
+        .style = &deepseek_v3_0324_style,
+        .render = template_deepseek_0324_render,
+    },
+    {
+        .name = "deepseek-r1-0528",
+        .texts = {UINT64_C(0xbb0e7a80ee2638fd)},
+        .style = &deepseek_r1_0528_style,
+        .render = template_deepseek_0324_render,
+    },
+    {
+        .name = "deepseek-v3.1-2508",
+        .texts = {UINT64_C(0x4c05047f1e2d92be)},
+        .style = &deepseek_v31_2508_style,
+        .render = template_deepseek_v31_render,
+    },
+    {
+        .name = "qwen3-v2",
+        .texts = {UINT64_C(0x6c0860173d14acb2)},
+        .style = &qwen3_v2_style,
         .render = template_qwen_render,
     },
 };

@@ -8,9 +8,8 @@
  * the list of calls, and only the first output the list of outputs; after outputs there is no
  * generation prompt. Tools on offer are not printed at all.
  */
+#include "common/text/chat_deepseek.h"
 #include "common/text/chat_family.h"
-
-#include "common/base/json.h"
 
 #include <string.h>
 
@@ -26,12 +25,13 @@ enum call_rule {
                         * ends the list */
 };
 
-enum argument_rule { ARGUMENTS_TEXT, ARGUMENTS_JSON };
+enum answer_rule { ANSWER_WITHOUT_THINKING, ANSWER_WHOLE };
 
 struct deepseek_r1_style {
     enum system_rule system;
     enum call_rule call;
-    enum argument_rule arguments;
+    enum deepseek_arguments arguments; /* text or JSON */
+    enum answer_rule answer;
     const char *next_output; /* before the second and later tool outputs */
     const char *generation;
     /* printed instead unless enable_thinking is set; NULL: the same */
@@ -41,7 +41,7 @@ struct deepseek_r1_style {
 const struct deepseek_r1_style deepseek_r1_style = {
     .system = SYSTEM_JOINED,
     .call = CALL_WITH_CONTENT,
-    .arguments = ARGUMENTS_TEXT,
+    .arguments = DEEPSEEK_ARGUMENTS_TEXT,
     .next_output = "<｜tool▁output▁begin｜>",
     .generation = "<｜Assistant｜><think>\n",
 };
@@ -49,7 +49,7 @@ const struct deepseek_r1_style deepseek_r1_style = {
 const struct deepseek_r1_style deepseek_v3_style = {
     .system = SYSTEM_JOINED,
     .call = CALL_WITH_CONTENT,
-    .arguments = ARGUMENTS_TEXT,
+    .arguments = DEEPSEEK_ARGUMENTS_TEXT,
     .next_output = "<｜tool▁output▁begin｜>",
     .generation = "<｜Assistant｜>",
 };
@@ -57,7 +57,7 @@ const struct deepseek_r1_style deepseek_v3_style = {
 const struct deepseek_r1_style deepseek_r1_tojson_style = {
     .system = SYSTEM_LAST,
     .call = CALL_THEN_CONTENT,
-    .arguments = ARGUMENTS_JSON,
+    .arguments = DEEPSEEK_ARGUMENTS_JSON,
     .next_output = "\n<｜tool▁output▁begin｜>",
     .generation = "<｜Assistant｜><think>\n",
 };
@@ -65,7 +65,7 @@ const struct deepseek_r1_style deepseek_r1_tojson_style = {
 const struct deepseek_r1_style deepseek_r1_distill_qwen_style = {
     .system = SYSTEM_LAST,
     .call = CALL_THEN_CONTENT,
-    .arguments = ARGUMENTS_JSON,
+    .arguments = DEEPSEEK_ARGUMENTS_JSON,
     .next_output = "\n<｜tool▁output▁begin｜>",
     .generation = "<｜Assistant｜><think>\n",
     .generation_without_thinking = "<｜Assistant｜><think>\n</think>",
@@ -74,24 +74,37 @@ const struct deepseek_r1_style deepseek_r1_distill_qwen_style = {
 const struct deepseek_r1_style deepseek_r1_distill_llama_style = {
     .system = SYSTEM_LAST,
     .call = CALL_OR_CONTENT,
-    .arguments = ARGUMENTS_TEXT,
+    .arguments = DEEPSEEK_ARGUMENTS_TEXT,
     .next_output = "\n<｜tool▁output▁begin｜>",
     .generation = "<｜Assistant｜><think>\n",
+};
+
+const struct deepseek_r1_style deepseek_r1_2501_style = {
+    .system = SYSTEM_LAST,
+    .call = CALL_OR_CONTENT,
+    .arguments = DEEPSEEK_ARGUMENTS_TEXT,
+    .next_output = "\n<｜tool▁output▁begin｜>",
+    .generation = "<｜Assistant｜>",
+};
+
+const struct deepseek_r1_style deepseek_v3_2412_style = {
+    .system = SYSTEM_LAST,
+    .call = CALL_OR_CONTENT,
+    .arguments = DEEPSEEK_ARGUMENTS_TEXT,
+    .answer = ANSWER_WHOLE,
+    .next_output = "\n<｜tool▁output▁begin｜>",
+    .generation = "<｜Assistant｜>",
 };
 
 static const char user_begin[] = "<｜User｜>";
 static const char assistant_begin[] = "<｜Assistant｜>";
 static const char calls_begin[] = "<｜tool▁calls▁begin｜>";
 static const char calls_end[] = "<｜tool▁calls▁end｜>";
-static const char call_begin[] = "<｜tool▁call▁begin｜>";
-static const char call_end[] = "<｜tool▁call▁end｜>";
-static const char call_separator[] = "<｜tool▁sep｜>";
 static const char outputs_begin[] = "<｜tool▁outputs▁begin｜>";
 static const char outputs_end[] = "<｜tool▁outputs▁end｜>";
 static const char output_begin[] = "<｜tool▁output▁begin｜>";
 static const char output_end[] = "<｜tool▁output▁end｜>";
 static const char sentence_end[] = "<｜end▁of▁sentence｜>";
-static const char think_end[] = "</think>";
 
 struct rendering {
     const struct deepseek_r1_style *style;
@@ -131,42 +144,26 @@ static bool render_system(struct rendering *rendering, struct error *err)
     return true;
 }
 
-static bool add_arguments(struct rendering *rendering, const struct chat_message *message,
-                          const struct chat_call *call, struct error *err)
-{
-    const char *text = json_string_value(call->arguments);
-
-    if (rendering->style->arguments == ARGUMENTS_JSON) {
-        chat_add_arguments(rendering->out, call->arguments, rendering->request->arguments);
-        return true;
-    }
-    if (text == NULL) {
-        return error_set(err, ERROR_USAGE,
-                         "messages[%zu]: function.arguments must be a string for this "
-                         "template, got %s",
-                         message->index, json_type_word(call->arguments));
-    }
-    chat_add_text(rendering->out, text, json_string_length(call->arguments));
-    return true;
-}
-
 static void add_calls_end(struct rendering *rendering)
 {
     chat_add_markup(rendering->out, calls_end);
     chat_add_markup(rendering->out, sentence_end);
 }
 
+static enum deepseek_arguments arguments_rule(const struct rendering *rendering)
+{
+    bool is_parsed = rendering->style->arguments == DEEPSEEK_ARGUMENTS_JSON &&
+                     rendering->request->arguments == CHAT_ARGUMENTS_PARSE;
+
+    return is_parsed ? DEEPSEEK_ARGUMENTS_PARSED : rendering->style->arguments;
+}
+
 static bool render_call(struct rendering *rendering, const struct chat_message *message,
                         size_t index, struct error *err)
 {
     struct chat_builder *out = rendering->out;
-    struct chat_call call;
     bool ends_list = rendering->style->call == CALL_OR_CONTENT && rendering->calls_begun;
 
-    if (!chat_call_read(message, index, &call, err) ||
-        !chat_call_require_type(message, &call, err)) {
-        return false;
-    }
     if (rendering->calls_begun) {
         chat_add_markup(out, "\n");
     } else {
@@ -177,16 +174,9 @@ static bool render_call(struct rendering *rendering, const struct chat_message *
         chat_add_markup(out, calls_begin);
         rendering->calls_begun = true;
     }
-    chat_add_markup(out, call_begin);
-    chat_add_text(out, call.type, strlen(call.type));
-    chat_add_markup(out, call_separator);
-    chat_add_text(out, call.name, strlen(call.name));
-    chat_add_markup(out, "\n```json\n");
-    if (!add_arguments(rendering, message, &call, err)) {
+    if (!deepseek_add_call(out, message, index, arguments_rule(rendering), err)) {
         return false;
     }
-    chat_add_markup(out, "\n```");
-    chat_add_markup(out, call_end);
     if (ends_list) {
         add_calls_end(rendering);
     }
@@ -208,19 +198,6 @@ static bool render_calls(struct rendering *rendering, const struct chat_message 
     return true;
 }
 
-/* The answer without what was thought before it. */
-static void add_answer(struct chat_builder *out, const struct chat_message *message)
-{
-    const char *begin = message->content;
-    const char *end = begin + message->content_length;
-    const char *found;
-
-    while ((found = memmem(begin, (size_t)(end - begin), think_end, strlen(think_end))) != NULL) {
-        begin = found + strlen(think_end);
-    }
-    chat_add_text(out, begin, (size_t)(end - begin));
-}
-
 static bool render_answer(struct rendering *rendering, const struct chat_message *message,
                           struct error *err)
 {
@@ -235,7 +212,11 @@ static bool render_answer(struct rendering *rendering, const struct chat_message
         rendering->in_outputs = false;
     } else {
         chat_add_markup(out, assistant_begin);
-        add_answer(out, message);
+        if (rendering->style->answer == ANSWER_WHOLE) {
+            chat_add_content(out, message);
+        } else {
+            deepseek_add_answer(out, message);
+        }
     }
     chat_add_markup(out, sentence_end);
     return true;

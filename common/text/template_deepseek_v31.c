@@ -2,22 +2,41 @@
  *
  *   <bos>system<｜User｜>question<｜Assistant｜><think></think>answer<eos>…<｜Assistant｜><think>
  *
- * Every answer to a user starts with <think>; without thinking it ends at once. Whether to think is
- * the template's variable `thinking`, or else `enable_thinking`. In earlier answers all up to the
+ * Every answer to a user starts with <think>, or without thinking with <think></think> (in the text
+ * of llama.cpp's collection) or </think> (in the model's own). Whether to think is the template's
+ * variable `thinking`, or else `enable_thinking`. In earlier answers all up to the
  * first </think> is cut. There is a generation prompt after a user's message only: not after tool
  * outputs, as published. Tools on offer are not printed.
  */
+#include "common/text/chat_deepseek.h"
 #include "common/text/chat_family.h"
 
 #include <string.h>
 
+struct deepseek_v31_style {
+    const char *think_nothing; /* how an answer without thinking begins */
+    enum deepseek_arguments arguments;
+    const char *switch_name; /* the variable that counts if `thinking` is not defined; or NULL */
+};
+
+const struct deepseek_v31_style deepseek_v31_style = {
+    .think_nothing = "<think></think>",
+    .arguments = DEEPSEEK_ARGUMENTS_JSON,
+    .switch_name = "enable_thinking",
+};
+
+const struct deepseek_v31_style deepseek_v31_2508_style = {
+    .think_nothing = "</think>",
+    .arguments = DEEPSEEK_ARGUMENTS_TEXT,
+};
+
 static const char sentence_end[] = "<｜end▁of▁sentence｜>";
 static const char assistant_begin[] = "<｜Assistant｜>";
 static const char think_begin[] = "<think>";
-static const char think_nothing[] = "<think></think>";
 static const char think_end[] = "</think>";
 
 struct rendering {
+    const struct deepseek_v31_style *style;
     const struct chat_request *request;
     struct chat_builder *out;
     bool thinking;
@@ -25,30 +44,15 @@ struct rendering {
     bool after_output; /* the last message was a tool's output */
 };
 
-static bool wants_thinking(const struct chat_request *request)
+static bool wants_thinking(const struct deepseek_v31_style *style,
+                           const struct chat_request *request)
 {
     const json_t *thinking = chat_kwarg(request, "thinking");
 
-    return chat_is_true(thinking != NULL ? thinking : chat_kwarg(request, "enable_thinking"));
-}
-
-static bool render_system(struct rendering *rendering, const struct chat_message *messages,
-                          size_t count, struct error *err)
-{
-    bool is_first = true;
-
-    for (size_t i = 0; i < count; i++) {
-        if (messages[i].role != CHAT_SYSTEM) {
-            continue;
-        }
-        if (!chat_content_require(&messages[i], err)) {
-            return false;
-        }
-        chat_add_markup(rendering->out, is_first ? "" : "\n\n");
-        chat_add_content(rendering->out, &messages[i]);
-        is_first = false;
+    if (thinking == NULL && style->switch_name != NULL) {
+        thinking = chat_kwarg(request, style->switch_name);
     }
-    return true;
+    return chat_is_true(thinking);
 }
 
 static bool render_calls(struct rendering *rendering, const struct chat_message *message,
@@ -58,7 +62,7 @@ static bool render_calls(struct rendering *rendering, const struct chat_message 
 
     if (rendering->after_user) {
         chat_add_markup(out, assistant_begin);
-        chat_add_markup(out, think_nothing);
+        chat_add_markup(out, rendering->style->think_nothing);
     }
     rendering->after_user = false;
     rendering->after_output = false;
@@ -73,7 +77,11 @@ static bool render_calls(struct rendering *rendering, const struct chat_message 
         chat_add_markup(out, "<｜tool▁call▁begin｜>");
         chat_add_text(out, call.name, strlen(call.name));
         chat_add_markup(out, "<｜tool▁sep｜>");
-        chat_add_arguments(out, call.arguments, rendering->request->arguments);
+        if (rendering->style->arguments == DEEPSEEK_ARGUMENTS_JSON) {
+            chat_add_arguments(out, call.arguments, rendering->request->arguments);
+        } else if (!deepseek_add_arguments_text(out, message, &call, err)) {
+            return false;
+        }
         chat_add_markup(out, "<｜tool▁call▁end｜>");
     }
     chat_add_markup(out, "<｜tool▁calls▁end｜>");
@@ -104,7 +112,8 @@ static bool render_answer(struct rendering *rendering, const struct chat_message
         bool is_prefix = chat_is_true(json_object_get(message->source, "prefix"));
 
         chat_add_markup(out, assistant_begin);
-        chat_add_markup(out, is_prefix && rendering->thinking ? think_begin : think_nothing);
+        chat_add_markup(out, is_prefix && rendering->thinking ? think_begin
+                                                              : rendering->style->think_nothing);
     }
     rendering->after_user = false;
     if (rendering->after_output) { /* the answer to tool outputs is not searched for thinking */
@@ -149,17 +158,18 @@ bool template_deepseek_v31_render(const void *style, const struct chat_request *
                                   struct chat_builder *builder, bool *opens_thinking,
                                   struct error *err)
 {
-    struct rendering rendering = {
-        .request = request, .out = builder, .thinking = wants_thinking(request)};
+    struct rendering rendering = {.style = style,
+                                  .request = request,
+                                  .out = builder,
+                                  .thinking = wants_thinking(style, request)};
     struct chat_message *messages = NULL;
     size_t count = 0;
 
-    (void)style;
     if (!chat_messages_read(request, builder->arena, &messages, &count, err)) {
         return false;
     }
     chat_add_markup_copy(builder, request->bos_text);
-    if (!render_system(&rendering, messages, count, err)) {
+    if (!deepseek_add_system(builder, messages, count, err)) {
         return false;
     }
     for (size_t i = 0; i < count; i++) {
@@ -169,7 +179,7 @@ bool template_deepseek_v31_render(const void *style, const struct chat_request *
     }
     if (request->add_generation_prompt && rendering.after_user && !rendering.after_output) {
         chat_add_markup(builder, assistant_begin);
-        chat_add_markup(builder, rendering.thinking ? think_begin : think_nothing);
+        chat_add_markup(builder, rendering.thinking ? think_begin : rendering.style->think_nothing);
         *opens_thinking = rendering.thinking;
     }
     return true;

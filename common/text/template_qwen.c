@@ -19,6 +19,7 @@ struct qwen_style {
     const char *default_system; /* NULL: none */
     bool (*render_assistant)(struct rendering *rendering, const struct chat_message *message,
                              struct error *err);
+    enum { NULL_REFUSED, NULL_IS_EMPTY } null_content; /* the first system message's aside */
     const char *no_thinking; /* after the generation prompt if enable_thinking is false; or NULL */
 };
 
@@ -291,7 +292,7 @@ static bool is_query(const struct chat_message *message)
     static const char end[] = "</tool_response>";
     size_t length = message->content_length;
 
-    return message->role == CHAT_USER &&
+    return message->role == CHAT_USER && message->content != NULL &&
            !(length >= strlen(begin) && length >= strlen(end) &&
              memcmp(message->content, begin, strlen(begin)) == 0 &&
              memcmp(message->content + length - strlen(end), end, strlen(end)) == 0);
@@ -305,6 +306,15 @@ static size_t find_last_query(const struct chat_message *messages, size_t count)
         }
     }
     return count - 1;
+}
+
+static void fill_null_contents(struct chat_message *messages, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (messages[i].content == NULL && !(i == 0 && messages[i].role == CHAT_SYSTEM)) {
+            messages[i].content = "";
+        }
+    }
 }
 
 static bool render_message(struct rendering *rendering, const struct chat_message *message,
@@ -343,6 +353,12 @@ const struct qwen_style qwen3_style = {
     .no_thinking = "<think>\n\n</think>\n\n",
 };
 
+const struct qwen_style qwen3_v2_style = {
+    .render_assistant = render_assistant_3,
+    .null_content = NULL_IS_EMPTY,
+    .no_thinking = "<think>\n\n</think>\n\n",
+};
+
 bool template_qwen_render(const void *style, const struct chat_request *request,
                           struct chat_builder *builder, bool *opens_thinking, struct error *err)
 {
@@ -356,6 +372,9 @@ bool template_qwen_render(const void *style, const struct chat_request *request,
     }
     rendering.messages = messages;
     rendering.last_query = find_last_query(messages, rendering.count);
+    if (rendering.style->null_content == NULL_IS_EMPTY) {
+        fill_null_contents(messages, rendering.count);
+    }
     if (!render_system(&rendering, err)) {
         return false;
     }

@@ -23,6 +23,12 @@ static const char *const names[] = {
     "llama-3.2",
     "qwen2.5",
     "qwen3",
+    "deepseek-v3-2412",
+    "deepseek-r1-2501",
+    "deepseek-v3-0324",
+    "deepseek-r1-0528",
+    "deepseek-v3.1-2508",
+    "qwen3-v2",
 };
 
 static void render(const char *name, const struct chat_request *request)
