@@ -1,0 +1,31 @@
+#ifndef SHOAL_MODEL_ARCH_GGUF_H
+#define SHOAL_MODEL_ARCH_GGUF_H
+
+/* The architecture of a GGUF model.
+ *
+ * Metadata are put back into the words of the config.json that they were converted from, and that
+ * is read like any other: one set of checks and defaults, and the same bits in struct arch
+ * whichever format a model came in. Keys are those of llama.cpp (gguf-py/gguf/constants.py).
+ *
+ *   architecture  model_type                        what is special
+ *   deepseek2     deepseek_v3 (expert_gating_func   key_length and value_length are the latent
+ *                 2, sigmoid), deepseek_v2 (1 or    ones where the _mla keys exist;
+ *                 missing, softmax)                 yarn_log_multiplier is mscale_all_dim / 10;
+ *                                                   block_count includes the draft layers
+ *   llama         llama                             the tensor rope_freqs.weight divides the
+ *                                                   frequencies: rope_type "tensor"
+ *   qwen2, qwen3  the same
+ *   qwen3moe      qwen3_moe
+ *
+ * tie_word_embeddings: there is no tensor output.weight. Files of DeepSeek-V2, V3 and R1 from
+ * before expert groups had keys get the groups of the published models. Pure; any thread.
+ */
+#include "common/model/arch.h"
+#include "common/model/gguf.h"
+
+bool arch_read_gguf(const struct gguf *gguf, struct arch *out, struct error *err) MUST_CHECK;
+
+/* The step between: config.json as text. The caller owns it: mem_free. NULL on failure. */
+char *arch_gguf_config(const struct gguf *gguf, struct error *err) MUST_CHECK;
+
+#endif
