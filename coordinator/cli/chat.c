@@ -10,9 +10,11 @@
 #include "coordinator/cli/options.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct chat_options {
     const char *url;
@@ -131,7 +133,9 @@ static void take_delta(struct stream *stream, const json_t *delta)
         fputs(text, stdout);
         buffer_append_text(&stream->answer, text);
     }
-    fflush(stdout);
+    if (fflush(stdout) != 0 && stream->error.code == ERROR_NONE) {
+        error_set_errno(&stream->error, "standard output");
+    }
 }
 
 static void take_event(struct stream *stream, const char *text, size_t length)
@@ -172,6 +176,18 @@ static bool receive(void *context, const char *bytes, size_t length)
         take_line(stream, stream->line.data, line_length);
         buffer_consume(&stream->line, line_length + 1);
     }
+    return stream->error.code == ERROR_NONE; /* else the transfer ends here */
+}
+
+/* JSON is UTF-8: other bytes are refused here, with a message that says so. */
+static bool add_message(json_t *messages, const char *role, const char *text, struct error *err)
+{
+    json_t *message = json_pack("{s:s, s:s}", "role", role, "content", text);
+
+    if (!message) {
+        return error_set(err, ERROR_USAGE, "the %s's text is not valid UTF-8", role);
+    }
+    json_array_append_new(messages, message);
     return true;
 }
 
@@ -192,14 +208,16 @@ static bool ask(const struct chat_options *own, json_t *messages, struct error *
     bool fine = http_client_send(&request, err);
 
     end_thinking(&stream);
-    if (fine && stream.error.code != ERROR_NONE) {
+    if (stream.error.code != ERROR_NONE) {
         *err = stream.error;
         fine = false;
     }
+    if (!fine && *cli_stop_count() > 0) {
+        fputs(stream.color ? "\n" : "", stdout);
+    }
     if (fine) {
         putchar('\n');
-        json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "assistant", "content",
-                                                  buffer_text(&stream.answer)));
+        fine = add_message(messages, "assistant", buffer_text(&stream.answer), err);
     }
     buffer_deinit(&stream.line);
     buffer_deinit(&stream.answer);
@@ -208,48 +226,91 @@ static bool ask(const struct chat_options *own, json_t *messages, struct error *
     return fine;
 }
 
-static bool converse(const struct chat_options *own, json_t *messages, struct error *err)
+/* --- the conversation --- */
+
+/* Appends what standard input has; false: its end, or a signal, which the wait must not outlast. */
+static bool read_more(struct buffer *input)
 {
-    char *line = NULL;
-    size_t capacity = 0;
-    bool fine = true;
+    struct pollfd items[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                              {.fd = cli_stop_fd(), .events = POLLIN}};
+    char bytes[4096];
+    ssize_t length;
 
-    while (fine && *cli_stop_count() == 0) {
-        if (cli_stdout_is_terminal()) {
-            fputs("> ", stdout);
-            fflush(stdout);
-        }
-        ssize_t length = getline(&line, &capacity, stdin);
+    (void)poll(items, 2, -1);
+    if (*cli_stop_count() > 0) {
+        return false;
+    }
+    if (items[0].revents == 0) {
+        return true;
+    }
+    length = read(STDIN_FILENO, bytes, sizeof(bytes));
+    if (length > 0) {
+        buffer_append(input, bytes, (size_t)length);
+    }
+    return length > 0 || (length < 0 && errno == EINTR);
+}
 
-        if (length < 0) {
+/* The next line without its end; what follows stays in `input`. False: there is none. */
+static bool read_line(struct buffer *input, struct buffer *line)
+{
+    const char *newline;
+
+    buffer_clear(line);
+    while (!(newline = memchr(buffer_text(input), '\n', input->length))) {
+        if (!read_more(input)) {
             break;
         }
-        line[strcspn(line, "\n")] = '\0';
-        if (line[0]) {
-            json_array_append_new(messages,
-                                  json_pack("{s:s, s:s}", "role", "user", "content", line));
-            fine = ask(own, messages, err);
+    }
+    if (*cli_stop_count() > 0 || (!newline && input->length == 0)) {
+        return false;
+    }
+    size_t length = newline ? (size_t)(newline - input->data) : input->length;
+
+    buffer_append(line, input->data, length);
+    buffer_consume(input, newline ? length + 1 : length);
+    return true;
+}
+
+static bool say(const struct chat_options *own, json_t *messages, const char *text,
+                struct error *err)
+{
+    if (!add_message(messages, "user", text, err)) {
+        return false;
+    }
+    return ask(own, messages, err);
+}
+
+static bool converse(const struct chat_options *own, json_t *messages, struct error *err)
+{
+    bool prompts = cli_stdout_is_terminal() && isatty(STDIN_FILENO) == 1;
+    struct buffer input, line;
+    bool fine = true;
+
+    buffer_init(&input);
+    buffer_init(&line);
+    while (fine) {
+        fputs(prompts ? "> " : "", stdout);
+        fflush(stdout);
+        if (!read_line(&input, &line)) {
+            fputs(prompts ? "\n" : "", stdout);
+            break;
+        }
+        if (line.length > 0) {
+            fine = say(own, messages, buffer_text(&line), err);
         }
     }
-    free(line);
+    buffer_deinit(&line);
+    buffer_deinit(&input);
     return fine;
 }
 
 static bool chat(const struct chat_options *own, struct error *err)
 {
     json_t *messages = json_array();
-    bool fine;
+    bool fine = !own->system || add_message(messages, "system", own->system, err);
 
-    if (own->system) {
-        json_array_append_new(messages,
-                              json_pack("{s:s, s:s}", "role", "system", "content", own->system));
-    }
-    if (own->prompt) {
-        json_array_append_new(messages,
-                              json_pack("{s:s, s:s}", "role", "user", "content", own->prompt));
-        fine = ask(own, messages, err);
-    } else {
-        fine = converse(own, messages, err);
+    if (fine) {
+        fine = own->prompt ? say(own, messages, own->prompt, err) : converse(own, messages, err);
     }
     json_decref(messages);
     return fine;

@@ -1,6 +1,8 @@
 /* cli.c - what the subcommands share: messages, signals, limits, the terminal. */
 #include "coordinator/cli/cli.h"
 
+#include "common/base/clock.h"
+
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -8,6 +10,8 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#define ECHO_NS (10 * NS_PER_MS)
 
 static volatile int stop_count;
 static int stop_fd = -1;
@@ -19,6 +23,16 @@ int cli_fail(const char *command, const struct error *err)
     return err->code == ERROR_USAGE ? CLI_USAGE : CLI_FAILED;
 }
 
+/* timeout(1) and some shells signal a process and then its group: that is one wish, not two. */
+static bool is_echo(void)
+{
+    static int64_t last_ns;
+    int64_t before_ns = last_ns;
+
+    last_ns = clock_monotonic_ns();
+    return before_ns != 0 && last_ns - before_ns < ECHO_NS;
+}
+
 static void stop_handler(int signal_number)
 {
     static const char text[] = "\nstopping at once\n";
@@ -26,6 +40,9 @@ static void stop_handler(int signal_number)
     int saved = errno;
 
     (void)signal_number;
+    if (is_echo()) {
+        return;
+    }
     stop_count++;
     if (stop_count > 1) {
         (void)!write(STDERR_FILENO, text, sizeof(text) - 1);

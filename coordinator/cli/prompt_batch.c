@@ -20,13 +20,16 @@
 
 /* --- the file --- */
 
+/* {"tokens":[…]}, or {"ids":[…]} as `shoal tokenize` writes it. */
 static bool prompt_read(const json_t *object, uint32_t vocab, struct prompt *out, struct error *err)
 {
+    const json_t *tokenized = json_object_get(object, "ids");
+    const char *field = tokenized && !json_object_get(object, "tokens") ? "ids" : "tokens";
     uint32_t *tokens;
     size_t count;
 
     if (!json_get_i64_or(object, "id", out->id, &out->id, err) ||
-        !jsonl_ids(json_object_get(object, "tokens"), "tokens", &tokens, &count, err)) {
+        !jsonl_ids(json_object_get(object, field), field, &tokens, &count, err)) {
         return false;
     }
     out->tokens = tokens;
@@ -36,7 +39,7 @@ static bool prompt_read(const json_t *object, uint32_t vocab, struct prompt *out
     }
     for (size_t i = 0; i < count; i++) {
         if (tokens[i] >= vocab) {
-            return error_set(err, ERROR_INPUT, "tokens[%zu] is %u, the vocabulary has %u", i,
+            return error_set(err, ERROR_INPUT, "%s[%zu] is %u, the vocabulary has %u", field, i,
                              tokens[i], vocab);
         }
     }

@@ -274,8 +274,8 @@ static void dim_set(struct run_command *own, bool dimmed)
     own->dimmed = dimmed;
 }
 
-/* What is new in the two buffers, from where it was shown up to. */
-static void stream(struct run_command *own, struct buffer *thinking, struct buffer *answer)
+/* What is new in the two buffers, from where it was shown up to. False: it cannot be written. */
+static bool stream(struct run_command *own, struct buffer *thinking, struct buffer *answer)
 {
     if (thinking->length > 0) {
         dim_set(own, true);
@@ -290,12 +290,12 @@ static void stream(struct run_command *own, struct buffer *thinking, struct buff
         (void)fwrite(answer->data, 1, answer->length, stdout);
         buffer_clear(answer);
     }
-    (void)fflush(stdout);
+    return fflush(stdout) == 0;
 }
 
-/* False: interrupted. */
+/* False: interrupted, or nobody takes the text any more. */
 static bool answer_wait(struct run_command *own, struct generation *generation,
-                        struct buffer *thinking, struct buffer *answer)
+                        struct buffer *thinking, struct buffer *answer, struct error *err)
 {
     struct pollfd fds[2] = {{.fd = own->waker.fd, .events = POLLIN},
                             {.fd = cli_stop_fd(), .events = POLLIN}};
@@ -305,8 +305,8 @@ static bool answer_wait(struct run_command *own, struct generation *generation,
 
         waker_clear(&own->waker);
         state = generation_poll(generation, thinking, answer);
-        if (!own->json) {
-            stream(own, thinking, answer);
+        if (!own->json && !stream(own, thinking, answer)) {
+            return error_set_errno(err, "standard output");
         }
         if (state == GENERATION_DONE) {
             dim_set(own, false);
@@ -314,7 +314,8 @@ static bool answer_wait(struct run_command *own, struct generation *generation,
         }
         if (*cli_stop_count() > 0) {
             dim_set(own, false);
-            return false;
+            (void)fputs(cli_stdout_is_terminal() ? "\n" : "", stdout);
+            return error_set(err, ERROR_PEER, "interrupted");
         }
         (void)poll(fds, 2, -1);
     }
@@ -401,7 +402,9 @@ static bool answer_report(struct run_command *own, const struct generation *gene
         return json_print(own, generation, cluster, thinking, answer, err);
     }
     (void)fputc('\n', stdout);
-    (void)fflush(stdout);
+    if (fflush(stdout) != 0) {
+        return error_set_errno(err, "standard output");
+    }
     summary_print(generation);
     return true;
 }
@@ -431,9 +434,8 @@ static bool answer(struct run_command *own, const struct local_cluster *local, s
     }
     buffer_init(&thinking);
     buffer_init(&text);
-    good = answer_wait(own, generation, &thinking, &text)
-               ? answer_report(own, generation, local->cluster, &thinking, &text, err)
-               : error_set(err, ERROR_PEER, "interrupted");
+    good = answer_wait(own, generation, &thinking, &text, err) &&
+           answer_report(own, generation, local->cluster, &thinking, &text, err);
     buffer_deinit(&thinking);
     buffer_deinit(&text);
     generation_destroy(generation);

@@ -133,24 +133,44 @@ static bool prepare_api(const struct serve_options *own, const struct local_clus
     return sampling_defaults_read(own->cluster.model, &config->sampling, err);
 }
 
-/* What else must be running before anything can be served. */
+/* What else must be running before anything can be served: a command to copy. An address that
+ * stands for all of this machine's becomes its name. */
 static void print_waiting(const struct serve_options *own, const struct local_cluster *local)
 {
-    if (own->cluster.remote_count > 0) {
-        fprintf(stderr, "waiting for %u workers: shoal-worker --coordinator %s\n",
-                own->cluster.remote_count, cluster_control_endpoint(local->cluster));
+    const char *endpoint = cluster_control_endpoint(local->cluster);
+    const char *key = own->cluster.key_path;
+    const char *port = strrchr(endpoint, ':');
+    char host[256] = "HOST";
+
+    if (own->cluster.remote_count == 0) {
+        return;
     }
+    fprintf(stderr, "waiting for %u worker%s: shoal-worker --coordinator ",
+            own->cluster.remote_count, own->cluster.remote_count == 1 ? "" : "s");
+    if (strstr(endpoint, "//0.0.0.0:") || strstr(endpoint, "//*:") || strstr(endpoint, "//[::]:")) {
+        (void)gethostname(host, sizeof(host) - 1);
+        fprintf(stderr, "tcp://%s%s", host, port ? port : "");
+    } else {
+        fputs(endpoint, stderr);
+    }
+    fprintf(stderr, "%s%s\n", key ? " --key " : "",
+            key                                                 ? key
+            : own->cluster.keys_policy == KEYS_INSECURE_ALLOWED ? " --insecure"
+                                                                : "");
 }
 
 static void print_serving(const struct serve_options *own, const struct api *api)
 {
-    const char *host = strchr(own->host, ':') ? "[::1]" : own->host;
+    bool six = strchr(own->host, ':') != NULL;
+    char url[128];
 
+    snprintf(url, sizeof(url), "http://%s%.90s%s:%u", six ? "[" : "", own->host, six ? "]" : "",
+             api_port(api));
     fprintf(stderr,
-            "serving %s at http://%s:%u/v1\n"
-            "  shoal chat --url http://%s:%u        talk to it\n"
-            "  shoal top  --url http://%s:%u        what runs where\n",
-            own->model_name, host, api_port(api), host, api_port(api), host, api_port(api));
+            "serving %s at %s/v1\n"
+            "  shoal chat --url %s        talk to it\n"
+            "  shoal top  --url %s        what runs where\n",
+            own->model_name, url, url, url);
 }
 
 /* Until a stop signal; false when the cluster has failed for good. */

@@ -110,7 +110,7 @@ static void print_worker(const json_t *worker, struct buffer *links)
                  (long long)integer(worker, "layer_end") - 1);
     }
     describe_links(worker, links);
-    printf("%6lld  %-14.14s  %-6s  %-7s  %7lld  %9s  %5.0f %%  %9lld  %-22s%s\n",
+    printf("%6lld  %-14.14s  %-6s  %-7s  %7lld  %9s  %5.0f %%  %9lld  %s%s\n",
            (long long)integer(worker, "id"), text(worker, "host"), stage, layers,
            (long long)integer(worker, "expert_slots"),
            units_bytes(&memory, (uint64_t)integer(worker, "ledger_bytes")),
