@@ -3,13 +3,12 @@
  * Bounds are generous (four times the largest published model and more) but small enough that
  * every product of dimensions, in bytes and over all layers and experts, stays inside 64 bits and
  * every row count inside 32: users of the struct multiply without looking. What would silently
- * compute something else (another activation, another rope scaling, biases, quantised weights) is
- * refused by name.
+ * compute something else (another activation, another rope scaling, quantised weights) is refused
+ * by name. A family is a row of a table: which attention, which experts, which defaults.
  */
-#include "common/model/arch.h"
+#include "common/model/arch_internal.h"
 
 #include "common/base/file.h"
-#include "common/base/json.h"
 #include "common/base/mem.h"
 
 #include <math.h>
@@ -18,18 +17,43 @@
 
 #define CONFIG_BYTES_MAX (4u << 20)
 
-/* What an architecture assumes where its config is silent. */
-struct arch_defaults {
+enum expert_style {
+    EXPERTS_NONE,
+    EXPERTS_DEEPSEEK, /* after some dense layers, with shared ones, perhaps in groups */
+    EXPERTS_QWEN,     /* alike, no shared one, no groups */
+};
+
+/* What a model_type stands for, and what it assumes where its config is silent. */
+struct arch_family {
     const char *name;
+    enum attention_kind attention;
+    enum expert_style experts;
+    double rope_theta; /* NaN: required */
+    /* Routed experts. */
     const char *scoring;
     const char *method;
     bool normalise;
+    /* Grouped attention. */
+    enum presence head_dim; /* FIELD_OR_ZERO: hidden_size / num_attention_heads */
+    bool qk_norm;
+    uint32_t bias;           /* always there */
+    uint32_t bias_if_wanted; /* with attention_bias */
 };
 
-static const struct arch_defaults supported[] = {
-    {"deepseek_v3", "sigmoid", "noaux_tc", true},
-    {"deepseek_v2", "softmax", "greedy", false},
+#define LATENT  .attention = ATTENTION_MLA
+#define GROUPED .attention = ATTENTION_GQA
+static const struct arch_family families[] = {
+    {"deepseek_v3", LATENT, EXPERTS_DEEPSEEK, NAN, "sigmoid", "noaux_tc", true},
+    {"deepseek_v2", LATENT, EXPERTS_DEEPSEEK, NAN, "softmax", "greedy", false},
+    {"llama", GROUPED, EXPERTS_NONE, 10000, .head_dim = FIELD_OR_ZERO,
+     .bias_if_wanted = BIAS_QKV | BIAS_OUT},
+    {"qwen2", GROUPED, EXPERTS_NONE, 10000, .head_dim = FIELD_OR_ZERO, .bias = BIAS_QKV},
+    {"qwen3", GROUPED, EXPERTS_NONE, 10000, .qk_norm = true, .bias_if_wanted = BIAS_QKV | BIAS_OUT},
+    {"qwen3_moe", GROUPED, EXPERTS_QWEN, 10000, "softmax", "greedy", false, .qk_norm = true,
+     .bias_if_wanted = BIAS_QKV | BIAS_OUT},
 };
+#undef LATENT
+#undef GROUPED
 
 /* The scorings and methods that belong together. */
 struct router_kind {
@@ -45,92 +69,39 @@ static const struct router_kind router_kinds[] = {
     {"softmax", "group_limited_greedy", ROUTER_SOFTMAX, ROUTER_GROUP_LIMITED_GREEDY},
 };
 
-enum presence {
-    FIELD_REQUIRED,
-    FIELD_OR_ZERO, /* missing or null means 0, which then need not lie in the range */
-};
-
-struct u32_field {
-    const char *name;
-    size_t offset;
-    uint32_t min;
-    uint32_t max;
-    enum presence presence;
-};
-
-/* A number in [min, max]; missing or null gives the fallback, and NaN there means required. */
-struct number_field {
-    const char *name;
-    double fallback;
-    double min;
-    double max;
-};
-
 #define AT(member) offsetof(struct arch, member)
-static const struct u32_field u32_fields[] = {
+static const struct u32_field common_fields[] = {
     {"num_hidden_layers", AT(layer_count), 1, 512, FIELD_REQUIRED},
-    {"num_nextn_predict_layers", AT(draft_layer_count), 0, 16, FIELD_OR_ZERO},
-    {"first_k_dense_replace", AT(dense_layer_count), 0, 512, FIELD_REQUIRED},
     {"hidden_size", AT(hidden), 1, 1u << 17, FIELD_REQUIRED},
     {"vocab_size", AT(vocab), 1, 1u << 24, FIELD_REQUIRED},
     {"max_position_embeddings", AT(context_tokens_max), 1, 1u << 24, FIELD_REQUIRED},
     {"num_attention_heads", AT(head_count), 1, 4096, FIELD_REQUIRED},
+    {"intermediate_size", AT(dense_width), 1, 1u << 20, FIELD_REQUIRED},
+};
+static const struct u32_field latent_fields[] = {
     {"q_lora_rank", AT(q_lora_rank), 1, 1u << 16, FIELD_OR_ZERO},
     {"kv_lora_rank", AT(kv_lora_rank), 1, 1u << 16, FIELD_REQUIRED},
     {"qk_nope_head_dim", AT(qk_nope_dim), 1, 4096, FIELD_REQUIRED},
     {"qk_rope_head_dim", AT(qk_rope_dim), 2, 4096, FIELD_REQUIRED},
     {"v_head_dim", AT(v_head_dim), 1, 4096, FIELD_REQUIRED},
-    {"intermediate_size", AT(dense_width), 1, 1u << 20, FIELD_REQUIRED},
+};
+static const struct u32_field deepseek_fields[] = {
+    {"num_nextn_predict_layers", AT(draft_layer_count), 0, 16, FIELD_OR_ZERO},
+    {"first_k_dense_replace", AT(dense_layer_count), 0, 512, FIELD_REQUIRED},
     {"moe_intermediate_size", AT(expert_width), 1, 1u << 20, FIELD_REQUIRED},
     {"n_routed_experts", AT(router.expert_count), 1, 4096, FIELD_REQUIRED},
     {"num_experts_per_tok", AT(router.chosen_count), 1, 256, FIELD_REQUIRED},
     {"n_group", AT(router.group_count), 1, 4096, FIELD_OR_ZERO},
     {"topk_group", AT(router.group_chosen_count), 1, 4096, FIELD_OR_ZERO},
 };
+static const struct u32_field qwen_moe_fields[] = {
+    {"moe_intermediate_size", AT(expert_width), 1, 1u << 20, FIELD_REQUIRED},
+    {"num_experts", AT(router.expert_count), 1, 4096, FIELD_REQUIRED},
+    {"num_experts_per_tok", AT(router.chosen_count), 1, 256, FIELD_REQUIRED},
+};
 #undef AT
 
-static bool is_absent(const json_t *object, const char *field)
-{
-    const json_t *value = json_object_get(object, field);
-
-    return value == NULL || json_is_null(value);
-}
-
-static bool u32_in_range(const json_t *config, const struct u32_field *field, uint32_t *out,
-                         struct error *err)
-{
-    if (field->presence == FIELD_OR_ZERO && is_absent(config, field->name)) {
-        *out = 0;
-        return true;
-    }
-    if (!json_get_u32(config, field->name, out, err)) {
-        return false;
-    }
-    if (*out < field->min || *out > field->max) {
-        return error_set(err, ERROR_INPUT, "field \"%s\" is %u; %u to %u can be used", field->name,
-                         *out, field->min, field->max);
-    }
-    return true;
-}
-
-static bool number_in_range(const json_t *object, const struct number_field *field, double *out,
-                            struct error *err)
-{
-    if (isnan(field->fallback) && is_absent(object, field->name)) {
-        return error_set(err, ERROR_INPUT, "field \"%s\" is missing; it must be a number",
-                         field->name);
-    }
-    if (!json_get_number_or(object, field->name, field->fallback, out, err)) {
-        return false;
-    }
-    if (!(*out >= field->min && *out <= field->max)) {
-        return error_set(err, ERROR_INPUT, "field \"%s\" is %g; %g to %g can be used", field->name,
-                         *out, field->min, field->max);
-    }
-    return true;
-}
-
-static const struct arch_defaults *defaults_of(const json_t *config, struct error *err)
+static const struct arch_family *family_of(const json_t *config, struct error *err)
 {
     const char *name;
     char list[128] = "";
@@ -138,12 +109,12 @@ static const struct arch_defaults *defaults_of(const json_t *config, struct erro
     if (!json_get_string(config, "model_type", &name, err)) {
         return NULL;
     }
-    for (size_t i = 0; i < ARRAY_LENGTH(supported); i++) {
-        if (strcmp(supported[i].name, name) == 0) {
-            return &supported[i];
+    for (size_t i = 0; i < ARRAY_LENGTH(families); i++) {
+        if (strcmp(families[i].name, name) == 0) {
+            return &families[i];
         }
         strcat(list, i == 0 ? "" : ", ");
-        strcat(list, supported[i].name);
+        strcat(list, families[i].name);
     }
     error_set(err, ERROR_INPUT, "model_type \"%.64s\" is not supported; supported: %s", name, list);
     return NULL;
@@ -167,152 +138,120 @@ static bool refuse_quantised(const json_t *config, struct error *err)
                      "weights of quant_method \"%.64s\" are not supported by this build", method);
 }
 
-/* A field whose one known value is all that the forward pass computes. */
-static bool require_bool(const json_t *config, const char *field, bool wanted, struct error *err)
+static bool fields_read(const json_t *config, const struct u32_field *fields, size_t count,
+                        struct arch *arch, struct error *err)
 {
-    bool value;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t *out = (uint32_t *)(void *)((char *)arch + fields[i].offset);
 
-    if (!json_get_bool_or(config, field, wanted, &value, err)) {
-        return false;
+        if (!config_u32(config, &fields[i], out, err)) {
+            return false;
+        }
     }
-    return value == wanted ||
-           error_set(err, ERROR_INPUT, "field \"%s\" is %s; only %s is supported", field,
-                     value ? "true" : "false", wanted ? "true" : "false");
+    return true;
 }
+#define FIELDS_READ(config, fields, arch, err)                                                     \
+    fields_read(config, fields, ARRAY_LENGTH(fields), arch, err)
 
-static bool require_u32(const json_t *config, const char *field, uint32_t wanted, struct error *err)
+static bool parse_common(const json_t *config, struct arch *arch, struct error *err)
 {
-    uint32_t value;
-
-    if (!json_get_u32_or(config, field, wanted, &value, err)) {
-        return false;
-    }
-    return value == wanted ||
-           error_set(err, ERROR_INPUT, "field \"%s\" is %u; only %u is supported", field, value,
-                     wanted);
-}
-
-static bool check_conventions(const json_t *config, const struct arch *arch, struct error *err)
-{
+    static const struct number_field eps_field = {"rms_norm_eps", NAN, 1e-12, 0.1};
     const char *activation;
+    double eps;
 
-    if (!json_get_string_or(config, "hidden_act", "silu", &activation, err)) {
+    if (!FIELDS_READ(config, common_fields, arch, err) ||
+        !config_number(config, &eps_field, &eps, err) ||
+        !json_get_bool_or(config, "tie_word_embeddings", false, &arch->tied_embedding, err) ||
+        !json_get_string_or(config, "hidden_act", "silu", &activation, err)) {
         return false;
     }
     if (strcmp(activation, "silu") != 0) {
         return error_set(err, ERROR_INPUT, "hidden_act \"%.64s\" is not supported; supported: silu",
                          activation);
     }
-    return require_bool(config, "attention_bias", false, err) &&
-           require_bool(config, "rope_interleave", true, err) &&
-           require_u32(config, "moe_layer_freq", 1, err) &&
-           require_u32(config, "num_key_value_heads", arch->head_count, err);
+    arch->norm_eps = (float)eps;
+    return true;
 }
 
-static bool parse_dimensions(const json_t *config, struct arch *arch, struct error *err)
+static bool parse_latent(const json_t *config, struct arch *arch, struct error *err)
 {
-    static const struct number_field eps_field = {"rms_norm_eps", NAN, 1e-12, 0.1};
-    uint32_t shared_count;
-    double eps;
-
-    for (size_t i = 0; i < ARRAY_LENGTH(u32_fields); i++) {
-        uint32_t *out = (uint32_t *)(void *)((char *)arch + u32_fields[i].offset);
-
-        if (!u32_in_range(config, &u32_fields[i], out, err)) {
-            return false;
-        }
-    }
-    if (!u32_in_range(config, &(struct u32_field){"n_shared_experts", 0, 0, 64, FIELD_OR_ZERO},
-                      &shared_count, err) ||
-        !number_in_range(config, &eps_field, &eps, err) ||
-        !json_get_bool_or(config, "tie_word_embeddings", false, &arch->tied_embedding, err)) {
-        return false;
-    }
-    arch->shared_width = shared_count * arch->expert_width;
-    arch->norm_eps = (float)eps;
+    arch->kv_head_count = 1;
     arch->latent_norm_eps = 1e-6f;
-    if (arch->dense_layer_count > arch->layer_count) {
-        return error_set(err, ERROR_INPUT, "first_k_dense_replace %u exceeds num_hidden_layers %u",
-                         arch->dense_layer_count, arch->layer_count);
+    arch->rope.style = ROPE_ADJACENT;
+    if (!FIELDS_READ(config, latent_fields, arch, err)) {
+        return false;
     }
     if (arch->qk_rope_dim % 2 != 0) {
         return error_set(err, ERROR_INPUT, "field \"qk_rope_head_dim\" is %u; it must be even",
                          arch->qk_rope_dim);
     }
+    return config_require_bool(config, "attention_bias", false, err) &&
+           config_require_bool(config, "rope_interleave", true, err) &&
+           config_require_u32(config, "num_key_value_heads", arch->head_count, err);
+}
+
+static bool parse_head_dim(const json_t *config, const struct arch_family *family,
+                           struct arch *arch, struct error *err)
+{
+    struct u32_field field = {"head_dim", 0, 2, 4096, family->head_dim};
+    uint32_t dim;
+
+    if (!config_u32(config, &field, &dim, err)) {
+        return false;
+    }
+    if (dim == 0 && arch->hidden % arch->head_count != 0) {
+        return error_set(err, ERROR_INPUT,
+                         "hidden_size %u is not a multiple of num_attention_heads %u, and there is "
+                         "no head_dim",
+                         arch->hidden, arch->head_count);
+    }
+    dim = dim == 0 ? arch->hidden / arch->head_count : dim;
+    if (dim % 2 != 0 || dim > field.max) {
+        return error_set(err, ERROR_INPUT,
+                         "heads of %u dimensions are not supported; even sizes up to %u are", dim,
+                         field.max);
+    }
+    arch->qk_rope_dim = dim;
+    arch->v_head_dim = dim;
     return true;
 }
 
-static bool parse_yarn(const json_t *scaling, struct rope_config *rope, struct error *err)
+static bool parse_grouped(const json_t *config, const struct arch_family *family, struct arch *arch,
+                          struct error *err)
 {
-    static const struct number_field factor = {"factor", NAN, 1, 1e6};
-    static const struct number_field beta_fast = {"beta_fast", 32, 1e-3, 1e6};
-    static const struct number_field beta_slow = {"beta_slow", 1, 1e-3, 1e6};
-    static const struct number_field mscale = {"mscale", 1, 0, 100};
-    static const struct number_field mscale_all_dim = {"mscale_all_dim", 0, 0, 100};
-    static const struct u32_field original = {"original_max_position_embeddings", 0, 1, 1u << 24,
-                                              FIELD_REQUIRED};
+    static const struct u32_field kv_heads = {"num_key_value_heads", 0, 1, 4096, FIELD_OR_ZERO};
+    static const struct number_field rotary = {"partial_rotary_factor", 1, 1, 1};
+    bool bias = false;
+    double factor;
 
-    rope->scaling = ROPE_YARN;
-    return number_in_range(scaling, &factor, &rope->factor, err) &&
-           number_in_range(scaling, &beta_fast, &rope->beta_fast, err) &&
-           number_in_range(scaling, &beta_slow, &rope->beta_slow, err) &&
-           number_in_range(scaling, &mscale, &rope->mscale, err) &&
-           number_in_range(scaling, &mscale_all_dim, &rope->mscale_all_dim, err) &&
-           u32_in_range(scaling, &original, &rope->original_context, err);
-}
-
-static bool parse_scaling(const json_t *scaling, struct rope_config *rope, struct error *err)
-{
-    const char *key = is_absent(scaling, "rope_type") ? "type" : "rope_type";
-    const char *type;
-
-    if (!json_get_string(scaling, key, &type, err)) {
+    arch->rope.style = ROPE_HALVES;
+    arch->qk_norm = family->qk_norm;
+    if (!config_u32(config, &kv_heads, &arch->kv_head_count, err) ||
+        !parse_head_dim(config, family, arch, err) ||
+        !config_number(config, &rotary, &factor, err) ||
+        !config_require_bool(config, "mlp_bias", false, err) ||
+        !config_require_bool(config, "use_sliding_window", false, err) ||
+        (family->bias_if_wanted != 0 &&
+         !json_get_bool_or(config, "attention_bias", false, &bias, err))) {
         return false;
     }
-    if (strcmp(type, "default") == 0) {
-        return true;
+    arch->attention_bias = family->bias | (bias ? family->bias_if_wanted : 0);
+    if (arch->kv_head_count == 0) {
+        arch->kv_head_count = arch->head_count;
     }
-    if (strcmp(type, "yarn") != 0) {
-        return error_set(err, ERROR_INPUT,
-                         "%s \"%.64s\" is not supported; supported: yarn, default", key, type);
-    }
-    return parse_yarn(scaling, rope, err);
+    return arch->head_count % arch->kv_head_count == 0 ||
+           error_set(err, ERROR_INPUT,
+                     "num_attention_heads %u is not a multiple of num_key_value_heads %u",
+                     arch->head_count, arch->kv_head_count);
 }
 
-/* Newer configs keep the scaling and rope_theta together in rope_parameters. */
-static bool parse_rope(const json_t *config, struct rope_config *rope, struct error *err)
-{
-    static const struct number_field theta = {"rope_theta", NAN, 1.001, 1e12};
-    json_t *scaling, *parameters;
-    const json_t *theta_home = config;
-    const char *home = "rope_scaling";
-
-    *rope = (struct rope_config){.scaling = ROPE_PLAIN, .factor = 1, .mscale = 1};
-    if (!json_get_object_or_null(config, "rope_scaling", &scaling, err) ||
-        !json_get_object_or_null(config, "rope_parameters", &parameters, err)) {
-        return false;
-    }
-    if (parameters != NULL && scaling != NULL) {
-        return error_set(err, ERROR_INPUT, "both \"rope_scaling\" and \"rope_parameters\" are set");
-    }
-    if (parameters != NULL) {
-        scaling = parameters;
-        home = "rope_parameters";
-        theta_home = is_absent(config, "rope_theta") ? parameters : config;
-    }
-    if (scaling != NULL && !parse_scaling(scaling, rope, err)) {
-        return error_wrap(err, "%s", home);
-    }
-    return number_in_range(theta_home, &theta, &rope->theta, err);
-}
-
-static bool parse_router_kind(const json_t *config, const struct arch_defaults *defaults,
+static bool parse_router_kind(const json_t *config, const struct arch_family *family,
                               struct router_config *router, struct error *err)
 {
     const char *scoring, *method;
 
-    if (!json_get_string_or(config, "scoring_func", defaults->scoring, &scoring, err) ||
-        !json_get_string_or(config, "topk_method", defaults->method, &method, err)) {
+    if (!json_get_string_or(config, "scoring_func", family->scoring, &scoring, err) ||
+        !json_get_string_or(config, "topk_method", family->method, &method, err)) {
         return false;
     }
     for (size_t i = 0; i < ARRAY_LENGTH(router_kinds); i++) {
@@ -356,15 +295,16 @@ static bool check_groups(const struct router_config *router, struct error *err)
     return true;
 }
 
-static bool parse_router(const json_t *config, const struct arch_defaults *defaults,
+static bool parse_router(const json_t *config, const struct arch_family *family,
                          struct router_config *router, struct error *err)
 {
-    static const struct number_field scale_field = {"routed_scaling_factor", NAN, 1e-6, 1e6};
+    struct number_field scale_field = {"routed_scaling_factor", NAN, 1e-6, 1e6};
     double scale;
 
-    if (!parse_router_kind(config, defaults, router, err) ||
-        !json_get_bool_or(config, "norm_topk_prob", defaults->normalise, &router->normalise, err) ||
-        !number_in_range(config, &scale_field, &scale, err)) {
+    scale_field.fallback = family->experts == EXPERTS_DEEPSEEK ? NAN : 1.0;
+    if (!parse_router_kind(config, family, router, err) ||
+        !json_get_bool_or(config, "norm_topk_prob", family->normalise, &router->normalise, err) ||
+        !config_number(config, &scale_field, &scale, err)) {
         return false;
     }
     router->scale = (float)scale;
@@ -375,6 +315,80 @@ static bool parse_router(const json_t *config, const struct arch_defaults *defau
         router->group_chosen_count = router->group_count;
     }
     return check_groups(router, err);
+}
+
+static bool parse_deepseek_experts(const json_t *config, const struct arch_family *family,
+                                   struct arch *arch, struct error *err)
+{
+    static const struct u32_field shared = {"n_shared_experts", 0, 0, 64, FIELD_OR_ZERO};
+    uint32_t shared_count;
+
+    if (!FIELDS_READ(config, deepseek_fields, arch, err) ||
+        !config_u32(config, &shared, &shared_count, err) ||
+        !config_require_u32(config, "moe_layer_freq", 1, err)) {
+        return false;
+    }
+    if (arch->dense_layer_count > arch->layer_count) {
+        return error_set(err, ERROR_INPUT, "first_k_dense_replace %u exceeds num_hidden_layers %u",
+                         arch->dense_layer_count, arch->layer_count);
+    }
+    arch->shared_width = shared_count * arch->expert_width;
+    return parse_router(config, family, &arch->router, err);
+}
+
+/* mlp_only_layers names the dense ones; they must come first. */
+static bool parse_mlp_only_layers(const json_t *config, struct arch *arch, struct error *err)
+{
+    json_t *layers;
+    const json_t *layer;
+    size_t i;
+
+    if (!json_get_array_or_null(config, "mlp_only_layers", &layers, err)) {
+        return false;
+    }
+    json_array_foreach(layers, i, layer)
+    {
+        if (!json_is_integer(layer) || json_integer_value(layer) != (json_int_t)i ||
+            i >= arch->layer_count) {
+            return error_set(err, ERROR_INPUT,
+                             "field \"mlp_only_layers\": only the first layers, in order (0, 1, "
+                             "…), can be dense");
+        }
+        arch->dense_layer_count = (uint32_t)i + 1;
+    }
+    return true;
+}
+
+static bool parse_qwen_experts(const json_t *config, const struct arch_family *family,
+                               struct arch *arch, struct error *err)
+{
+    if (!FIELDS_READ(config, qwen_moe_fields, arch, err) ||
+        !config_require_u32(config, "decoder_sparse_step", 1, err) ||
+        !parse_mlp_only_layers(config, arch, err)) {
+        return false;
+    }
+    if (arch->router.chosen_count > arch->router.expert_count) {
+        return error_set(err, ERROR_INPUT, "num_experts_per_tok %u exceeds num_experts %u",
+                         arch->router.chosen_count, arch->router.expert_count);
+    }
+    return parse_router(config, family, &arch->router, err);
+}
+
+static bool parse_experts(const json_t *config, const struct arch_family *family, struct arch *arch,
+                          struct error *err)
+{
+    switch (family->experts) {
+    case EXPERTS_NONE:
+        break;
+    case EXPERTS_DEEPSEEK:
+        return parse_deepseek_experts(config, family, arch, err);
+    case EXPERTS_QWEN:
+        return parse_qwen_experts(config, family, arch, err);
+    }
+    arch->dense_layer_count = arch->layer_count;
+    arch->router = (struct router_config){
+        .method = ROUTER_GREEDY, .group_count = 1, .group_chosen_count = 1, .scale = 1.0f};
+    return true;
 }
 
 static bool eos_add(struct arch *arch, const json_t *value, struct error *err)
@@ -439,21 +453,21 @@ static bool parse_tokens(const json_t *config, struct arch *arch, struct error *
 
 static bool config_parse(const json_t *config, struct arch *arch, struct error *err)
 {
-    const struct arch_defaults *defaults;
+    const struct arch_family *family;
 
     if (!json_is_object(config)) {
         return error_set(err, ERROR_INPUT, "must be an object, got %s", json_type_word(config));
     }
-    defaults = defaults_of(config, err);
-    if (defaults == NULL || !refuse_quantised(config, err) ||
-        !parse_dimensions(config, arch, err) || !check_conventions(config, arch, err) ||
-        !parse_rope(config, &arch->rope, err) ||
-        !parse_router(config, defaults, &arch->router, err) || !parse_tokens(config, arch, err)) {
+    family = family_of(config, err);
+    if (family == NULL || !refuse_quantised(config, err) || !parse_common(config, arch, err) ||
+        !arch_parse_rope(config, family->rope_theta, &arch->rope, err) ||
+        !(family->attention == ATTENTION_MLA ? parse_latent(config, arch, err)
+                                             : parse_grouped(config, family, arch, err)) ||
+        !parse_experts(config, family, arch, err) || !parse_tokens(config, arch, err)) {
         return false;
     }
-    arch->attention = ATTENTION_MLA;
-    arch->kv_head_count = 1;
-    memcpy(arch->name, defaults->name, strlen(defaults->name) + 1);
+    arch->attention = family->attention;
+    memcpy(arch->name, family->name, strlen(family->name) + 1);
     return true;
 }
 

@@ -4,6 +4,7 @@
 #include "common/base/file.h"
 #include "common/base/mem.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,8 @@
 #include <cmocka.h>
 
 static const char small_config[] = "deepseek_v3-bf16/model/config.json";
+static const char llama_config[] = "llama-bf16/model/config.json";
+static const char qwen3_config[] = "qwen3_moe-bf16/model/config.json";
 
 struct change_case {
     const char *path;
@@ -21,22 +24,28 @@ struct change_case {
     const char *expected;
 };
 
-static void expect_refused(const struct change_case *cases, size_t count)
+static void expect_config_refused(const char *config, const struct change_case *cases, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         struct arch arch;
         struct error err = {0};
+        const char *value = cases[i].value == NULL ? "nothing" : cases[i].value;
 
         memset(&arch, 0x5a, sizeof(arch));
-        if (fixture_parse_changed(small_config, cases[i].path, cases[i].value, &arch, &err)) {
-            fail_msg("%s = %s was accepted", cases[i].path, cases[i].value);
+        if (fixture_parse_changed(config, cases[i].path, cases[i].value, &arch, &err)) {
+            fail_msg("%s = %s was accepted", cases[i].path, value);
         }
         if (strstr(err.message, cases[i].expected) == NULL ||
             strncmp(err.message, "config: ", 8) != 0) {
-            fail_msg("%s = %s: %s", cases[i].path, cases[i].value, err.message);
+            fail_msg("%s = %s: %s", cases[i].path, value, err.message);
         }
         assert_int_equal(((unsigned char *)&arch)[0], 0x5a); /* written on success only */
     }
+}
+
+static void expect_refused(const struct change_case *cases, size_t count)
+{
+    expect_config_refused(small_config, cases, count);
 }
 
 static void deepseek_r1_is_read_whole(void **state)
@@ -96,6 +105,122 @@ static void deepseek_v2_has_softmax_and_groups_by_maximum(void **state)
     assert_int_equal(lite.router.group_count, 1);
     assert_int_equal(lite.router.group_chosen_count, 1);
     assert_int_equal(lite.q_lora_rank, 0);
+}
+
+static void llama_has_grouped_heads_and_no_experts(void **state)
+{
+    (void)state;
+    struct arch small = fixture_arch("Llama-3.1-8B");
+    struct arch large = fixture_arch("DeepSeek-R1-Distill-Llama-70B");
+
+    assert_string_equal(small.name, "llama");
+    assert_int_equal(small.attention, ATTENTION_GQA);
+    assert_int_equal(small.head_count, 32);
+    assert_int_equal(small.kv_head_count, 8);
+    assert_int_equal(small.qk_nope_dim, 0);
+    assert_int_equal(small.qk_rope_dim, 128);
+    assert_int_equal(small.v_head_dim, 128);
+    assert_int_equal(arch_kv_values(&small), 2048);
+    assert_true(arch_softmax_scale(&small) == (float)(1.0 / sqrt(128.0)));
+    assert_int_equal(small.rope.scaling, ROPE_LLAMA3);
+    assert_int_equal(small.rope.style, ROPE_HALVES);
+    assert_true(small.rope.theta == 500000 && small.rope.factor == 8);
+    assert_true(small.rope.low_freq_factor == 1 && small.rope.high_freq_factor == 4);
+    assert_int_equal(small.rope.original_context, 8192);
+    assert_int_equal(small.attention_bias, 0);
+    assert_false(small.qk_norm);
+    assert_int_equal(small.router.expert_count, 0);
+    assert_int_equal(small.dense_layer_count, 32);
+    assert_false(arch_layer_is_moe(&small, 31));
+    assert_int_equal(large.head_count, 64);
+    assert_int_equal(large.layer_count, 80);
+}
+
+static void qwen_has_biases_or_head_norms(void **state)
+{
+    (void)state;
+    struct arch qwen2 = fixture_arch("Qwen2.5-72B-Instruct");
+    struct arch qwen3;
+    struct error err;
+
+    assert_string_equal(qwen2.name, "qwen2");
+    assert_int_equal(qwen2.attention_bias, BIAS_QKV);
+    assert_int_equal(qwen2.qk_rope_dim, 128);
+    assert_int_equal(qwen2.rope.scaling, ROPE_PLAIN);
+    assert_true(fixture_parse_changed(qwen3_config, "model_type", "\"qwen3_moe\"", &qwen3, &err));
+    assert_true(qwen3.qk_norm);
+    assert_int_equal(qwen3.attention_bias, 0);
+    assert_int_equal(qwen3.qk_rope_dim, 32);
+    assert_int_equal(qwen3.hidden, 80);
+    assert_int_equal(qwen3.router.expert_count, 12);
+    assert_int_equal(qwen3.router.chosen_count, 3);
+    assert_int_equal(qwen3.router.scoring, ROUTER_SOFTMAX);
+    assert_int_equal(qwen3.router.method, ROUTER_GREEDY);
+    assert_true(qwen3.router.normalise && qwen3.router.scale == 1.0f);
+    assert_int_equal(qwen3.shared_width, 0);
+    assert_int_equal(qwen3.dense_layer_count, 0);
+    assert_true(fixture_parse_changed(qwen3_config, "norm_topk_prob", NULL, &qwen3, &err));
+    assert_false(qwen3.router.normalise);
+    assert_true(fixture_parse_changed(qwen3_config, "mlp_only_layers", "[0, 1]", &qwen3, &err));
+    assert_int_equal(qwen3.dense_layer_count, 2);
+    assert_true(fixture_parse_changed(qwen3_config, "attention_bias", "true", &qwen3, &err));
+    assert_int_equal(qwen3.attention_bias, BIAS_QKV | BIAS_OUT);
+    assert_true(fixture_parse_changed(qwen3_config, "model_type", "\"qwen3\"", &qwen3, &err));
+    assert_true(qwen3.qk_norm);
+    assert_int_equal(qwen3.router.expert_count, 0);
+}
+
+static void grouped_configs_that_compute_something_else_are_refused(void **state)
+{
+    (void)state;
+    static const struct change_case qwen3[] = {
+        {"head_dim", NULL, "\"head_dim\""},
+        {"head_dim", "7", "heads of 7 dimensions are not supported"},
+        {"head_dim", "5000", "field \"head_dim\" is 5000"},
+        {"num_key_value_heads", "3", "num_attention_heads 8 is not a multiple of num_key_value"},
+        {"decoder_sparse_step", "2", "\"decoder_sparse_step\" is 2; only 1"},
+        {"mlp_only_layers", "[1]", "\"mlp_only_layers\": only the first layers"},
+        {"mlp_only_layers", "[0, 1, 2, 3]", "\"mlp_only_layers\": only the first layers"},
+        {"mlp_only_layers", "[\"a\"]", "\"mlp_only_layers\": only the first layers"},
+        {"mlp_only_layers", "3", "mlp_only_layers"},
+        {"num_experts_per_tok", "13", "num_experts_per_tok 13 exceeds num_experts 12"},
+        {"num_experts", "0", "field \"num_experts\" is 0"},
+        {"use_sliding_window", "true", "\"use_sliding_window\" is true; only false"},
+    };
+    static const struct change_case llama[] = {
+        {"mlp_bias", "true", "\"mlp_bias\" is true; only false"},
+        {"partial_rotary_factor", "0.5", "\"partial_rotary_factor\" is 0.5"},
+        {"rope_scaling.high_freq_factor", "1", "low_freq_factor 1 is not below high_freq_factor 1"},
+        {"rope_scaling.high_freq_factor", NULL, "\"high_freq_factor\""},
+        {"rope_scaling.original_max_position_embeddings", NULL, "original_max_position_embeddings"},
+        {"num_attention_heads", "7", "hidden_size 128 is not a multiple of num_attention_heads 7"},
+        {"num_attention_heads", "128", "heads of 1 dimensions are not supported"},
+    };
+
+    expect_config_refused(qwen3_config, qwen3, ARRAY_LENGTH(qwen3));
+    expect_config_refused(llama_config, llama, ARRAY_LENGTH(llama));
+}
+
+static void grouped_configs_may_leave_fields_out(void **state)
+{
+    (void)state;
+    struct arch arch;
+    struct error err;
+
+    assert_true(fixture_parse_changed(llama_config, "num_key_value_heads", NULL, &arch, &err));
+    assert_int_equal(arch.kv_head_count, arch.head_count);
+    assert_true(fixture_parse_changed(llama_config, "rope_theta", NULL, &arch, &err));
+    assert_true(arch.rope.theta == 10000);
+    assert_true(fixture_parse_changed(llama_config, "rope_scaling", NULL, &arch, &err));
+    assert_int_equal(arch.rope.scaling, ROPE_PLAIN);
+    assert_true(fixture_parse_changed(llama_config, "rope_scaling",
+                                      "{\"type\": \"linear\", \"factor\": 4}", &arch, &err));
+    assert_int_equal(arch.rope.scaling, ROPE_LINEAR);
+    assert_true(arch.rope.factor == 4);
+    assert_true(fixture_parse_changed(llama_config, "attention_bias", "true", &arch, &err));
+    assert_int_equal(arch.attention_bias, BIAS_QKV | BIAS_OUT);
+    assert_true(fixture_parse_changed(llama_config, "head_dim", "32", &arch, &err));
+    assert_int_equal(arch.v_head_dim, 32);
 }
 
 static void each_required_field_is_missed_by_name(void **state)
@@ -194,8 +319,11 @@ static void what_would_compute_something_else_is_refused_by_name(void **state)
         {"attention_bias", "true", "\"attention_bias\" is true; only false"},
         {"moe_layer_freq", "2", "\"moe_layer_freq\" is 2; only 1"},
         {"rope_interleave", "false", "\"rope_interleave\" is false"},
-        {"rope_scaling.type", "\"linear\"", "rope_scaling: type \"linear\" is not supported"},
-        {"rope_scaling.rope_type", "\"llama3\"", "rope_type \"llama3\" is not supported"},
+        {"rope_scaling.type", "\"dynamic\"", "rope_scaling: type \"dynamic\" is not supported"},
+        {"rope_scaling.rope_type", "\"longrope\"", "rope_type \"longrope\" is not supported"},
+        {"rope_scaling.rope_type", "\"llama3\"", "rope_scaling: field \"low_freq_factor\""},
+        {"rope_scaling.attention_factor", "1", "\"attention_factor\" is not supported"},
+        {"rope_scaling.truncate", "false", "\"truncate\" is false; only true"},
         {"model_type", "\"mamba\"",
          "model_type \"mamba\" is not supported; supported: deepseek_v3, deepseek_v2"},
         {"quantization_config", "{\"quant_method\": \"fp8\"}",
@@ -366,6 +494,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deepseek_r1_is_read_whole),
         cmocka_unit_test(deepseek_v2_has_softmax_and_groups_by_maximum),
+        cmocka_unit_test(llama_has_grouped_heads_and_no_experts),
+        cmocka_unit_test(qwen_has_biases_or_head_norms),
+        cmocka_unit_test(grouped_configs_that_compute_something_else_are_refused),
+        cmocka_unit_test(grouped_configs_may_leave_fields_out),
         cmocka_unit_test(each_required_field_is_missed_by_name),
         cmocka_unit_test(zero_and_absurd_sizes_are_refused_with_their_range),
         cmocka_unit_test(fields_that_contradict_each_other_are_refused),

@@ -45,6 +45,22 @@ static void deepseek_v2_has_its_published_sizes(void **state)
     assert_int_equal(counts.draft, 0);
 }
 
+static void dense_models_have_their_published_sizes(void **state)
+{
+    (void)state;
+    struct arch small = fixture_arch("Llama-3.1-8B");
+    struct arch large = fixture_arch("DeepSeek-R1-Distill-Llama-70B");
+    struct arch qwen = fixture_arch("Qwen2.5-72B-Instruct");
+    struct parameter_counts counts = arch_param_counts(&small);
+
+    assert_int_equal(counts.total, UINT64_C(8030261248));
+    assert_int_equal(counts.active, counts.total - counts.embedding + small.hidden);
+    assert_int_equal(counts.expert, 0);
+    assert_int_equal(counts.router, 0);
+    assert_int_equal(arch_param_counts(&large).total, UINT64_C(70553706496));
+    assert_int_equal(arch_param_counts(&qwen).total, UINT64_C(72706203648));
+}
+
 static void a_summary_accounts_for_every_byte(void **state)
 {
     (void)state;
@@ -108,6 +124,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deepseek_r1_has_its_published_size),
         cmocka_unit_test(deepseek_v2_has_its_published_sizes),
+        cmocka_unit_test(dense_models_have_their_published_sizes),
         cmocka_unit_test(a_summary_accounts_for_every_byte),
         cmocka_unit_test(bytes_and_parameters_agree),
     };

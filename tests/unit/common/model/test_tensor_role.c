@@ -42,6 +42,31 @@ static void names_and_roles_are_inverse(void **state)
     assert_int_equal(seen, 5 * 9 + 2 * 3 + 3 * (5 + 768) + 6 + 3);
 }
 
+static void grouped_attention_has_its_own_roles(void **state)
+{
+    (void)state;
+    struct arch llama = fixture_arch("Llama-3.1-8B");
+    struct arch qwen = fixture_arch("Qwen2.5-72B-Instruct");
+    enum tensor_role role;
+    uint32_t layer, expert;
+
+    assert_true(tensor_role_of_name(&llama, "model.layers.31.self_attn.k_proj.weight", &role,
+                                    &layer, &expert));
+    assert_int_equal(role, ROLE_K);
+    assert_int_equal(tensor_role_shape(&llama, role).rows, 1024);
+    assert_int_equal(tensor_role_shape(&llama, ROLE_Q).rows, 4096);
+    assert_int_equal(tensor_role_count(&llama, ROLE_KV_A, 0), 0);
+    assert_int_equal(tensor_role_count(&llama, ROLE_Q_NORM, 0), 0);
+    assert_false(tensor_role_of_name(&llama, "model.layers.0.self_attn.q_proj.bias", &role, &layer,
+                                     &expert));
+    assert_true(tensor_role_of_name(&qwen, "model.layers.79.self_attn.v_proj.bias", &role, &layer,
+                                    &expert));
+    assert_int_equal(role, ROLE_V_BIAS);
+    assert_int_equal(tensor_role_shape(&qwen, role).columns, 1024);
+    assert_int_equal(tensor_role_shape(&qwen, role).dimension_count, 1);
+    assert_int_equal(tensor_role_count(&qwen, ROLE_OUT_BIAS, 0), 0);
+}
+
 static void all_layers_of_deepseek_r1_have_46_183_tensors(void **state)
 {
     (void)state;
@@ -116,6 +141,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_roles_are_inverse),
+        cmocka_unit_test(grouped_attention_has_its_own_roles),
         cmocka_unit_test(all_layers_of_deepseek_r1_have_46_183_tensors),
         cmocka_unit_test(names_that_only_look_right_are_nobodys),
         cmocka_unit_test(switches_of_the_config_change_the_set),

@@ -1,6 +1,8 @@
 /* The planner's byte figures are those of the worker's weights. */
 #include "coordinator/cluster/model_bytes.h"
 
+#include "common/base/file.h"
+#include "common/base/mem.h"
 #include "worker/layers/weights.h"
 #include "worker/stage/compute.h"
 #include "worker/stage/seat.h"
@@ -64,6 +66,15 @@ static void the_golden_models_layers_weigh_the_same(void **state)
     model_compare(SHOAL_TEST_DATA "/deepseek_v3-bf16/model");
 }
 
+static void grouped_models_layers_weigh_the_same(void **state)
+{
+    (void)state;
+    model_compare(SHOAL_TEST_DATA "/llama-bf16/model");
+    model_compare(SHOAL_TEST_DATA "/llama-tied/model");
+    model_compare(SHOAL_TEST_DATA "/qwen2-untied/model");
+    model_compare(SHOAL_TEST_DATA "/qwen3_moe-bf16/model");
+}
+
 static void the_demo_models_layers_weigh_the_same(void **state)
 {
     (void)state;
@@ -86,6 +97,19 @@ static const char r1_config[] =
     "\"rope_scaling\": {\"beta_fast\": 32, \"beta_slow\": 1, \"factor\": 40, \"mscale\": 1.0, "
     "\"mscale_all_dim\": 1.0, \"original_max_position_embeddings\": 4096, "
     "\"type\": \"yarn\"}, \"vocab_size\": 129280, \"attention_bias\": false}";
+
+static void config_read(const char *name, struct arch *out)
+{
+    char *path = mem_printf("%s/configs/%s.json", SHOAL_TEST_DATA, name);
+    char *text = NULL;
+    size_t length;
+    struct error err;
+
+    assert_true(file_read(path, 1 << 20, &text, &length, &err));
+    assert_true(arch_parse(text, length, path, out, &err));
+    mem_free(text);
+    mem_free(path);
+}
 
 #define WORKER_PROGRAM_BYTES ((uint64_t)48 << 20) /* what its ledger calls fixed, with staging */
 
@@ -165,21 +189,35 @@ static void estimate_compare(const struct arch *arch, uint32_t stages, uint32_t 
     arena_deinit(&arena);
 }
 
-static void the_estimate_covers_what_a_worker_adds(void **state)
+static void estimates_compare(const struct arch *arch)
 {
     static const uint32_t layouts[][2] = {{1, 1}, {2, 1}, {2, 2}, {1, 4}, {4, 1}};
+
+    for (size_t i = 0; i < ARRAY_LENGTH(layouts); i++) {
+        if (layouts[i][0] <= arch->layer_count) {
+            estimate_compare(arch, layouts[i][0], layouts[i][1]);
+        }
+    }
+}
+
+static void the_estimate_covers_what_a_worker_adds(void **state)
+{
     struct arch arch;
     struct error err;
 
     (void)state;
     assert_true(arch_read(SHOAL_SOURCE_DIR "/deploy/demo-model", &arch, &err));
-    for (size_t i = 0; i < ARRAY_LENGTH(layouts); i++) {
-        estimate_compare(&arch, layouts[i][0], layouts[i][1]);
-    }
+    estimates_compare(&arch);
+    assert_true(arch_read(SHOAL_TEST_DATA "/llama-bf16/model", &arch, &err));
+    estimates_compare(&arch);
+    assert_true(arch_read(SHOAL_TEST_DATA "/qwen3_moe-bf16/model", &arch, &err));
+    estimates_compare(&arch);
+    config_read("DeepSeek-R1-Distill-Llama-70B", &arch);
+    estimates_compare(&arch);
+    config_read("Qwen2.5-72B-Instruct", &arch);
+    estimates_compare(&arch);
     assert_true(arch_parse(r1_config, strlen(r1_config), "R1", &arch, &err));
-    for (size_t i = 0; i < ARRAY_LENGTH(layouts); i++) {
-        estimate_compare(&arch, layouts[i][0], layouts[i][1]);
-    }
+    estimates_compare(&arch);
     estimate_compare(&arch, 16, 1);
     estimate_compare(&arch, 8, 8);
 }
@@ -188,6 +226,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_golden_models_layers_weigh_the_same),
+        cmocka_unit_test(grouped_models_layers_weigh_the_same),
         cmocka_unit_test(the_demo_models_layers_weigh_the_same),
         cmocka_unit_test(the_estimate_covers_what_a_worker_adds),
     };

@@ -131,7 +131,9 @@ struct golden_case golden_case_open(const char *name, uint32_t layer_count, uint
     lines_read(&golden, name, "prompts.jsonl", prompt_read);
     lines_read(&golden, name, "greedy.jsonl", greedy_read);
     golden.routes = mem_new_array(struct golden_route, (size_t)layer_count * golden.position_count);
-    lines_read(&golden, name, "routing.jsonl", route_read);
+    if (chosen_count > 0) {
+        lines_read(&golden, name, "routing.jsonl", route_read);
+    }
     golden.logits = golden_read_floats(name, "logits.f32", &golden.logits_bytes);
     golden.hidden = golden_read_floats(name, "hidden.f32", &golden.hidden_bytes);
     return golden;

@@ -29,6 +29,7 @@ struct golden_case {
     size_t hidden_bytes;
 };
 
+/* chosen_count 0: a model without experts. */
 struct golden_case golden_case_open(const char *name, uint32_t layer_count, uint32_t chosen_count);
 void golden_case_close(struct golden_case *golden);
 /* The whole file, mem_free it. */

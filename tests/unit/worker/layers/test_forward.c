@@ -252,6 +252,16 @@ static void v2_lite_meets_its_golden_values(void **state)
     golden_values_are_met("deepseek_v2-lite-bf16");
 }
 
+static void grouped_models_meet_their_golden_values(void **state)
+{
+    (void)state;
+    golden_values_are_met("llama-bf16");
+    golden_values_are_met("llama-tied");
+    golden_values_are_met("qwen2-bf16");
+    golden_values_are_met("qwen2-untied");
+    golden_values_are_met("qwen3_moe-bf16");
+}
+
 static uint32_t highest_logit(const float *logits, uint32_t vocab)
 {
     uint32_t best = 0;
@@ -263,17 +273,16 @@ static uint32_t highest_logit(const float *logits, uint32_t vocab)
 }
 
 /* All prompts decode together, one row each. */
-static void greedy_tokens_are_the_golden_ones(void **state)
+static void greedy_tokens_are_met(const char *name)
 {
     struct engine_options options = options_default();
-    struct engine *engine = engine_open("deepseek_v3-bf16", &options);
+    struct engine *engine = engine_open(name, &options);
     const struct arch *arch = &engine->model.weights->arch;
     struct golden_case golden =
-        golden_case_open("deepseek_v3-bf16", arch->layer_count, arch->router.chosen_count);
+        golden_case_open(name, arch->layer_count, arch->router.chosen_count);
     float *logits = prompts_run(engine, &golden, SCHEDULE_WHOLE, 0);
     float *next = mem_new_array(float, (size_t)GOLDEN_PROMPTS * arch->vocab);
 
-    (void)state;
     for (uint32_t id = 0; id < GOLDEN_PROMPTS; id++) {
         uint32_t last = golden.prompts[id].logits_row + golden.prompts[id].token_count - 1;
 
@@ -295,6 +304,17 @@ static void greedy_tokens_are_the_golden_ones(void **state)
     mem_free(logits);
     golden_case_close(&golden);
     engine_close(engine);
+}
+
+static void greedy_tokens_are_the_golden_ones(void **state)
+{
+    static const char *const names[] = {"deepseek_v3-bf16", "llama-bf16",   "llama-tied",
+                                        "qwen2-bf16",       "qwen2-untied", "qwen3_moe-bf16"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+        greedy_tokens_are_met(names[i]);
+    }
 }
 
 /* Runs the prompts with `options` and compares with `expected`. */
@@ -337,12 +357,11 @@ static float *baseline(const char *name, enum kv_type kv_type)
     return logits;
 }
 
-static void chunks_threads_and_cpus_never_show(void **state)
+static void only_the_model_shows(const char *name)
 {
-    float *expected = baseline("deepseek_v3-bf16", KV_F32);
+    float *expected = baseline(name, KV_F32);
     struct engine_options options = options_default();
 
-    (void)state;
     for (enum cpu_level level = CPU_REF; level < CPU_LEVEL_COUNT; level++) {
         if (!cpu_level_available(level)) {
             print_message("skipped: this machine has no %s\n", cpu_level_name(level));
@@ -351,31 +370,45 @@ static void chunks_threads_and_cpus_never_show(void **state)
         options.level = level;
         for (options.thread_count = 1; options.thread_count <= 3; options.thread_count++) {
             for (enum schedule s = SCHEDULE_WHOLE; s <= SCHEDULE_RAGGED; s++) {
-                same_bits_expected("deepseek_v3-bf16", &options, s, expected);
+                same_bits_expected(name, &options, s, expected);
             }
         }
     }
     mem_free(expected);
 }
 
-static void narrow_caches_are_read_as_they_store(void **state)
+static void chunks_threads_and_cpus_never_show(void **state)
 {
     (void)state;
-    for (enum kv_type type = KV_F16; type < KV_TYPE_COUNT; type++) {
-        float *expected = baseline("deepseek_v2-lite-bf16", type);
-        struct engine_options options = options_default();
+    only_the_model_shows("deepseek_v3-bf16");
+    only_the_model_shows("llama-bf16");
+    only_the_model_shows("qwen2-bf16");
+    only_the_model_shows("qwen3_moe-bf16");
+}
 
-        options.kv_type = type;
-        same_bits_expected("deepseek_v2-lite-bf16", &options, SCHEDULE_TOKENS, expected);
-        same_bits_expected("deepseek_v2-lite-bf16", &options, SCHEDULE_RAGGED, expected);
-        mem_free(expected);
+static void narrow_caches_are_read_as_they_store(void **state)
+{
+    static const char *const names[] = {"deepseek_v2-lite-bf16", "llama-tied"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+        for (enum kv_type type = KV_F16; type < KV_TYPE_COUNT; type++) {
+            float *expected = baseline(names[i], type);
+            struct engine_options options = options_default();
+
+            options.kv_type = type;
+            same_bits_expected(names[i], &options, SCHEDULE_TOKENS, expected);
+            same_bits_expected(names[i], &options, SCHEDULE_RAGGED, expected);
+            mem_free(expected);
+        }
     }
 }
 
 /* Expert runs of 1 split groups between owners, of 4 give each owner whole groups. */
 static void owners_of_experts_never_show(void **state)
 {
-    static const char *const names[] = {"deepseek_v3-bf16", "deepseek_v2-lite-bf16"};
+    static const char *const names[] = {"deepseek_v3-bf16", "deepseek_v2-lite-bf16",
+                                        "qwen3_moe-bf16"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
@@ -500,6 +533,7 @@ int main(void)
         cmocka_unit_test(v3_meets_its_golden_values),
         cmocka_unit_test(v2_meets_its_golden_values),
         cmocka_unit_test(v2_lite_meets_its_golden_values),
+        cmocka_unit_test(grouped_models_meet_their_golden_values),
         cmocka_unit_test(greedy_tokens_are_the_golden_ones),
         cmocka_unit_test(chunks_threads_and_cpus_never_show),
         cmocka_unit_test(narrow_caches_are_read_as_they_store),
