@@ -3,14 +3,11 @@
  * Tables say which key is which field; code is left for what has no counterpart. Ranges and what
  * fits together are arch_config.c's.
  */
-#include "common/model/arch_gguf.h"
+#include "common/model/arch_gguf_internal.h"
 
-#include "common/base/json.h"
 #include "common/base/mem.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum field_kind {
@@ -76,44 +73,30 @@ static const struct field_row scaling_fields[] = {
     {"rope.scaling.yarn_beta_slow", "beta_slow", FIELD_NUMBER_OR_NONE},
 };
 
-/* What is being translated. */
-struct translation {
-    const struct gguf *gguf;
-    const struct gguf_header *header;
-    const struct architecture *architecture;
-    json_t *config;
-    char key[128]; /* the last one that key_of made */
-};
-
-typedef bool (*special_fn)(struct translation *translation, struct error *err);
-
 struct architecture {
     const char *name;
     const char *model_type; /* NULL: `special` sets it */
     const struct field_row *fields;
     size_t field_count;
-    special_fn special;
+    enum rope_style rope_style; /* of the weights as stored, which a config cannot say */
+    bool (*special)(struct translation *translation, struct error *err);
 };
 
-/* Groups of published models whose older conversions do not have them. */
-struct known_groups {
-    uint32_t hidden;
-    uint32_t experts;
-    uint32_t chosen;
-    uint32_t group_count;
-    uint32_t group_chosen;
-};
-
-static const struct known_groups known_groups[] = {
-    {7168, 256, 8, 8, 4}, /* DeepSeek-V3, R1 */
-    {5120, 160, 6, 8, 3}, /* DeepSeek-V2, V2.5, Coder-V2 */
-};
-
-static const char *key_of(struct translation *translation, const char *name)
+const char *translation_key(struct translation *translation, const char *name)
 {
     (void)snprintf(translation->key, sizeof(translation->key), "%s.%s",
                    translation->architecture->name, name);
     return translation->key;
+}
+
+uint32_t translation_field(const struct translation *translation, const char *field)
+{
+    return (uint32_t)json_integer_value(json_object_get(translation->config, field));
+}
+
+void translation_set(struct translation *translation, const char *field, uint32_t value)
+{
+    json_object_set_new(translation->config, field, json_integer(value));
 }
 
 static bool integer_put(struct translation *translation, const char *key, json_t *object,
@@ -131,7 +114,7 @@ static bool integer_put(struct translation *translation, const char *key, json_t
 static bool number_put(struct translation *translation, const struct field_row *row, json_t *object,
                        struct error *err)
 {
-    const char *key = key_of(translation, row->key);
+    const char *key = translation_key(translation, row->key);
     double value;
 
     if (!(row->kind == FIELD_NUMBER_OR_ONE
@@ -146,7 +129,7 @@ static bool number_put(struct translation *translation, const struct field_row *
 static bool field_put(struct translation *translation, const struct field_row *row, json_t *object,
                       struct error *err)
 {
-    const char *key = key_of(translation, row->key);
+    const char *key = translation_key(translation, row->key);
     bool flag;
 
     switch (row->kind) {
@@ -186,39 +169,29 @@ static bool fields_put(struct translation *translation, const struct field_row *
     return true;
 }
 
-/* A field that an earlier step has put. */
-static uint32_t field_of(const struct translation *translation, const char *field)
-{
-    return (uint32_t)json_integer_value(json_object_get(translation->config, field));
-}
-
-static void field_set(struct translation *translation, const char *field, uint32_t value)
-{
-    json_object_set_new(translation->config, field, json_integer(value));
-}
-
 /* block_count has the draft layers in it. */
 static bool layers_put(struct translation *translation, struct error *err)
 {
     uint32_t blocks, drafts;
 
-    if (!gguf_get_u32_or(translation->header, key_of(translation, "nextn_predict_layers"), 0,
-                         &drafts, err) ||
-        !gguf_get_u32(translation->header, key_of(translation, "block_count"), &blocks, err)) {
+    if (!gguf_get_u32_or(translation->header, translation_key(translation, "nextn_predict_layers"),
+                         0, &drafts, err) ||
+        !gguf_get_u32(translation->header, translation_key(translation, "block_count"), &blocks,
+                      err)) {
         return false;
     }
     if (drafts > blocks) {
         return error_set(err, ERROR_INPUT, "key \"%s\" is %u, with %u draft layers in it",
                          translation->key, blocks, drafts);
     }
-    field_set(translation, "num_hidden_layers", blocks - drafts);
+    translation_set(translation, "num_hidden_layers", blocks - drafts);
     return true;
 }
 
 /* The embedding may have more rows than there are tokens; only vocab_size says how many. */
 static bool vocab_put(struct translation *translation, struct error *err)
 {
-    const char *key = key_of(translation, "vocab_size");
+    const char *key = translation_key(translation, "vocab_size");
     struct gguf_array tokens;
 
     if (gguf_find(translation->header, key) != NULL) {
@@ -257,7 +230,7 @@ static bool tokens_put(struct translation *translation, struct error *err)
 /* The type's name into `type`; "none" when the key is missing. */
 static bool scaling_type(struct translation *translation, char type[16], struct error *err)
 {
-    const char *key = key_of(translation, "rope.scaling.type");
+    const char *key = translation_key(translation, "rope.scaling.type");
     struct gguf_string name = {"none", 4};
 
     if (gguf_find(translation->header, key) != NULL &&
@@ -277,8 +250,9 @@ static bool attention_factor_check(struct translation *translation, struct error
 {
     double factor;
 
-    if (!gguf_get_number_or(translation->header, key_of(translation, "rope.scaling.attn_factor"),
-                            1.0, &factor, err)) {
+    if (!gguf_get_number_or(translation->header,
+                            translation_key(translation, "rope.scaling.attn_factor"), 1.0, &factor,
+                            err)) {
         return false;
     }
     return factor == 1.0 || error_set(err, ERROR_INPUT, "key \"%s\" is %g; only 1 is supported",
@@ -306,134 +280,13 @@ static bool scaling_put(struct translation *translation, struct error *err)
     return fields_put(translation, scaling_fields, ARRAY_LENGTH(scaling_fields), scaling, err);
 }
 
-/* Ten times a short decimal, as exact as the decimal itself: 0.0707 gives 0.707. */
-static double tenfold(double value)
-{
-    char text[64];
-
-    if (!(fabs(value) < 1e6)) {
-        return 10 * value;
-    }
-    (void)snprintf(text, sizeof(text), "%.12fe1", value);
-    return strtod(text, NULL);
-}
-
-/* mscale and mscale_all_dim are equal in all published configs, and GGUF keeps one of them. */
-static bool deepseek_mscale_put(struct translation *translation, struct error *err)
-{
-    json_t *scaling = json_object_get(translation->config, "rope_scaling");
-    double multiplier;
-
-    if (!gguf_get_number_or(translation->header,
-                            key_of(translation, "rope.scaling.yarn_log_multiplier"), 0, &multiplier,
-                            err)) {
-        return false;
-    }
-    if (scaling != NULL) {
-        json_object_set_new(scaling, "mscale", json_real(tenfold(multiplier)));
-        json_object_set_new(scaling, "mscale_all_dim", json_real(tenfold(multiplier)));
-    }
-    return true;
-}
-
-/* Newer files: one latent key head, its lengths, and the real ones apart. Older: real ones only. */
-static bool deepseek_heads_put(struct translation *translation, struct error *err)
-{
-    const struct gguf_header *header = translation->header;
-    bool is_latent = gguf_find(header, key_of(translation, "attention.key_length_mla")) != NULL;
-    uint32_t heads = field_of(translation, "num_attention_heads");
-    uint32_t rope = field_of(translation, "qk_rope_head_dim");
-    uint32_t latent = field_of(translation, "kv_lora_rank");
-    uint32_t key_heads, key, value, key_mla, value_mla;
-
-    if (!gguf_get_u32(header, key_of(translation, "attention.value_length"), &value, err) ||
-        !gguf_get_u32_or(header, key_of(translation, "attention.key_length_mla"), 0, &key_mla,
-                         err) ||
-        !gguf_get_u32_or(header, key_of(translation, "attention.value_length_mla"), 0, &value_mla,
-                         err) ||
-        !gguf_get_u32_or(header, key_of(translation, "attention.head_count_kv"), heads, &key_heads,
-                         err) ||
-        !gguf_get_u32(header, key_of(translation, "attention.key_length"), &key, err)) {
-        return false;
-    }
-    if (is_latent && (key != (uint64_t)latent + rope || value != latent || key_heads != 1)) {
-        return error_set(err, ERROR_INPUT,
-                         "attention lengths %u and %u with %u key heads do not belong to latents "
-                         "of %u and rotary keys of %u",
-                         key, value, key_heads, latent, rope);
-    }
-    if (!is_latent && key_heads != heads) {
-        return error_set(err, ERROR_INPUT, "attention.head_count_kv is %u, with %u heads",
-                         key_heads, heads);
-    }
-    key = is_latent ? key_mla : key;
-    if (key <= rope) {
-        return error_set(err, ERROR_INPUT, "keys of %u values have no room for %u rotary ones", key,
-                         rope);
-    }
-    field_set(translation, "num_key_value_heads", heads);
-    field_set(translation, "qk_nope_head_dim", key - rope);
-    field_set(translation, "v_head_dim", is_latent ? value_mla : value);
-    return true;
-}
-
-static void deepseek_groups_put(struct translation *translation)
-{
-    for (size_t i = 0; i < ARRAY_LENGTH(known_groups); i++) {
-        const struct known_groups *known = &known_groups[i];
-
-        if (known->hidden == field_of(translation, "hidden_size") &&
-            known->experts == field_of(translation, "n_routed_experts") &&
-            known->chosen == field_of(translation, "num_experts_per_tok")) {
-            field_set(translation, "n_group", known->group_count);
-            field_set(translation, "topk_group", known->group_chosen);
-        }
-    }
-}
-
-static bool deepseek_router_put(struct translation *translation, struct error *err)
-{
-    const char *scoring = "softmax", *method = "greedy", *model_type = "deepseek_v2";
-    uint32_t gating;
-
-    if (!gguf_get_u32_or(translation->header, key_of(translation, "expert_gating_func"), 1, &gating,
-                         err)) {
-        return false;
-    }
-    if (gating != 1 && gating != 2) {
-        return error_set(err, ERROR_INPUT,
-                         "key \"%s\" is %u; 1 (softmax) and 2 (sigmoid) can be used",
-                         translation->key, gating);
-    }
-    if (json_object_get(translation->config, "n_group") == NULL) {
-        deepseek_groups_put(translation);
-    }
-    if (gating == 2) {
-        scoring = "sigmoid";
-        method = "noaux_tc";
-        model_type = "deepseek_v3";
-    } else if (field_of(translation, "n_group") > 1) {
-        method = "group_limited_greedy";
-    }
-    json_object_set_new(translation->config, "scoring_func", json_string(scoring));
-    json_object_set_new(translation->config, "topk_method", json_string(method));
-    json_object_set_new(translation->config, "model_type", json_string(model_type));
-    return true;
-}
-
-static bool deepseek_put(struct translation *translation, struct error *err)
-{
-    return deepseek_heads_put(translation, err) && deepseek_router_put(translation, err) &&
-           deepseek_mscale_put(translation, err);
-}
-
 /* The architecture llama also names mixtures of experts that are others' models. */
 static bool dense_put(struct translation *translation, struct error *err)
 {
     uint32_t experts;
 
-    if (!gguf_get_u32_or(translation->header, key_of(translation, "expert_count"), 0, &experts,
-                         err)) {
+    if (!gguf_get_u32_or(translation->header, translation_key(translation, "expert_count"), 0,
+                         &experts, err)) {
         return false;
     }
     return experts == 0 || error_set(err, ERROR_INPUT,
@@ -452,11 +305,11 @@ static bool qwen3moe_put(struct translation *translation, struct error *err)
 
 #define FIELDS(rows) rows, ARRAY_LENGTH(rows)
 static const struct architecture architectures[] = {
-    {"deepseek2", NULL, FIELDS(deepseek_fields), deepseek_put},
-    {"llama", "llama", FIELDS(dense_fields), dense_put},
-    {"qwen2", "qwen2", FIELDS(dense_fields), dense_put},
-    {"qwen3", "qwen3", FIELDS(dense_fields), dense_put},
-    {"qwen3moe", "qwen3_moe", FIELDS(qwen3moe_fields), qwen3moe_put},
+    {"deepseek2", NULL, FIELDS(deepseek_fields), ROPE_ADJACENT, arch_gguf_deepseek},
+    {"llama", "llama", FIELDS(dense_fields), ROPE_ADJACENT, dense_put},
+    {"qwen2", "qwen2", FIELDS(dense_fields), ROPE_HALVES, dense_put},
+    {"qwen3", "qwen3", FIELDS(dense_fields), ROPE_HALVES, dense_put},
+    {"qwen3moe", "qwen3_moe", FIELDS(qwen3moe_fields), ROPE_HALVES, qwen3moe_put},
 };
 #undef FIELDS
 
@@ -502,32 +355,40 @@ static bool config_put(struct translation *translation, struct error *err)
            scaling_put(translation, err) && architecture->special(translation, err);
 }
 
-char *arch_gguf_config(const struct gguf *gguf, struct error *err)
+static char *config_text(const struct gguf *gguf, const struct architecture *architecture,
+                         struct error *err)
 {
-    struct translation translation = {.gguf = gguf, .header = &gguf->header};
+    struct translation translation = {.gguf = gguf,
+                                      .header = &gguf->header,
+                                      .architecture = architecture,
+                                      .config = json_object()};
     char *text = NULL;
 
-    translation.architecture = architecture_of(&gguf->header, err);
-    if (translation.architecture == NULL) {
-        error_wrap(err, "%s", gguf->files[0].path);
-        return NULL;
-    }
-    translation.config = json_object();
     if (config_put(&translation, err)) {
         size_t length = json_dumpb(translation.config, NULL, 0, JSON_INDENT(2));
 
         text = mem_new_array(char, length + 1);
         (void)json_dumpb(translation.config, text, length, JSON_INDENT(2));
-    } else {
-        error_wrap(err, "%s", gguf->files[0].path);
     }
     json_decref(translation.config);
+    return text;
+}
+
+char *arch_gguf_config(const struct gguf *gguf, struct error *err)
+{
+    const struct architecture *architecture = architecture_of(&gguf->header, err);
+    char *text = architecture != NULL ? config_text(gguf, architecture, err) : NULL;
+
+    if (text == NULL) {
+        error_wrap(err, "%s", gguf->files[0].path);
+    }
     return text;
 }
 
 bool arch_read_gguf(const struct gguf *gguf, struct arch *out, struct error *err)
 {
     char *text = arch_gguf_config(gguf, err);
+    struct arch arch;
     char *name;
     bool parsed;
 
@@ -535,8 +396,12 @@ bool arch_read_gguf(const struct gguf *gguf, struct arch *out, struct error *err
         return false;
     }
     name = mem_printf("%s: its metadata as config", gguf->files[0].path);
-    parsed = arch_parse(text, strlen(text), name, out, err);
+    parsed = arch_parse(text, strlen(text), name, &arch, err);
     mem_free(name);
     mem_free(text);
+    if (parsed) {
+        arch.rope.style = architecture_of(&gguf->header, err)->rope_style;
+        *out = arch;
+    }
     return parsed;
 }

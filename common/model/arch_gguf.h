@@ -12,8 +12,9 @@
  *                 2, sigmoid), deepseek_v2 (1 or    ones where the _mla keys exist;
  *                 missing, softmax)                 yarn_log_multiplier is mscale_all_dim / 10;
  *                                                   block_count includes the draft layers
- *   llama         llama                             the tensor rope_freqs.weight divides the
- *                                                   frequencies: rope_type "tensor"
+ *   llama         llama                             rows of q and k are stored pair by pair:
+ *                                                   ROPE_ADJACENT; the tensor rope_freqs.weight
+ *                                                   divides the frequencies: rope_type "tensor"
  *   qwen2, qwen3  the same
  *   qwen3moe      qwen3_moe
  *

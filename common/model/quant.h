@@ -107,4 +107,12 @@ float quant_decode_f8(uint8_t code);
 uint8_t quant_encode_f8(float value);
 void quant_decode_f8_run(float *out, const uint8_t *codes, size_t count);
 
+/* Published 8-bit matrices have an f32 factor for each block of 128 x 128 values, the last blocks
+ * of a row or column being what is left (weight_scale_inv, which is multiplied in spite of its
+ * name): [ceil(rows / 128)][ceil(columns / 128)]. Decodes one row, or its first `column_count`
+ * values, with its row of factors, that of global row / 128; each value is rounded once. */
+#define QUANT_F8_BLOCK 128
+void quant_decode_f8_scaled(float *out, const uint8_t *codes, const float *scales,
+                            size_t column_count);
+
 #endif

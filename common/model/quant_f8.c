@@ -52,3 +52,11 @@ void quant_decode_f8_run(float *out, const uint8_t *codes, size_t count)
         out[i] = quant_decode_f8(codes[i]);
     }
 }
+
+void quant_decode_f8_scaled(float *out, const uint8_t *codes, const float *scales,
+                            size_t column_count)
+{
+    for (size_t i = 0; i < column_count; i++) {
+        out[i] = quant_decode_f8(codes[i]) * scales[i / QUANT_F8_BLOCK];
+    }
+}

@@ -388,10 +388,32 @@ static void dense_families_are_translated(void **state)
     }
 }
 
+static void rotary_pairs_are_where_the_converter_put_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        enum rope_style style;
+    } cases[] = {{"llama", ROPE_ADJACENT}, {"qwen2", ROPE_HALVES}, {"qwen3", ROPE_HALVES}};
+
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct metadata metadata = dense_begin(cases[i].name);
+        struct arch arch;
+
+        metadata_end(&metadata);
+        expect_arch(&metadata, &arch);
+        assert_int_equal(arch.rope.style, cases[i].style);
+        assert_int_equal(arch.attention, ATTENTION_GQA);
+        assert_int_equal(arch.kv_head_count, 2);
+        metadata_close(&metadata);
+    }
+}
+
 static void linear_scaling_and_experts_of_qwen3_are_translated(void **state)
 {
     (void)state;
     struct metadata metadata = dense_begin("qwen3moe");
+    struct arch arch;
 
     put_string(&metadata, "qwen3moe.rope.scaling.type", "linear");
     put_f32(&metadata, "qwen3moe.rope.scaling.factor", 4);
@@ -404,6 +426,10 @@ static void linear_scaling_and_experts_of_qwen3_are_translated(void **state)
     expect_config(&metadata, "moe_intermediate_size", "48");
     expect_config(&metadata, "norm_topk_prob", "true");
     expect_config(&metadata, "rope_scaling", "{\"factor\": 4.0, \"rope_type\": \"linear\"}");
+    expect_arch(&metadata, &arch);
+    assert_int_equal(arch.router.expert_count, 12);
+    assert_true(arch.router.normalise && arch.qk_norm);
+    assert_int_equal(arch.rope.scaling, ROPE_LINEAR);
     metadata_close(&metadata);
     metadata = dense_begin("llama");
     put_u32(&metadata, "llama.expert_count", 8);
@@ -439,6 +465,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_together_is_refused),
         cmocka_unit_test(wrong_types_and_missing_keys_are_named),
         cmocka_unit_test(dense_families_are_translated),
+        cmocka_unit_test(rotary_pairs_are_where_the_converter_put_them),
         cmocka_unit_test(linear_scaling_and_experts_of_qwen3_are_translated),
         cmocka_unit_test(frequency_divisors_are_named_by_their_tensor),
     };

@@ -96,6 +96,22 @@ static void what_is_too_large_saturates_and_nan_stays(void **state)
     assert_true(isnan(quant_decode_f8(0x7f)));
 }
 
+static void a_row_takes_the_factor_of_each_block(void **state)
+{
+    (void)state;
+    static const float scales[3] = {0.5f, -3.0f, 0.001f};
+    uint8_t codes[257];
+    float got[257];
+
+    for (int i = 0; i < 257; i++) {
+        codes[i] = (uint8_t)(i * 5 % 127);
+    }
+    quant_decode_f8_scaled(got, codes, scales, 257);
+    for (int i = 0; i < 257; i++) {
+        assert_true(got[i] == quant_decode_f8(codes[i]) * scales[i / 128]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -104,6 +120,7 @@ int main(void)
         cmocka_unit_test(every_code_survives_the_round_trip),
         cmocka_unit_test(the_middle_between_neighbours_goes_to_the_even_one),
         cmocka_unit_test(what_is_too_large_saturates_and_nan_stays),
+        cmocka_unit_test(a_row_takes_the_factor_of_each_block),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
