@@ -18,7 +18,11 @@ static void check_arch(const struct arch *arch)
     ASSERT(router->group_count > 0 && router->expert_count % router->group_count == 0);
     ASSERT(router->group_chosen_count * (router->expert_count / router->group_count) >=
            router->chosen_count);
-    ASSERT(arch_combine_group(arch, router->expert_count - 1) < arch_combine_group_count(arch));
+    ASSERT(router->expert_count == 0 ||
+           arch_combine_group(arch, router->expert_count - 1) < arch_combine_group_count(arch));
+    ASSERT(router->expert_count > 0 || arch->dense_layer_count == arch->layer_count);
+    ASSERT(arch->kv_head_count > 0 && arch->head_count % arch->kv_head_count == 0);
+    ASSERT(arch->qk_rope_dim > 0 && arch->qk_rope_dim % 2 == 0 && arch_kv_values(arch) > 0);
     ASSERT(isfinite(arch_softmax_scale(arch)) && arch_softmax_scale(arch) > 0);
     ASSERT(arch->dense_layer_count <= arch->layer_count && arch->eos_count <= ARCH_EOS_MAX);
 }

@@ -438,7 +438,7 @@ static void long_rows(struct forward_row *rows, uint32_t slot, uint32_t vocab)
 }
 
 /* All logits of the long prompt in steps of `step_rows`, the last tokens singly. */
-static float *long_run(uint32_t thread_count, uint32_t step_rows)
+static float *long_run(const char *name, uint32_t thread_count, uint32_t step_rows)
 {
     struct engine_options options = options_default();
     struct engine *engine;
@@ -449,7 +449,7 @@ static float *long_run(uint32_t thread_count, uint32_t step_rows)
     options.thread_count = thread_count;
     options.rows_max = step_rows;
     options.context_tokens_max = LONG_TOKENS;
-    engine = engine_open("deepseek_v3-bf16", &options);
+    engine = engine_open(name, &options);
     vocab = engine->model.weights->arch.vocab;
     logits = mem_new_array(float, (size_t)LONG_TOKENS *vocab);
     long_rows(rows, thread_count, vocab);
@@ -466,28 +466,34 @@ static float *long_run(uint32_t thread_count, uint32_t step_rows)
 
 /* long_logits.f32: the float64 pass of an independent implementation, at positions around the
  * borders of key blocks and context splits. */
-static void context_splits_change_nothing(void **state)
+static void long_context_is_met(const char *name)
 {
     static const uint32_t positions[] = {0,    63,   64,   1022, 1023, 1024, 1025,
                                          1500, 2046, 2047, 2048, 2049, 2099};
     size_t bytes, vocab;
-    float *expected = golden_read_floats("deepseek_v3-bf16", "long_logits.f32", &bytes);
-    float *logits = long_run(1, 700);
-    float *again = long_run(3, 111);
+    float *expected = golden_read_floats(name, "long_logits.f32", &bytes);
+    float *logits = long_run(name, 1, 700);
+    float *again = long_run(name, 3, 111);
 
-    (void)state;
     vocab = bytes / sizeof(float) / ARRAY_LENGTH(positions);
     for (size_t i = 0; i < ARRAY_LENGTH(positions); i++) {
         double error =
             largest_difference(logits + positions[i] * vocab, expected + i * vocab, vocab);
 
-        print_message("position %u: logits %.2e\n", positions[i], error);
+        print_message("%s, position %u: logits %.2e\n", name, positions[i], error);
         assert_true(error <= TOLERANCE);
     }
     assert_memory_equal(logits, again, LONG_TOKENS * vocab * sizeof(float));
     mem_free(again);
     mem_free(logits);
     mem_free(expected);
+}
+
+static void context_splits_change_nothing(void **state)
+{
+    (void)state;
+    long_context_is_met("deepseek_v3-bf16");
+    long_context_is_met("llama-bf16");
 }
 
 static void buffers_take_what_the_ledger_says(void **state)
