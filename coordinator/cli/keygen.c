@@ -32,7 +32,8 @@ int command_keygen(int argc, char **argv)
         "Makes a cluster key: whoever holds the file may join the cluster.\v"
         "Copy it to every machine over a safe way, readable by its user only:\n"
         "  shoal keygen cluster.key\n"
-        "  shoal serve --model DIR --workers 3 --control tcp://0.0.0.0:5555 --key cluster.key\n"
+        "  shoal serve --model DIR --workers 3 --control tcp://0.0.0.0:5555 \\\n"
+        "    --key cluster.key\n"
         "  shoal-worker --coordinator tcp://HOST:5555 --key cluster.key",
         NULL,
         NULL,

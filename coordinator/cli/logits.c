@@ -178,7 +178,7 @@ int command_logits(int argc, char **argv)
         parse_option,
         NULL,
         "Writes the logits after every position of every prompt.\v"
-        "  shoal logits --model DIR --prompts prompts.jsonl --out logits.f32 --layout 2x1",
+        "  shoal logits --model DIR --prompts prompts.jsonl --out logits.f32",
         children,
         NULL,
         NULL};

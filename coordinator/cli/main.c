@@ -41,8 +41,8 @@ static void help_print(FILE *out)
                 "\n"
                 "With workers on other machines (shoal-worker --help):\n"
                 "  shoal keygen cluster.key\n"
-                "  shoal serve --model DIR --workers 3 --control tcp://0.0.0.0:5555 --key "
-                "cluster.key\n"
+                "  shoal serve --model DIR --workers 3 --control tcp://0.0.0.0:5555 \\\n"
+                "    --key cluster.key\n"
                 "\n"
                 "`shoal COMMAND --help' lists a command's options. Each --some-option can also be\n"
                 "set as SHOAL_SOME_OPTION in the environment; SHOAL_LOG=debug shows more.\n"
@@ -140,7 +140,7 @@ int main(int argc, char **argv)
         (void)puts(argp_program_version);
         return CLI_OK;
     }
-    if (strcmp(first, "help") == 0 && argc == 3) {
+    if (strcmp(first, "help") == 0 && argc == 3 && argv[2][0] != '-') {
         char *arguments[] = {argv[0], help_flag, NULL};
 
         return command_run_named(argv[2], 2, arguments);

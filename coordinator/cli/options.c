@@ -71,7 +71,8 @@ static const struct argp_option options[] = {
     {"control", KEY_CONTROL, "tcp://HOST:PORT", 0,
      "Where workers find the coordinator (a free port of 127.0.0.1)", 11},
     {"key", KEY_KEY, "FILE", 0, "Cluster key made by `shoal keygen'; needed off this machine", 11},
-    {"insecure", KEY_INSECURE, NULL, 0, "Do without keys off this machine", 11},
+    {"insecure", KEY_INSECURE, NULL, 0,
+     "Do without keys (--control) or authentication (--host) off this machine", 11},
     {"worker-program", KEY_WORKER_PROGRAM, "PATH", 0,
      "The worker (shoal-worker beside this "
      "program)",

@@ -245,7 +245,8 @@ int command_serve(int argc, char **argv)
         "(--workers N waits for N of them; --control tcp://HOST:PORT is where they find this "
         "process).\n\n"
         "  shoal serve --model DIR --layout 3x1\n"
-        "  shoal serve --model DIR --workers 3 --control tcp://0.0.0.0:5555 --key cluster.key",
+        "  shoal serve --model DIR --workers 3 --control tcp://0.0.0.0:5555 \\\n"
+        "    --key cluster.key",
         children,
         NULL,
         NULL};
