@@ -70,6 +70,10 @@ static json_t *arch_json(const struct arch *arch)
         "q_lora_rank", (json_int_t)arch->q_lora_rank, "dense_width", (json_int_t)arch->dense_width,
         "expert_width", (json_int_t)arch->expert_width);
 
+    if (arch->attention == ATTENTION_GQA) {
+        json_object_set_new(object, "kv_heads", json_integer(arch->kv_head_count));
+        json_object_set_new(object, "head_dim", json_integer(arch->qk_rope_dim));
+    }
     json_object_set_new(object, "experts", json_integer(arch->router.expert_count));
     json_object_set_new(object, "experts_per_token", json_integer(arch->router.chosen_count));
     json_object_set_new(object, "expert_groups", json_integer(arch->router.group_count));
@@ -162,8 +166,13 @@ static void arch_print(const struct arch *arch)
     (void)printf("layers         %u (%u dense, %u with experts, %u draft)\n", arch->layer_count,
                  arch->dense_layer_count, arch->layer_count - arch->dense_layer_count,
                  arch->draft_layer_count);
-    (void)printf("width          %u, %u heads, latent %u + %u\n", arch->hidden, arch->head_count,
-                 arch->kv_lora_rank, arch->qk_rope_dim);
+    if (arch->attention == ATTENTION_MLA) {
+        (void)printf("width          %u, %u heads, latent %u + %u\n", arch->hidden,
+                     arch->head_count, arch->kv_lora_rank, arch->qk_rope_dim);
+    } else {
+        (void)printf("width          %u, %u heads of %u, %u of keys and values\n", arch->hidden,
+                     arch->head_count, arch->qk_rope_dim, arch->kv_head_count);
+    }
     if (arch->router.expert_count > 0) {
         (void)printf("experts        %u a layer, %u for each token (%u of %u groups), width %u%s\n",
                      arch->router.expert_count, arch->router.chosen_count,

@@ -260,6 +260,7 @@ static void grouped_models_meet_their_golden_values(void **state)
     golden_values_are_met("qwen2-bf16");
     golden_values_are_met("qwen2-untied");
     golden_values_are_met("qwen3_moe-bf16");
+    golden_values_are_met("qwen3-random"); /* output biases, yarn; float64 oracle */
 }
 
 static uint32_t highest_logit(const float *logits, uint32_t vocab)
@@ -309,7 +310,8 @@ static void greedy_tokens_are_met(const char *name)
 static void greedy_tokens_are_the_golden_ones(void **state)
 {
     static const char *const names[] = {"deepseek_v3-bf16", "llama-bf16",   "llama-tied",
-                                        "qwen2-bf16",       "qwen2-untied", "qwen3_moe-bf16"};
+                                        "qwen2-bf16",       "qwen2-untied", "qwen3_moe-bf16",
+                                        "qwen3-random"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
