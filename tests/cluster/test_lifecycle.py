@@ -5,8 +5,8 @@ import socket
 import time
 import unittest
 
-from shoal import (DEMO, PATIENCE, Server, Stream, cpu_seconds, free_port, marked_processes,
-                   needs_mpi, random_model, shoal, wait_for_none_left, wait_until)
+from shoal import (DEMO, PATIENCE, SANITIZE, Server, Stream, cpu_seconds, free_port, marked_processes,
+                   random_model, shoal, wait_for_none_left, wait_until)
 
 
 class Endings(unittest.TestCase):
@@ -20,7 +20,10 @@ class Endings(unittest.TestCase):
         server.process.send_signal(signal_number)
         self.assertEqual(server.process.wait(30 * PATIENCE), code, server.text()[-3000:])
         wait_for_none_left(server.mark)
-        server.check_sanitizers()
+        if signal_number != signal.SIGKILL:
+            # Each dying thread of the coordinator may send its children a signal, and a second one
+            # ends a worker at once: its threads count as leaked.
+            server.check_sanitizers()
 
     def test_sigterm_zmq(self):
         self.ends("zmq", signal.SIGTERM, 0)
@@ -31,20 +34,17 @@ class Endings(unittest.TestCase):
     def test_sigkill_zmq(self):
         self.ends("zmq", signal.SIGKILL, -signal.SIGKILL)
 
-    @needs_mpi
     def test_sigterm_mpi(self):
         self.ends("mpi", signal.SIGTERM, 0)
 
-    @needs_mpi
     def test_sigkill_mpi(self):
         self.ends("mpi", signal.SIGKILL, -signal.SIGKILL)
 
-    @needs_mpi
     def test_sigint_mixed(self):
         self.ends("mixed", signal.SIGINT, 0)
 
     def test_a_signal_while_loading_ends_it(self):
-        with random_model("--layers", 6) as model:
+        with random_model("--layers", 2 if SANITIZE else 6) as model:
             server = Server("--layout", "2x1", model=model, ready=False)
             wait_until(lambda: len(marked_processes(server.mark)) >= 3, 30, "workers")
             begin = time.monotonic()
@@ -89,9 +89,9 @@ class Draining(unittest.TestCase):
         wait_for_none_left(server.mark)
 
     def test_draining_has_a_limit(self):
-        # About 50 ms a token on one thread: 4 000 of them would take minutes.
-        with random_model("--layers", 8, "--experts", 8, "--hidden", 2048, "--width", 8192,
-                          "--expert-width", 2048, "--context", 8192) as model:
+        # About 50 ms a token on one thread: 8 000 of them would take minutes.
+        with random_model("--layers", 2 if SANITIZE else 8, "--experts", 8, "--hidden", 2048,
+                          "--width", 8192, "--expert-width", 2048, "--context", 8192) as model:
             server = Server("--layout", "1x1", "--threads", 1, model=model)
             stream = Stream(server, {"max_tokens": 8000})
             stream.wait_flowing()
@@ -140,7 +140,6 @@ class Losses(unittest.TestCase):
     def test_a_killed_worker_is_named(self):
         self.lose("zmq")
 
-    @needs_mpi
     def test_a_killed_rank_is_named(self):
         self.lose("mpi")
 
@@ -158,19 +157,18 @@ class Idle(unittest.TestCase):
             for who, pid in pids.items():
                 share = 100 * (cpu_seconds(pid) - before[who]) / span
                 print(f"{link}: {who} uses {share:.2f} % of a core when idle")
-                self.assertLess(share, 2.0 if not os.environ.get("SHOAL_SANITIZE") else 6.0)
+                self.assertLess(share, 6.0 if SANITIZE else 2.0)
 
     def test_idle_workers_sleep_on_zmq(self):
         self.idle("zmq")
 
-    @needs_mpi
     def test_idle_workers_sleep_on_mpi(self):
         self.idle("mpi")
 
 
 class Starting(unittest.TestCase):
     def test_health_tells_the_state_while_loading(self):
-        with random_model("--layers", 10, "--experts", 64) as model:
+        with random_model("--layers", 2 if SANITIZE else 10, "--experts", 64) as model:
             port = free_port()
             server = Server("--layout", "2x1", "--port", port, model=model, ready=False)
             server.port = port

@@ -3,7 +3,7 @@ import concurrent.futures
 import sys
 import unittest
 
-from shoal import DEMO, SANITIZE, Server, needs_mpi, random_model
+from shoal import DEMO, SANITIZE, Server, random_model
 
 ALLOWANCE = 64 << 20
 
@@ -43,7 +43,6 @@ class Memory(unittest.TestCase):
         self.serve(DEMO, "3x1")
         self.serve(DEMO, "1x2")
 
-    @needs_mpi
     def test_demo_model_over_mpi(self):
         self.serve(DEMO, "2x1", "--link", "mpi")
 

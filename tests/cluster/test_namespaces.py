@@ -15,7 +15,7 @@ import tempfile
 import time
 import unittest
 
-from shoal import DEMO, MARK, PATIENCE, WORKER, Server, needs_mpi, shoal, wait_until
+from shoal import DEMO, MARK, PATIENCE, WORKER, Server, shoal, wait_until
 
 HERE, THERE = "10.77.0.1", "10.77.0.2"
 NETWORK = "10.77.0.0/24"
@@ -141,7 +141,6 @@ class Spaces(unittest.TestCase):
         for process in self.processes[:2]:
             self.assertEqual(process.wait(20 * PATIENCE), 0, self.words()[-3000:])
 
-    @needs_mpi
     def test_mpi(self):
         agent = os.path.join(self.folder.name, "agent")
         with open(agent, "w", encoding="utf-8") as file:

@@ -7,7 +7,7 @@ import time
 import unittest
 import uuid
 
-from shoal import BIN, MARK, PATIENCE, SOURCE, needs_mpi, wait_for_none_left, wait_until
+from shoal import BIN, MARK, PATIENCE, SOURCE, wait_for_none_left, wait_until
 
 QUICKSTART = os.path.join(SOURCE, "deploy", "quickstart")
 
@@ -56,7 +56,6 @@ class Quickstart(unittest.TestCase):
         self.assertLess(text.index("8+6+0=14"), text.index("The answer is 5694."))
         wait_for_none_left(self.mark)
 
-    @needs_mpi
     def test_the_same_over_mpi(self):
         text = self.whole("--link", "mpi")
         table = text[text.index("what ran where"):]
@@ -79,7 +78,6 @@ class Quickstart(unittest.TestCase):
     def test_ctrl_c_ends_a_kept_server(self):
         self.interrupted("until Ctrl-C", "--keep")
 
-    @needs_mpi
     def test_ctrl_c_over_mpi(self):
         self.interrupted("> What is", "--link", "mpi")
 

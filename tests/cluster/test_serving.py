@@ -8,7 +8,7 @@ import socket
 import time
 import unittest
 
-from shoal import DEMO, PATIENCE, Server, shoal, wait_until
+from shoal import DEMO, PATIENCE, SANITIZE, Server, shoal, wait_until
 
 SEED = random.randrange(1 << 30)
 
@@ -63,7 +63,7 @@ class Batching(unittest.TestCase):
 class Cancelling(unittest.TestCase):
     """200 requests of random length and cancel time, with KV for a third of them."""
 
-    COUNT = 200
+    COUNT = 60 if SANITIZE == "thread" else 200
 
     def one(self, server, index):
         rng = random.Random(SEED * 1000 + index)

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import threading
 import time
-import unittest
 import uuid
 
 SOURCE = os.environ.get("SHOAL_SOURCE", os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -129,12 +128,6 @@ def random_model(*options):
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def needs_mpi(test):
-    """Open MPI is not compiled for the thread sanitizer, which then takes every hand-over inside it
-    for a race and cannot be told where ours begin: those cases run in the other builds."""
-    return unittest.skipIf("thread" in SANITIZE, "Open MPI under the thread sanitizer")(test)
 
 
 class Server:
