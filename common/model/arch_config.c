@@ -10,6 +10,7 @@
 
 #include "common/base/file.h"
 #include "common/base/mem.h"
+#include "common/model/catalog.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -120,22 +121,51 @@ static const struct arch_family *family_of(const json_t *config, struct error *e
     return NULL;
 }
 
-static bool refuse_quantised(const json_t *config, struct error *err)
+/* A text whose one known value is what the weights' decoder computes. */
+static bool require_text(const json_t *object, const char *field, const char *fallback,
+                         const char *wanted, struct error *err)
+{
+    const char *value;
+
+    if (!json_get_string_or(object, field, fallback, &value, err)) {
+        return false;
+    }
+    return strcmp(value, wanted) == 0 ||
+           error_set(err, ERROR_INPUT, "%s \"%.64s\" is not supported; only \"%s\" is", field,
+                     value, wanted);
+}
+
+static bool check_scale_blocks(const json_t *quantization, struct error *err)
+{
+    json_t *block;
+    bool known;
+
+    if (!json_get_array_or_null(quantization, "weight_block_size", &block, err)) {
+        return false;
+    }
+    known = json_array_size(block) == 2; /* 0 for NULL */
+    for (size_t i = 0; known && i < 2; i++) {
+        known = json_integer_value(json_array_get(block, i)) == SCALE_BLOCK;
+    }
+    return known || error_set(err, ERROR_INPUT, "weight_block_size must be [%d, %d]", SCALE_BLOCK,
+                              SCALE_BLOCK);
+}
+
+/* What DeepSeek published: e4m3 weights with scales by block, activations in full precision or
+ * rounded on the fly; we do not round them. */
+static bool check_quantization(const json_t *config, struct error *err)
 {
     json_t *quantization;
-    const char *method;
 
     if (!json_get_object_or_null(config, "quantization_config", &quantization, err)) {
         return false;
     }
-    if (quantization == NULL) {
-        return true;
-    }
-    if (!json_get_string_or(quantization, "quant_method", "unnamed", &method, err)) {
-        return error_wrap(err, "quantization_config");
-    }
-    return error_set(err, ERROR_INPUT,
-                     "weights of quant_method \"%.64s\" are not supported by this build", method);
+    return quantization == NULL ||
+           (require_text(quantization, "quant_method", "unnamed", "fp8", err) &&
+            require_text(quantization, "fmt", "e4m3", "e4m3", err) &&
+            require_text(quantization, "activation_scheme", "dynamic", "dynamic", err) &&
+            check_scale_blocks(quantization, err)) ||
+           error_wrap(err, "quantization_config");
 }
 
 static bool fields_read(const json_t *config, const struct u32_field *fields, size_t count,
@@ -459,7 +489,7 @@ static bool config_parse(const json_t *config, struct arch *arch, struct error *
         return error_set(err, ERROR_INPUT, "must be an object, got %s", json_type_word(config));
     }
     family = family_of(config, err);
-    if (family == NULL || !refuse_quantised(config, err) || !parse_common(config, arch, err) ||
+    if (family == NULL || !check_quantization(config, err) || !parse_common(config, arch, err) ||
         !arch_parse_rope(config, family->rope_theta, &arch->rope, err) ||
         !(family->attention == ATTENTION_MLA ? parse_latent(config, arch, err)
                                              : parse_grouped(config, family, arch, err)) ||

@@ -24,6 +24,7 @@ static const struct {
     [WEIGHT_F32] = {"F32", 4},
     [WEIGHT_F16] = {"F16", 2},
     [WEIGHT_BF16] = {"BF16", 2},
+    [WEIGHT_F8_E4M3] = {"F8_E4M3", 1},
 };
 
 static bool weight_type_find(const char *name, enum weight_type *type)
@@ -84,7 +85,7 @@ static bool reserve_one(void **items, size_t size, uint32_t count, uint32_t *cap
     return true;
 }
 
-static bool unused_add(struct catalog *catalog, const char *name, struct error *err)
+bool catalog_add_unused(struct catalog *catalog, const char *name, struct error *err)
 {
     struct catalog_memory *memory = catalog->memory;
     void *items = catalog->unused;
@@ -114,6 +115,18 @@ static bool tensor_add(struct catalog *catalog, const struct tensor *tensor, str
     return true;
 }
 
+/* Vectors and embeddings are read value by value; nobody publishes them scaled. */
+static bool type_check(const struct arch *arch, const struct tensor *tensor,
+                       const struct safetensors_entry *entry, struct error *err)
+{
+    bool scaled = tensor_role_shape(arch, tensor->role).dimension_count == 2 &&
+                  tensor->role != ROLE_EMBEDDING && tensor->role != ROLE_DRAFT_EMBEDDING;
+
+    return tensor->type != WEIGHT_F8_E4M3 || scaled ||
+           error_set(err, ERROR_INPUT, "tensor %s has type %s; BF16, F16 and F32 can be read here",
+                     entry->name, entry->dtype);
+}
+
 bool catalog_add_entry(struct catalog *catalog, uint32_t file,
                        const struct safetensors_entry *entry, struct error *err)
 {
@@ -123,13 +136,18 @@ bool catalog_add_entry(struct catalog *catalog, uint32_t file,
 
     if (!tensor_role_of_name(&catalog->arch, entry->name, &tensor.role, &tensor.layer,
                              &tensor.expert)) {
-        return unused_add(catalog, entry->name, err);
+        enum scales_found found;
+
+        return catalog_add_scales(catalog, file, entry, &found, err) &&
+               (found == SCALES_TAKEN || catalog_add_unused(catalog, entry->name, err));
     }
     if (!weight_type_find(entry->dtype, &tensor.type)) {
-        return error_set(err, ERROR_INPUT, "tensor %s has type %s; BF16, F16 and F32 can be read",
+        return error_set(err, ERROR_INPUT,
+                         "tensor %s has type %s; F8_E4M3, BF16, F16 and F32 can be read",
                          entry->name, entry->dtype);
     }
-    if (!shape_check(&catalog->arch, tensor.role, entry, err)) {
+    if (!type_check(&catalog->arch, &tensor, entry, err) ||
+        !shape_check(&catalog->arch, tensor.role, entry, err)) {
         return false;
     }
     shape = tensor_role_shape(&catalog->arch, tensor.role);
@@ -262,10 +280,16 @@ struct catalog *catalog_open(const char *directory, struct error *err)
     if (catalog->tensor_count > 0) {
         qsort(catalog->tensors, catalog->tensor_count, sizeof(*catalog->tensors), tensor_compare);
     }
+    if (!catalog_attach_scales(catalog, err)) {
+        error_wrap(err, "%s", directory);
+        catalog_close(catalog);
+        return NULL;
+    }
     if (catalog->unused_count > 0) {
         qsort(catalog->unused, catalog->unused_count, sizeof(*catalog->unused), text_compare);
     }
-    if (!names_are_unique(catalog, err) || !required_are_present(catalog, err)) {
+    if (!names_are_unique(catalog, err) || !catalog_check_scales(catalog, err) ||
+        !required_are_present(catalog, err)) {
         error_wrap(err, "%s", directory);
         catalog_close(catalog);
         return NULL;
@@ -282,6 +306,7 @@ void catalog_close(struct catalog *catalog)
     }
     memory = catalog->memory;
     arena_deinit(&memory->names);
+    mem_free(memory->scales);
     mem_free(memory);
     mem_free(catalog->files);
     mem_free(catalog->tensors);

@@ -8,9 +8,10 @@
  * against the file before use: header within the file, data_offsets rising and inside, their
  * difference equal to shape x type size, no overlap, no duplicate name. catalog_open then checks
  * the set against the architecture: each required tensor is present once with its shape and a
- * type that we can read; what is unknown is listed as unused. Draft layers are optional as a set:
- * with none of their tensors there, catalog->arch.draft_layer_count is 0; an incomplete set is an
- * error. DRAFT_EMBEDDING and DRAFT_HEAD may be left out of it: the main ones serve then.
+ * type that we can read, an F8_E4M3 one with its scales; what is unknown is listed as unused. Draft
+ * layers are optional as a set: with none of their tensors there, catalog->arch.draft_layer_count
+ * is 0; an incomplete set is an error. DRAFT_EMBEDDING and DRAFT_HEAD may be left out of it: the
+ * main ones serve then.
  *
  * Immutable after catalog_open; any thread may read it.
  */
@@ -23,7 +24,9 @@
 #define CATALOG_NO_LAYER  UINT32_MAX
 #define CATALOG_NO_EXPERT UINT32_MAX
 
-enum weight_type { WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_TYPE_COUNT };
+/* F8_E4M3 comes with one f32 scale for each block of 128 × 128 values, which multiplies them. */
+enum weight_type { WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_F8_E4M3, WEIGHT_TYPE_COUNT };
+#define SCALE_BLOCK 128
 
 /* What a tensor is for. Comments give the published name below model.layers.N. and the shape. */
 enum tensor_role {
@@ -68,6 +71,13 @@ enum tensor_role {
     ROLE_COUNT
 };
 
+/* <name>_scale_inv: f32 [ceil(rows / 128)][ceil(columns / 128)], row-major. */
+struct tensor_scales {
+    uint32_t file;
+    uint64_t offset;
+    uint64_t bytes; /* counted beside the tensor's own */
+};
+
 struct tensor {
     const char *name; /* as published; lent by the catalog */
     enum tensor_role role;
@@ -79,6 +89,7 @@ struct tensor {
     uint32_t file;   /* index into catalog->files */
     uint64_t offset; /* of the first byte, from the start of the file */
     uint64_t bytes;
+    struct tensor_scales scales; /* of an F8_E4M3 tensor; else bytes 0 */
 };
 
 struct catalog_file {
@@ -94,7 +105,7 @@ struct catalog {
     struct tensor *tensors;
     uint32_t unused_count; /* names that no role claims */
     const char **unused;
-    uint64_t total_bytes; /* of all tensors listed in `tensors` */
+    uint64_t total_bytes; /* of all tensors listed in `tensors`, scales included */
     void *memory;         /* owns all of the above */
 };
 
@@ -108,6 +119,7 @@ const struct tensor *catalog_find(const struct catalog *catalog, enum tensor_rol
 
 const char *weight_type_name(enum weight_type type); /* "BF16" */
 uint32_t weight_type_bytes(enum weight_type type);   /* of one value */
+uint32_t scale_block_count(uint32_t values);         /* rows or columns in blocks of 128 */
 const char *tensor_role_name(enum tensor_role role); /* "experts.gate", for tables */
 
 /* The parser alone, for tests and the fuzzer: checks one safetensors header. `file_bytes` is the

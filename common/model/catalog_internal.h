@@ -1,7 +1,7 @@
 #ifndef SHOAL_MODEL_CATALOG_INTERNAL_H
 #define SHOAL_MODEL_CATALOG_INTERNAL_H
 
-/* Between catalog.c and catalog_files.c. */
+/* Between catalog.c, catalog_files.c and catalog_scales.c. */
 #include "common/base/arena.h"
 #include "common/model/catalog.h"
 
@@ -10,6 +10,9 @@ struct catalog_memory {
     struct arena names; /* of files and tensors */
     uint32_t tensor_capacity;
     uint32_t unused_capacity;
+    struct scale_entry *scales; /* catalog_scales.c's */
+    uint32_t scale_count;
+    uint32_t scale_capacity;
 };
 
 /* Fills catalog->files and adds every entry of every header; the index is fully accounted for. */
@@ -19,5 +22,15 @@ bool catalog_read_files(struct catalog *catalog, const char *directory,
 /* Checks type and shape of a tensor with a role and lists it; copies the name. */
 bool catalog_add_entry(struct catalog *catalog, uint32_t file,
                        const struct safetensors_entry *entry, struct error *err) MUST_CHECK;
+bool catalog_add_unused(struct catalog *catalog, const char *name, struct error *err) MUST_CHECK;
+
+/* Notes an entry that holds a tensor's scales, type and shape checked. */
+enum scales_found { SCALES_NONE, SCALES_TAKEN };
+bool catalog_add_scales(struct catalog *catalog, uint32_t file,
+                        const struct safetensors_entry *entry, enum scales_found *found,
+                        struct error *err) MUST_CHECK;
+/* Once the tensors are sorted: gives each its scales; those that nothing needs become unused. */
+bool catalog_attach_scales(struct catalog *catalog, struct error *err) MUST_CHECK;
+bool catalog_check_scales(const struct catalog *catalog, struct error *err) MUST_CHECK;
 
 #endif

@@ -70,6 +70,10 @@ void model_hash(const struct catalog *catalog, char out[MODEL_HASH_BYTES])
         buffer_printf(&text, "%s %s %u %u %u %" PRIu64 " %" PRIu64 "\n", tensor->name,
                       weight_type_name(tensor->type), tensor->rows, tensor->columns, tensor->file,
                       tensor->offset, tensor->bytes);
+        if (tensor->scales.bytes > 0) {
+            buffer_printf(&text, "scales %u %" PRIu64 " %" PRIu64 "\n", tensor->scales.file,
+                          tensor->scales.offset, tensor->scales.bytes);
+        }
         hash = hash_text(hash, &text);
     }
     buffer_deinit(&text);

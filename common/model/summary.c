@@ -134,17 +134,26 @@ struct parameter_counts arch_param_counts(const struct arch *arch)
     return counts;
 }
 
+static uint64_t bytes_of(const struct tensor *tensor)
+{
+    return tensor->bytes + tensor->scales.bytes;
+}
+
 static void add_tensor(struct summary *summary, const struct tensor *tensor)
 {
     enum summary_part part = part_of(tensor->role);
 
-    summary->total_bytes += tensor->bytes;
+    summary->total_bytes += bytes_of(tensor);
     summary->bytes_of_type[tensor->type] += tensor->bytes;
     summary->tensors_of_type[tensor->type]++;
-    summary->bytes_of_part[part] += tensor->bytes;
+    if (tensor->scales.bytes > 0) {
+        summary->bytes_of_type[WEIGHT_F32] += tensor->scales.bytes;
+        summary->tensors_of_type[WEIGHT_F32]++;
+    }
+    summary->bytes_of_part[part] += bytes_of(tensor);
     if (tensor->layer != CATALOG_NO_LAYER) {
-        summary->layers[tensor->layer].bytes[part] += tensor->bytes;
-        summary->layers[tensor->layer].total_bytes += tensor->bytes;
+        summary->layers[tensor->layer].bytes[part] += bytes_of(tensor);
+        summary->layers[tensor->layer].total_bytes += bytes_of(tensor);
     }
 }
 
@@ -155,9 +164,9 @@ static void measure_experts(const struct catalog *catalog, struct summary *summa
 
     for (uint32_t layer = 0; layer < summary->layer_count; layer++) {
         for (uint32_t i = 0; arch_layer_is_moe(arch, layer) && i < arch->router.expert_count; i++) {
-            uint64_t bytes = catalog_find(catalog, ROLE_EXPERT_GATE, layer, i)->bytes +
-                             catalog_find(catalog, ROLE_EXPERT_UP, layer, i)->bytes +
-                             catalog_find(catalog, ROLE_EXPERT_DOWN, layer, i)->bytes;
+            uint64_t bytes = bytes_of(catalog_find(catalog, ROLE_EXPERT_GATE, layer, i)) +
+                             bytes_of(catalog_find(catalog, ROLE_EXPERT_UP, layer, i)) +
+                             bytes_of(catalog_find(catalog, ROLE_EXPERT_DOWN, layer, i));
 
             if (summary->expert_bytes_min == 0 || bytes < summary->expert_bytes_min) {
                 summary->expert_bytes_min = bytes;
@@ -177,7 +186,7 @@ static void measure_active(const struct catalog *catalog, struct summary *summar
         const struct tensor *tensor = &catalog->tensors[i];
 
         if (tensor->layer < catalog->arch.layer_count || tensor->layer == CATALOG_NO_LAYER) {
-            main_bytes[part_of(tensor->role)] += tensor->bytes;
+            main_bytes[part_of(tensor->role)] += bytes_of(tensor);
         }
     }
     for (int i = 0; i < PART_COUNT; i++) {

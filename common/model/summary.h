@@ -47,8 +47,8 @@ struct layer_summary {
 struct summary {
     struct parameter_counts parameters;
     uint64_t total_bytes;
-    uint64_t active_bytes; /* of the weights counted by parameters.active */
-    uint64_t bytes_of_type[WEIGHT_TYPE_COUNT];
+    uint64_t active_bytes;                     /* of the weights counted by parameters.active */
+    uint64_t bytes_of_type[WEIGHT_TYPE_COUNT]; /* block scales count as F32 */
     uint32_t tensors_of_type[WEIGHT_TYPE_COUNT];
     uint64_t bytes_of_part[PART_COUNT]; /* over everything, draft layers included */
     uint64_t expert_bytes_min;          /* of one routed expert; both 0 without MoE layers */

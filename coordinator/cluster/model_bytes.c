@@ -2,7 +2,7 @@
  *
  * Mirrors how worker/layers/weights.c gives every tensor its place, from shapes and types alone, so
  * that a plan made here fits there. kv_b_proj is the one matrix that changes its shape: it becomes
- * two small matrices for each head.
+ * two small matrices for each head, and of F8_E4M3 it becomes f32.
  */
 #include "coordinator/cluster/model_bytes.h"
 
@@ -10,7 +10,7 @@
 #define ALIGNMENT  64
 /* Beside the shapes: as in worker/layers/forward_state.h, worker/stage/{answer,load,prepare}.c. */
 #define PROGRAM_BYTES         ((uint64_t)48 << 20) /* code, libraries, stacks, transports */
-#define STAGING_BYTES_MAX     ((uint64_t)8 << 20)  /* read buffer of a thread */
+#define STAGING_BYTES_MAX     ((uint64_t)33 << 18) /* read buffer of a thread, scales included */
 #define ATTENTION_ROWS        64
 #define EXPERT_TILE_VALUES    (48 * 16 * 16)
 #define SAMPLED_ROWS_MAX      64
@@ -23,9 +23,13 @@ static uint64_t aligned(uint64_t bytes)
 
 static uint64_t packed(enum weight_type type, uint64_t rows, uint64_t columns)
 {
-    uint64_t padded = (rows + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
+    uint64_t panels = (rows + PANEL_ROWS - 1) / PANEL_ROWS;
+    uint64_t panel_bytes = PANEL_ROWS * columns * weight_type_bytes(type);
 
-    return aligned(padded * columns * weight_type_bytes(type));
+    if (type == WEIGHT_F8_E4M3) {
+        panel_bytes = aligned(panel_bytes + scale_block_count((uint32_t)columns) * sizeof(float));
+    }
+    return aligned(panels * panel_bytes);
 }
 
 /* One that the model lacks weighs nothing. */
@@ -53,12 +57,14 @@ static uint64_t kv_b(const struct catalog *catalog, uint32_t layer)
 {
     const struct arch *arch = &catalog->arch;
     const struct tensor *tensor = catalog_find(catalog, ROLE_KV_B, layer, CATALOG_NO_EXPERT);
+    enum weight_type type;
 
     if (tensor == NULL) {
         return 0;
     }
-    return arch->head_count * (packed(tensor->type, arch->kv_lora_rank, arch->qk_nope_dim) +
-                               packed(tensor->type, arch->v_head_dim, arch->kv_lora_rank));
+    type = tensor->type == WEIGHT_F8_E4M3 ? WEIGHT_F32 : tensor->type;
+    return arch->head_count * (packed(type, arch->kv_lora_rank, arch->qk_nope_dim) +
+                               packed(type, arch->v_head_dim, arch->kv_lora_rank));
 }
 
 /* The three matrices of an MLP: gate, up and down are roles in this order. */

@@ -117,5 +117,41 @@ class Logits(unittest.TestCase):
                     self.assertLessEqual(abs(mine[expert] - weight), 1e-4 * abs(weight), key)
 
 
+class ScaledWeights(unittest.TestCase):
+    """golden/deepseek_v3-fp8: F8_E4M3 weights under block scales, ragged blocks everywhere."""
+    CASE = os.path.join(DATA, "deepseek_v3-fp8")
+
+    def compute(self, folder, name, *options, environment=None):
+        path = os.path.join(folder, name + ".f32")
+        shoal("logits", "--model", os.path.join(self.CASE, "model"), "--prompts",
+              os.path.join(self.CASE, "prompts.jsonl"), "--out", path, "--kv-type", "f32", *options,
+              environment=environment)
+        with open(path, "rb") as file:
+            return path, file.read()
+
+    def test_logits_are_the_oracles_in_every_layout_and_cpu_level(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path, reference = self.compute(folder, "reference", "--layout", "1x1")
+            error = largest_difference(read_floats(path),
+                                       read_floats(os.path.join(self.CASE, "logits.f32")))
+            print(f"largest logit error with F8_E4M3 weights {error:.2e}")
+            self.assertLessEqual(error, TOLERANCE)
+            for layout in ["2x1", "1x2", "2x2"]:
+                with self.subTest(layout=layout):
+                    self.assertTrue(self.compute(folder, layout, "--layout", layout)[1]
+                                    == reference)
+            for level in ["ref", "avx2"]:
+                with self.subTest(level=level):
+                    try:
+                        got = self.compute(folder, level, "--layout", "1x1",
+                                           environment={"SHOAL_CPU": level})[1]
+                    except AssertionError as problem:
+                        if "lacks" not in str(problem):
+                            raise
+                        print(f"skipped: this machine has no {level}")
+                        continue
+                    self.assertTrue(got == reference)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -24,6 +24,15 @@ class Tokens(unittest.TestCase):
                     self.assertEqual(got["tokens"], row["tokens"])
                     self.assertEqual(got["prompt_tokens"], prompts[row["id"]])
 
+    def test_greedy_tokens_of_scaled_weights_are_the_oracles(self):
+        case = os.path.join(DATA, "deepseek_v3-fp8")
+        prompts = {p["id"]: p["tokens"] for p in read_jsonl(os.path.join(case, "prompts.jsonl"))}
+        for row in read_jsonl(os.path.join(case, "greedy.jsonl")):
+            got = run("--kv-type", "f32", "--temperature", 0, "--ignore-eos", "-n", 32, "--tokens",
+                      json.dumps(prompts[row["id"]]), "--layout", "2x2",
+                      model=os.path.join(case, "model"))
+            self.assertEqual(got["tokens"], row["tokens"])
+
     def test_text_is_the_oracles(self):
         for row in read_jsonl(os.path.join(CASE, "text.jsonl")):
             got = run("--kv-type", "f32", "--temperature", 0, "--ignore-eos", "-n", 32, "-p",

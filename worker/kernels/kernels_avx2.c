@@ -13,6 +13,7 @@ static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
     [WEIGHT_F32] = matmul_f32_avx2,
     [WEIGHT_F16] = matmul_f16_avx2,
     [WEIGHT_BF16] = matmul_bf16_avx2,
+    [WEIGHT_F8_E4M3] = matmul_f8_avx2,
 };
 
 #include "worker/kernels/attend.h"

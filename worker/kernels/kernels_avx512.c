@@ -13,6 +13,7 @@ static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
     [WEIGHT_F32] = matmul_f32_avx512,
     [WEIGHT_F16] = matmul_f16_avx512,
     [WEIGHT_BF16] = matmul_bf16_avx512,
+    [WEIGHT_F8_E4M3] = matmul_f8_avx512,
 };
 
 #include "worker/kernels/attend.h"

@@ -13,6 +13,7 @@ static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
     [WEIGHT_F32] = matmul_f32_ref,
     [WEIGHT_F16] = matmul_f16_ref,
     [WEIGHT_BF16] = matmul_bf16_ref,
+    [WEIGHT_F8_E4M3] = matmul_f8_ref,
 };
 
 #include "worker/kernels/attend.h"

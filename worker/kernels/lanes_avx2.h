@@ -61,6 +61,16 @@ static inline struct lanes lanes_load_f16(const void *values)
                           _mm256_cvtph_ps(_mm_loadu_si128(bits + 1))};
 }
 
+/* The sign fills the upper half, a shift by seven puts it and the rest in place, bit 14 goes. */
+static inline struct lanes lanes_load_f8(const void *values)
+{
+    __m256i bits = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(values)), 7);
+
+    bits = _mm256_and_si256(bits, _mm256_set1_epi16(-0x4001));
+    return (struct lanes){_mm256_cvtph_ps(_mm256_castsi256_si128(bits)),
+                          _mm256_cvtph_ps(_mm256_extracti128_si256(bits, 1))};
+}
+
 /* Each bf16 in the low half of its 32 bits. */
 static inline __m256i round_bf16(__m256 a)
 {

@@ -22,11 +22,14 @@ typedef void (*matmul_tile_fn)(const struct matmul_tile *tile);
 void matmul_f32_ref(const struct matmul_tile *tile);
 void matmul_f16_ref(const struct matmul_tile *tile);
 void matmul_bf16_ref(const struct matmul_tile *tile);
+void matmul_f8_ref(const struct matmul_tile *tile);
 void matmul_f32_avx2(const struct matmul_tile *tile);
 void matmul_f16_avx2(const struct matmul_tile *tile);
 void matmul_bf16_avx2(const struct matmul_tile *tile);
+void matmul_f8_avx2(const struct matmul_tile *tile);
 void matmul_f32_avx512(const struct matmul_tile *tile);
 void matmul_f16_avx512(const struct matmul_tile *tile);
 void matmul_bf16_avx512(const struct matmul_tile *tile);
+void matmul_f8_avx512(const struct matmul_tile *tile);
 
 #endif

@@ -1,16 +1,22 @@
 /* packed.c - weights into panels of 16 outputs.
  *
- * Loading passes every weight through here once, so whole panels go in 8 × 8 (16-bit) and 4 × 4
- * (32-bit) register transposes, written with the compilers' vector extension: plain C that becomes
- * unpack instructions where there are any. The ragged rest goes value by value.
+ * Loading passes every weight through here once, so whole panels go in 16 × 16 (8-bit), 8 × 8
+ * (16-bit) and 4 × 4 (32-bit) register transposes, written with the compilers' vector extension:
+ * plain C that becomes unpack instructions where there are any. The ragged rest goes value by
+ * value.
  */
 #include "worker/kernels/packed.h"
 
 #include "common/base/check.h"
 #include "common/base/half.h"
+#include "common/model/quant.h"
 
+#include <math.h>
 #include <string.h>
 
+#define F8_SCALE_FACTOR 256.0f /* see packed.h */
+
+typedef uint8_t vec8 __attribute__((vector_size(16)));
 typedef uint16_t vec16 __attribute__((vector_size(16)));
 typedef uint32_t vec32 __attribute__((vector_size(16)));
 typedef uint64_t vec64 __attribute__((vector_size(16)));
@@ -20,6 +26,7 @@ struct target {
     char *packed;
     size_t columns;
     size_t value_bytes;
+    size_t panel_bytes;
 };
 
 uint32_t packed_panel_count(uint32_t rows)
@@ -27,18 +34,56 @@ uint32_t packed_panel_count(uint32_t rows)
     return rows / PANEL_ROWS + (rows % PANEL_ROWS != 0);
 }
 
+static uint64_t align_line(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+uint64_t packed_panel_bytes(enum weight_type type, uint32_t columns)
+{
+    uint64_t bytes = (uint64_t)PANEL_ROWS * columns * weight_type_bytes(type);
+
+    return type == WEIGHT_F8_E4M3 ? align_line(bytes + scale_block_count(columns) * sizeof(float))
+                                  : bytes;
+}
+
 uint64_t packed_bytes(enum weight_type type, uint32_t rows, uint32_t columns)
 {
-    uint64_t values = (uint64_t)packed_panel_count(rows) * PANEL_ROWS * columns;
+    return align_line(packed_panel_count(rows) * packed_panel_bytes(type, columns));
+}
 
-    return (values * weight_type_bytes(type) + 63) / 64 * 64;
+static struct target target_of(void *packed, enum weight_type type, uint32_t columns)
+{
+    return (struct target){packed, columns, weight_type_bytes(type),
+                           packed_panel_bytes(type, columns)};
 }
 
 static char *target_at(const struct target *target, size_t row, size_t column)
 {
-    size_t index = (row / PANEL_ROWS * target->columns + column) * PANEL_ROWS + row % PANEL_ROWS;
+    size_t index = column * PANEL_ROWS + row % PANEL_ROWS;
 
-    return target->packed + index * target->value_bytes;
+    return target->packed + row / PANEL_ROWS * target->panel_bytes + index * target->value_bytes;
+}
+
+/* out[column * 16 + row] = in[row * stride + column], 16 × 16: rows i and i + 8 are interleaved
+ * four times over. */
+static void transpose_8bit(const uint8_t *in, size_t stride, uint8_t *out)
+{
+    vec8 row[16], zipped[16];
+
+    for (size_t i = 0; i < 16; i++) {
+        memcpy(&row[i], in + i * stride, sizeof(row[i]));
+    }
+    for (int round = 0; round < 4; round++) {
+        for (size_t i = 0; i < 8; i++) {
+            zipped[2 * i] = __builtin_shufflevector(row[i], row[i + 8], 0, 16, 1, 17, 2, 18, 3, 19,
+                                                    4, 20, 5, 21, 6, 22, 7, 23);
+            zipped[2 * i + 1] = __builtin_shufflevector(row[i], row[i + 8], 8, 24, 9, 25, 10, 26,
+                                                        11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+        memcpy(row, zipped, sizeof(row));
+    }
+    memcpy(out, row, sizeof(row));
 }
 
 /* out[column * 16 + row] = in[row * stride + column], 8 × 8. */
@@ -94,6 +139,16 @@ static void transpose_32bit(const uint32_t *in, size_t stride, uint32_t *out)
 }
 
 /* Whole panels of 16 source rows; returns how many columns are done, the rest goes one by one. */
+static size_t pack_panel_8bit(uint8_t *out, const uint8_t *in, size_t stride, size_t columns)
+{
+    size_t column = 0;
+
+    for (; column + 16 <= columns; column += 16) {
+        transpose_8bit(in + column, stride, out + column * PANEL_ROWS);
+    }
+    return column;
+}
+
 static size_t pack_panel_16bit(uint16_t *out, const uint16_t *in, size_t stride, size_t columns)
 {
     size_t column = 0;
@@ -117,6 +172,18 @@ static size_t pack_panel_32bit(uint32_t *out, const uint32_t *in, size_t stride,
     return column;
 }
 
+static size_t pack_panel(const struct target *target, void *out, const void *in, size_t stride)
+{
+    switch (target->value_bytes) {
+    case 1:
+        return pack_panel_8bit(out, in, stride, target->columns);
+    case 2:
+        return pack_panel_16bit(out, in, stride, target->columns);
+    default:
+        return pack_panel_32bit(out, in, stride, target->columns);
+    }
+}
+
 static void pack_values(const struct target *target, size_t row, size_t column,
                         const struct pack_source *source, size_t source_row)
 {
@@ -131,7 +198,7 @@ static void pack_values(const struct target *target, size_t row, size_t column,
 void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_count,
                const struct pack_source *source)
 {
-    const struct target target = {packed, columns, weight_type_bytes(source->type)};
+    const struct target target = target_of(packed, source->type, columns);
     const size_t stride = source->row_stride;
     size_t row = 0;
 
@@ -145,9 +212,7 @@ void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_
             void *out = target_at(&target, first, 0);
 
             rows = PANEL_ROWS;
-            done = target.value_bytes == 2
-                       ? pack_panel_16bit(out, (const void *)in, stride, columns)
-                       : pack_panel_32bit(out, (const void *)in, stride, columns);
+            done = pack_panel(&target, out, in, stride);
         }
         for (size_t i = 0; i < rows; i++) {
             pack_values(&target, first + i, done, source, row + i);
@@ -176,7 +241,7 @@ static void pack_transposed_group(const struct target *target, size_t rows, size
 void pack_transposed(void *packed, uint32_t rows, uint32_t columns, uint32_t column_begin,
                      uint32_t source_row_count, const struct pack_source *source)
 {
-    const struct target target = {packed, columns, weight_type_bytes(source->type)};
+    const struct target target = target_of(packed, source->type, columns);
     const size_t group_bytes = PANEL_ROWS * source->row_stride * target.value_bytes;
     struct pack_source group = *source;
 
@@ -186,6 +251,53 @@ void pack_transposed(void *packed, uint32_t rows, uint32_t columns, uint32_t col
         pack_transposed_group(&target, rows, column_begin + row, &group,
                               left < PANEL_ROWS ? left : PANEL_ROWS);
         group.values = (const char *)group.values + group_bytes;
+    }
+}
+
+void pack_scales(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_count,
+                 const float *scales)
+{
+    const struct target target = target_of(packed, WEIGHT_F8_E4M3, columns);
+    const size_t block_count = scale_block_count(columns);
+    const size_t row_end = (size_t)row_begin + row_count;
+
+    ASSERT(row_begin % PANEL_ROWS == 0);
+    for (size_t row = row_begin; row < row_end; row += PANEL_ROWS) {
+        const float *in = scales + (row / SCALE_BLOCK - row_begin / SCALE_BLOCK) * block_count;
+        char *out = target_at(&target, row, columns);
+
+        for (size_t i = 0; i < block_count; i++) {
+            float scale = in[i] * F8_SCALE_FACTOR;
+
+            memcpy(out + i * sizeof(scale), &scale, sizeof(scale));
+        }
+    }
+}
+
+bool f8_codes_are_numbers(const uint8_t *codes, size_t count)
+{
+    uint8_t nan = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        nan |= (uint8_t)((codes[i] & 0x7f) == 0x7f);
+    }
+    return nan == 0;
+}
+
+bool f8_scales_are_finite(const float *scales, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!isfinite(scales[i] * F8_SCALE_FACTOR)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void widen_f8(float *out, const uint8_t *codes, size_t count, float scale)
+{
+    for (size_t i = 0; i < count; i++) {
+        out[i] = quant_decode_f8(codes[i]) * scale;
     }
 }
 
@@ -213,8 +325,9 @@ void widen_values(float *out, const void *values, enum weight_type type, size_t 
             out[i] = float_of_bf16(load_u16(values, i));
         }
         return;
+    case WEIGHT_F8_E4M3: /* means nothing without its scales: widen_f8 */
     case WEIGHT_TYPE_COUNT:
         break;
     }
-    ASSERT(type < WEIGHT_TYPE_COUNT);
+    ASSERT(type < WEIGHT_F8_E4M3);
 }

@@ -6,11 +6,16 @@
  *
  *   element (row, column) lies at [row / 16][column][row % 16]; rows beyond the last are zero
  *
- * Values keep the type they were published in. The memory belongs to whoever made the regions
- * (worker/stage/load.c); a packed_matrix is a view and may be copied.
+ * Values keep the type they were published in. A panel of F8_E4M3 ends with its scales, one f32
+ * for each 128 columns (its rows lie in one block of 128), padded to 64 bytes; they are 256 times
+ * the published ones, since the kernels widen a code to its value / 256.
+ *
+ * The memory belongs to whoever made the regions (worker/stage/load.c); a packed_matrix is a view
+ * and may be copied.
  */
 #include "common/model/catalog.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +29,7 @@ struct packed_matrix {
 };
 
 uint32_t packed_panel_count(uint32_t rows);
+uint64_t packed_panel_bytes(enum weight_type type, uint32_t columns);
 /* Bytes of a packed matrix; a multiple of 64. */
 uint64_t packed_bytes(enum weight_type type, uint32_t rows, uint32_t columns);
 
@@ -43,7 +49,17 @@ void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_
  * column_begin + r of the packed matrix with `columns` columns and `rows` rows. */
 void pack_transposed(void *packed, uint32_t rows, uint32_t columns, uint32_t column_begin,
                      uint32_t source_row_count, const struct pack_source *source);
-/* Widens exactly to f32 (norms, router bias). */
+/* Packs the scales of F8_E4M3 rows [row_begin, row_begin + row_count); row_begin is a multiple of
+ * 16, `scales` are the published ones from the block row in which it lies. */
+void pack_scales(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_count,
+                 const float *scales);
+/* Widens exactly to f32 (norms, router bias); not F8_E4M3. */
 void widen_values(float *out, const void *values, enum weight_type type, size_t count);
+/* out[i] = the code's value * scale, rounded to f32. */
+void widen_f8(float *out, const uint8_t *codes, size_t count, float scale);
+/* What no checkpoint should hold: the codes of NaN; scales that are no number or that leave f32
+ * when packed. Both return false when there is one. */
+bool f8_codes_are_numbers(const uint8_t *codes, size_t count);
+bool f8_scales_are_finite(const float *scales, size_t count);
 
 #endif

@@ -210,10 +210,9 @@ static struct packed_matrix panels_view(const struct packed_matrix *w, uint32_t 
     struct packed_matrix view = *w;
     uint32_t row_begin = panel_begin * PANEL_ROWS;
     uint32_t row_end = panel_end * PANEL_ROWS < w->rows ? panel_end * PANEL_ROWS : w->rows;
-    size_t panel_bytes = (size_t)PANEL_ROWS * w->columns * weight_type_bytes(w->type);
 
     view.rows = row_end - row_begin;
-    view.data = (const char *)w->data + panel_begin * panel_bytes;
+    view.data = (const char *)w->data + panel_begin * packed_panel_bytes(w->type, w->columns);
     return view;
 }
 

@@ -7,7 +7,8 @@
  *
  * kv_b_proj holds, per head, the rows [nope | value] over the latent. Absorbed attention needs the
  * nope rows transposed (query into latent) and the value rows as they are, so it becomes two small
- * matrices per head: all of W_UK, then all of W_UV.
+ * matrices per head: all of W_UK, then all of W_UV. A head's rows may begin inside a block of
+ * F8_E4M3 scales, so these matrices become f32, four times the bytes of kv_b_proj.
  */
 #include "worker/layers/weights.h"
 
@@ -61,7 +62,7 @@ static void piece_add(struct plan *plan, enum piece_kind kind, const struct tens
     ASSERT(weights->piece_count < plan->piece_max);
     weights->pieces[weights->piece_count++] =
         (struct weights_piece){kind, tensor, destination, bytes};
-    weights->file_bytes += tensor->bytes;
+    weights->file_bytes += tensor->bytes + tensor->scales.bytes;
 }
 
 static const struct tensor *tensor_need(struct plan *plan, enum tensor_role role, uint32_t layer,
@@ -141,25 +142,27 @@ static bool kv_b_plan(struct plan *plan, uint32_t layer, struct attention_weight
     const struct arch *arch = &plan->weights->arch;
     const struct tensor *tensor = tensor_need(plan, ROLE_KV_B, layer, CATALOG_NO_EXPERT);
     uint64_t uk_bytes, uv_bytes, destination = 0;
+    enum weight_type type;
 
     if (tensor == NULL) {
         return false;
     }
-    uk_bytes = packed_bytes(tensor->type, arch->kv_lora_rank, arch->qk_nope_dim);
-    uv_bytes = packed_bytes(tensor->type, arch->v_head_dim, arch->kv_lora_rank);
+    type = weights_kv_b_type(tensor);
+    uk_bytes = packed_bytes(type, arch->kv_lora_rank, arch->qk_nope_dim);
+    uv_bytes = packed_bytes(type, arch->v_head_dim, arch->kv_lora_rank);
     out->w_uk = arena_new_array(&plan->arena, struct packed_matrix, arch->head_count);
     out->w_uv = arena_new_array(&plan->arena, struct packed_matrix, arch->head_count);
     for (uint32_t h = 0; h < arch->head_count; h++) {
         struct packed_matrix *uk = &out->w_uk[h];
         uint64_t offset = region_take(plan, uk_bytes, (void **)&uk->data);
 
-        *uk = (struct packed_matrix){tensor->type, arch->kv_lora_rank, arch->qk_nope_dim, NULL};
+        *uk = (struct packed_matrix){type, arch->kv_lora_rank, arch->qk_nope_dim, NULL};
         destination = h == 0 ? offset : destination;
     }
     for (uint32_t h = 0; h < arch->head_count; h++) {
         struct packed_matrix *uv = &out->w_uv[h];
 
-        *uv = (struct packed_matrix){tensor->type, arch->v_head_dim, arch->kv_lora_rank, NULL};
+        *uv = (struct packed_matrix){type, arch->v_head_dim, arch->kv_lora_rank, NULL};
         region_take(plan, uv_bytes, (void **)&uv->data);
     }
     piece_add(plan, PIECE_KV_B, tensor, destination, arch->head_count * (uk_bytes + uv_bytes));

@@ -29,7 +29,8 @@ struct attention_weights {
     struct packed_matrix q_a, q_b; /* q_lora_rank 0: q_a.data NULL, q_b is the whole projection */
     struct packed_matrix kv_a;
     /* Per head h: w_uk[h] maps the query's nope part into the latent (rows kv_lora, columns nope);
-     * w_uv[h] maps the attended latent to the head's value (rows v_head, columns kv_lora). */
+     * w_uv[h] maps the attended latent to the head's value (rows v_head, columns kv_lora). Of
+     * F8_E4M3 they are f32: code * scale, rounded once. */
     struct packed_matrix *w_uk, *w_uv; /* [head_count] */
     struct packed_matrix out;
     float *q_a_norm, *kv_a_norm;
@@ -83,11 +84,20 @@ struct weights *weights_plan(const struct catalog *catalog, const struct weights
                              struct error *err) MUST_CHECK;
 /* `memory`: weights->memory_bytes zeroed bytes, 64-byte aligned, borrowed. Sets all pointers. */
 void weights_bind(struct weights *weights, void *memory);
-/* Executes rows [row_begin, row_end) of a piece from `values`, the raw bytes of those rows; row
- * ranges of one piece that start at multiples of weights_piece_granularity() may run at the same
- * time on several threads. */
-void weights_fill(const struct weights *weights, const struct weights_piece *piece,
-                  uint32_t row_begin, uint32_t row_end, const void *values);
+/* Rows [begin, end) of a tensor as they are in its file. */
+struct weights_rows {
+    uint32_t begin, end;
+    const void *values;
+    const float
+        *scales; /* F8_E4M3: of the block rows [begin / 128, ceil(end / 128)); else unused */
+};
+/* Executes these rows of a piece; row ranges of one piece that start at multiples of
+ * weights_piece_granularity() may run at the same time on several threads. ERROR_INPUT names a
+ * tensor with NaN codes or scales that are not finite. */
+bool weights_fill(const struct weights *weights, const struct weights_piece *piece,
+                  const struct weights_rows *rows, struct error *err) MUST_CHECK;
+/* What W_UK and W_UV are kept as. */
+enum weight_type weights_kv_b_type(const struct tensor *kv_b);
 uint32_t weights_piece_granularity(const struct weights *weights,
                                    const struct weights_piece *piece);
 void weights_destroy(struct weights *weights); /* not the bound memory; NULL is legal */

@@ -40,6 +40,34 @@ static uint64_t row_bytes_of(const struct tensor *tensor)
     return (uint64_t)tensor->columns * weight_type_bytes(tensor->type);
 }
 
+/* The range of its scales that a unit needs; those of a block row that an earlier unit began were
+ * counted there. */
+struct scale_range {
+    uint64_t offset;
+    uint64_t bytes;
+    uint64_t counted_bytes;
+};
+
+static struct scale_range scale_range_of(const struct tensor *tensor, uint32_t row_begin,
+                                         uint32_t row_end)
+{
+    uint64_t row_bytes = scale_block_count(tensor->columns) * sizeof(float);
+    uint32_t first = row_begin / SCALE_BLOCK;
+    uint32_t first_begun = scale_block_count(row_begin);
+    uint32_t end = scale_block_count(row_end);
+
+    if (tensor->scales.bytes == 0) {
+        return (struct scale_range){0, 0, 0};
+    }
+    return (struct scale_range){tensor->scales.offset + first * row_bytes,
+                                (end - first) * row_bytes, (end - first_begun) * row_bytes};
+}
+
+static uint64_t align_line(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
 /* Rows of a unit: as many as fit, a multiple of the granularity, at least one granule. */
 static uint32_t unit_rows(const struct weights *weights, const struct weights_piece *piece)
 {
@@ -57,7 +85,10 @@ static uint64_t staging_bytes_of(const struct weights *weights)
 
     for (uint32_t i = 0; i < weights->piece_count; i++) {
         const struct weights_piece *piece = &weights->pieces[i];
-        uint64_t bytes = unit_rows(weights, piece) * row_bytes_of(piece->tensor);
+        uint32_t rows = unit_rows(weights, piece);
+        /* One block row more than these have: a unit may begin inside one. */
+        uint64_t bytes = align_line(rows * row_bytes_of(piece->tensor)) +
+                         scale_range_of(piece->tensor, 0, rows + SCALE_BLOCK).bytes;
 
         most = bytes > most ? bytes : most;
     }
@@ -105,22 +136,48 @@ static bool next_unit(struct loader *loader, struct unit *out)
     return found;
 }
 
-static bool read_unit(struct loader *loader, const struct unit *unit, void *staging,
+/* Some bytes of a file of the catalog. */
+struct range {
+    uint32_t file;
+    uint64_t offset;
+    uint64_t bytes;
+};
+
+static bool read_range(struct loader *loader, const struct range *range, void *out,
+                       struct error *err)
+{
+    int file = loader->files[range->file];
+
+    if (!file_pread(file, out, range->bytes, range->offset,
+                    loader->catalog->files[range->file].path, err)) {
+        return false;
+    }
+    /* Only a hint: a file system without it keeps its pages. */
+    (void)posix_fadvise(file, (off_t)range->offset, (off_t)range->bytes, POSIX_FADV_DONTNEED);
+    return true;
+}
+
+static bool read_unit(struct loader *loader, const struct unit *unit, char *staging,
                       struct error *err)
 {
     const struct tensor *tensor = unit->piece->tensor;
     uint64_t row_bytes = row_bytes_of(tensor);
-    uint64_t offset = tensor->offset + unit->row_begin * row_bytes;
     uint64_t bytes = (unit->row_end - unit->row_begin) * row_bytes;
-    int file = loader->files[tensor->file];
+    struct scale_range scales = scale_range_of(tensor, unit->row_begin, unit->row_end);
+    struct range value_range = {tensor->file, tensor->offset + unit->row_begin * row_bytes, bytes};
+    struct range scale_range = {tensor->scales.file, scales.offset, scales.bytes};
+    struct weights_rows rows = {unit->row_begin, unit->row_end, staging,
+                                (const void *)(staging + align_line(bytes))};
 
-    if (!file_pread(file, staging, bytes, offset, loader->catalog->files[tensor->file].path, err)) {
+    if (!read_range(loader, &value_range, staging, err) ||
+        (scales.bytes > 0 && !read_range(loader, &scale_range, staging + align_line(bytes), err))) {
         return error_wrap(err, "tensor %s", tensor->name);
     }
-    /* Only a hint: a file system without it keeps its pages. */
-    (void)posix_fadvise(file, (off_t)offset, (off_t)bytes, POSIX_FADV_DONTNEED);
-    weights_fill(loader->weights, unit->piece, unit->row_begin, unit->row_end, staging);
-    atomic_fetch_add_explicit(&loader->progress->done_bytes, bytes, memory_order_relaxed);
+    if (!weights_fill(loader->weights, unit->piece, &rows, err)) {
+        return error_wrap(err, "%s", loader->catalog->files[tensor->file].path);
+    }
+    atomic_fetch_add_explicit(&loader->progress->done_bytes, bytes + scales.counted_bytes,
+                              memory_order_relaxed);
     return true;
 }
 
@@ -129,7 +186,7 @@ static void *loader_thread(void *context)
     struct loader *loader = context;
     struct error err = {0};
     struct unit unit;
-    void *staging = mem_try_zeroed(loader->staging_bytes, 1, &err);
+    char *staging = mem_try_zeroed(loader->staging_bytes, 1, &err);
 
     if (staging == NULL) {
         error_wrap(&err, "staging buffer");
@@ -147,19 +204,26 @@ static void *loader_thread(void *context)
     return NULL;
 }
 
+static bool open_file(struct loader *loader, uint32_t file, struct error *err)
+{
+    if (loader->files[file] < 0) {
+        loader->files[file] = open(loader->catalog->files[file].path, O_RDONLY | O_CLOEXEC);
+    }
+    return loader->files[file] >= 0 ||
+           error_set_errno(err, "%s", loader->catalog->files[file].path);
+}
+
 static bool open_files(struct loader *loader, struct error *err)
 {
     for (uint32_t i = 0; i < loader->catalog->file_count; i++) {
         loader->files[i] = -1;
     }
     for (uint32_t i = 0; i < loader->weights->piece_count; i++) {
-        uint32_t file = loader->weights->pieces[i].tensor->file;
+        const struct tensor *tensor = loader->weights->pieces[i].tensor;
 
-        if (loader->files[file] < 0) {
-            loader->files[file] = open(loader->catalog->files[file].path, O_RDONLY | O_CLOEXEC);
-        }
-        if (loader->files[file] < 0) {
-            return error_set_errno(err, "%s", loader->catalog->files[file].path);
+        if (!open_file(loader, tensor->file, err) ||
+            (tensor->scales.bytes > 0 && !open_file(loader, tensor->scales.file, err))) {
+            return false;
         }
     }
     return true;

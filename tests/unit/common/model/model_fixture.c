@@ -14,12 +14,21 @@
 
 #include <cmocka.h>
 
-static const char *const model_files[] = {
+#define BF16_MODEL "deepseek_v3-bf16/model"
+#define FP8_MODEL  "deepseek_v3-fp8/model"
+
+static const char *const bf16_files[] = {
     "config.json",
     "generation_config.json",
     "model-00001-of-00003.safetensors",
     "model-00002-of-00003.safetensors",
     "model-00003-of-00003.safetensors",
+    "model.safetensors.index.json",
+};
+static const char *const fp8_files[] = {
+    "config.json",
+    "model-00001-of-00002.safetensors",
+    "model-00002-of-00002.safetensors",
     "model.safetensors.index.json",
 };
 
@@ -82,31 +91,45 @@ bool fixture_parse_changed(const char *config, const char *path, const char *val
 
 struct arch fixture_arch(const char *name)
 {
-    char file[128];
+    char path[512];
     struct arch arch;
     struct error err = {0};
+    char *text;
+    size_t length;
 
-    snprintf(file, sizeof(file), "configs/%s.json", name);
-    if (!fixture_parse_changed(file, "quantization_config", NULL, &arch, &err)) {
+    snprintf(path, sizeof(path), "%s/configs/%s.json", SHOAL_TEST_DATA, name);
+    read_whole(path, &text, &length);
+    if (!arch_parse(text, length, path, &arch, &err)) {
         fail_msg("%s", err.message);
     }
+    mem_free(text);
     return arch;
 }
 
-void model_copy_open(struct model_copy *copy)
+static void files_copy(struct model_copy *copy, const char *folder, const char *const *files,
+                       size_t count)
 {
     scratch_open(&copy->scratch);
-    for (size_t i = 0; i < ARRAY_LENGTH(model_files); i++) {
+    for (size_t i = 0; i < count; i++) {
         char path[512];
         char *text;
         size_t length;
 
-        snprintf(path, sizeof(path), "%s/deepseek_v3-bf16/model/%s", SHOAL_TEST_DATA,
-                 model_files[i]);
+        snprintf(path, sizeof(path), "%s/%s/%s", SHOAL_TEST_DATA, folder, files[i]);
         read_whole(path, &text, &length);
-        model_copy_write(copy, model_files[i], text, length);
+        model_copy_write(copy, files[i], text, length);
         mem_free(text);
     }
+}
+
+void model_copy_open(struct model_copy *copy)
+{
+    files_copy(copy, BF16_MODEL, bf16_files, ARRAY_LENGTH(bf16_files));
+}
+
+void model_copy_open_fp8(struct model_copy *copy)
+{
+    files_copy(copy, FP8_MODEL, fp8_files, ARRAY_LENGTH(fp8_files));
 }
 
 void model_copy_close(struct model_copy *copy)

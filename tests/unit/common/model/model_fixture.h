@@ -14,7 +14,7 @@ json_t *fixture_json(const char *name);
 /* Parses the config with `path` ("rope_scaling.factor") set to the JSON `value`; NULL deletes. */
 bool fixture_parse_changed(const char *config, const char *path, const char *value,
                            struct arch *out, struct error *err);
-/* tests/data/configs/<name>.json without its quantization_config; must parse. */
+/* tests/data/configs/<name>.json as published; must parse. */
 struct arch fixture_arch(const char *name);
 
 /* A copy of tests/data/deepseek_v3-bf16/model in a scratch directory. */
@@ -22,6 +22,7 @@ struct model_copy {
     struct scratch scratch;
 };
 void model_copy_open(struct model_copy *copy);
+void model_copy_open_fp8(struct model_copy *copy); /* of deepseek_v3-fp8 */
 void model_copy_close(struct model_copy *copy);
 /* The path of a file inside; lent until the next call. */
 const char *model_copy_path(struct model_copy *copy, const char *name);

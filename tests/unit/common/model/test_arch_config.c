@@ -327,7 +327,16 @@ static void what_would_compute_something_else_is_refused_by_name(void **state)
         {"model_type", "\"mamba\"",
          "model_type \"mamba\" is not supported; supported: deepseek_v3, deepseek_v2"},
         {"quantization_config", "{\"quant_method\": \"fp8\"}",
-         "weights of quant_method \"fp8\" are not supported by this build"},
+         "quantization_config: weight_block_size must be [128, 128]"},
+        {"quantization_config", "{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 64]}",
+         "weight_block_size must be [128, 128]"},
+        {"quantization_config", "{\"quant_method\": \"fp8\", \"weight_block_size\": 128}",
+         "\"weight_block_size\" must be an array"},
+        {"quantization_config", "{\"quant_method\": \"fp8\", \"fmt\": \"e5m2\"}",
+         "quantization_config: fmt \"e5m2\" is not supported; only \"e4m3\" is"},
+        {"quantization_config", "{\"quant_method\": \"fp8\", \"activation_scheme\": \"static\"}",
+         "activation_scheme \"static\" is not supported"},
+        {"quantization_config", "{\"quant_method\": \"gptq\"}", "quant_method \"gptq\""},
         {"quantization_config", "{}", "quant_method \"unnamed\""},
     };
 

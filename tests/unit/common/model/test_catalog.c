@@ -120,11 +120,11 @@ static void a_type_that_cannot_be_read_is_refused_by_name(void **state)
 {
     (void)state;
     static const char *const words[] = {shard1, "tensor model.layers.0.mlp.down_proj.weight",
-                                        "F8_E4M3", NULL};
+                                        "has type F8_E5M2; F8_E4M3, BF16, F16 and F32", NULL};
     struct model_copy copy;
 
     model_copy_open(&copy);
-    set_entry(&copy, shard1, "model.layers.0.mlp.down_proj.weight", "dtype", "\"F8_E4M3\"");
+    set_entry(&copy, shard1, "model.layers.0.mlp.down_proj.weight", "dtype", "\"F8_E5M2\"");
     set_entry(&copy, shard1, "model.layers.0.mlp.down_proj.weight", "shape", "[96,416]");
     model_copy_expect_error(&copy, words);
     model_copy_close(&copy);

@@ -119,6 +119,28 @@ static void bytes_and_parameters_agree(void **state)
     catalog_close(catalog);
 }
 
+/* One byte a value and four for each block of 128 × 128. */
+static void scales_count_as_f32(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct catalog *catalog = catalog_open(SHOAL_TEST_DATA "/deepseek_v3-fp8/model", &err);
+    struct summary *summary;
+
+    assert_non_null(catalog);
+    summary = summary_create(catalog);
+    assert_int_equal(summary->total_bytes, catalog->total_bytes);
+    assert_int_equal(summary->tensors_of_type[WEIGHT_F8_E4M3], 60);
+    assert_int_equal(summary->tensors_of_type[WEIGHT_F32], 60 + 2); /* and two router biases */
+    assert_int_equal(summary->bytes_of_type[WEIGHT_F8_E4M3] + summary->bytes_of_type[WEIGHT_F32] +
+                         summary->bytes_of_type[WEIGHT_BF16],
+                     catalog->total_bytes);
+    /* experts of 136 × 160 and back: two by two blocks */
+    assert_int_equal(summary->expert_bytes_min, 3 * (136 * 160 + 4 * 4));
+    summary_destroy(summary);
+    catalog_close(catalog);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -127,6 +149,7 @@ int main(void)
         cmocka_unit_test(dense_models_have_their_published_sizes),
         cmocka_unit_test(a_summary_accounts_for_every_byte),
         cmocka_unit_test(bytes_and_parameters_agree),
+        cmocka_unit_test(scales_count_as_f32),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

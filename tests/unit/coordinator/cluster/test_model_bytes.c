@@ -64,6 +64,7 @@ static void the_golden_models_layers_weigh_the_same(void **state)
 {
     (void)state;
     model_compare(SHOAL_TEST_DATA "/deepseek_v3-bf16/model");
+    model_compare(SHOAL_TEST_DATA "/deepseek_v3-fp8/model");
 }
 
 static void grouped_models_layers_weigh_the_same(void **state)

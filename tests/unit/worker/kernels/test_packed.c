@@ -26,9 +26,14 @@ static char *raw_values(struct numbers *numbers, size_t count, uint32_t bytes)
 static void assert_packed(const void *packed, const char *raw, size_t stride, uint32_t rows,
                           uint32_t columns, uint32_t bytes)
 {
+    const enum weight_type type = bytes == 1   ? WEIGHT_F8_E4M3
+                                  : bytes == 2 ? WEIGHT_BF16
+                                               : WEIGHT_F32;
+    const size_t panel_values = packed_panel_bytes(type, columns) / bytes;
+
     for (uint32_t row = 0; row < packed_panel_count(rows) * PANEL_ROWS; row++) {
         for (uint32_t column = 0; column < columns; column++) {
-            size_t index = ((size_t)(row / 16) * columns + column) * 16 + row % 16;
+            size_t index = row / 16 * panel_values + column * 16 + row % 16;
             uint32_t wanted = row < rows ? value_at(raw, row * stride + column, bytes) : 0;
 
             assert_int_equal(value_at(packed, index, bytes), wanted);
@@ -77,6 +82,52 @@ static void pieces_that_end_inside_a_panel_continue_there(void **state)
     assert_packed(packed, raw, columns, rows, columns, 2);
     mem_free(raw);
     mem_free(packed);
+}
+
+static void scales_follow_the_codes_of_their_panel(void **state)
+{
+    const uint32_t rows = 300, columns = 131, column_blocks = 2;
+    const size_t panel_bytes = packed_panel_bytes(WEIGHT_F8_E4M3, columns);
+    const float scales[3][2] = {{1, 2}, {3, 4}, {5, 0x1p-149f}};
+    char *packed = mem_alloc_zeroed(packed_bytes(WEIGHT_F8_E4M3, rows, columns), 1);
+
+    (void)state;
+    assert_int_equal(panel_bytes, 131 * 16 + 16); /* two scales, and up to a line's end */
+    pack_scales(packed, columns, 0, 144, scales[0]);
+    pack_scales(packed, columns, 144, 32, scales[1]); /* begins inside a block */
+    pack_scales(packed, columns, 176, 124, scales[1]);
+    for (uint32_t panel = 0; panel < packed_panel_count(rows); panel++) {
+        for (uint32_t i = 0; i < column_blocks; i++) {
+            float value;
+
+            memcpy(&value, packed + panel * panel_bytes + columns * 16 + i * 4, sizeof(value));
+            assert_true(value == 256 * scales[panel * 16 / 128][i]);
+        }
+    }
+    mem_free(packed);
+}
+
+static void what_is_no_number_is_found(void **state)
+{
+    uint8_t codes[300];
+    float scales[3] = {1, 0, -0x1p119f};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(codes); i++) {
+        codes[i] = (uint8_t)(i % 0x7f | (i & 0x80));
+    }
+    assert_true(f8_codes_are_numbers(codes, sizeof(codes)));
+    codes[299] = 0xff;
+    assert_false(f8_codes_are_numbers(codes, sizeof(codes)));
+    assert_true(f8_codes_are_numbers(codes, sizeof(codes) - 1));
+    codes[0] = 0x7f;
+    assert_false(f8_codes_are_numbers(codes, 1));
+    assert_true(f8_scales_are_finite(scales, 3));
+    scales[2] = 0x1p120f;
+    assert_false(f8_scales_are_finite(scales, 3));
+    scales[1] = float_of_bits(0x7fc00000);
+    assert_false(f8_scales_are_finite(scales, 2));
+    assert_true(f8_scales_are_finite(scales, 1));
 }
 
 static void transposed_columns_become_rows(void **state)
@@ -132,6 +183,8 @@ static void widening_is_exact(void **state)
     assert_true(out[0] == 1.0f && out[1] == -3.0f && out[2] == 0x1p-24f);
     widen_values(out, f32, WEIGHT_F32, 2);
     assert_memory_equal(out, f32, sizeof(f32));
+    widen_f8(out, (const uint8_t[]){0x38, 0x01, 0xfe}, 3, 0.1f);
+    assert_true(out[0] == 0.1f && out[1] == 0x1p-9f * 0.1f && out[2] == -448.0f * 0.1f);
 }
 
 int main(void)
@@ -139,6 +192,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_land_in_panels),
         cmocka_unit_test(pieces_that_end_inside_a_panel_continue_there),
+        cmocka_unit_test(scales_follow_the_codes_of_their_panel),
+        cmocka_unit_test(what_is_no_number_is_found),
         cmocka_unit_test(transposed_columns_become_rows),
         cmocka_unit_test(bytes_cover_whole_panels_and_lines),
         cmocka_unit_test(widening_is_exact),

@@ -14,6 +14,24 @@
 
 #include <cmocka.h>
 
+/* All of a tensor's scales; mem_free them. */
+static char *scales_read(const struct test_model *model, const struct tensor *tensor)
+{
+    char *scales = mem_alloc_zeroed(tensor->scales.bytes + 1, 1);
+    const char *path = model->catalog->files[tensor->scales.file].path;
+    struct error err;
+    int fd;
+
+    if (tensor->scales.bytes > 0) {
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_true(
+            file_pread(fd, scales, tensor->scales.bytes, tensor->scales.offset, path, &err));
+        close(fd);
+    }
+    return scales;
+}
+
 void test_model_load_piece(const struct test_model *model, const struct weights_piece *piece,
                            uint32_t rows_per_call)
 {
@@ -21,6 +39,8 @@ void test_model_load_piece(const struct test_model *model, const struct weights_
     const char *path = model->catalog->files[tensor->file].path;
     uint64_t row_bytes = tensor->bytes / tensor->rows;
     char *values = mem_alloc_zeroed(rows_per_call, row_bytes);
+    uint64_t scale_row_bytes = scale_block_count(tensor->columns) * sizeof(float);
+    char *scales = scales_read(model, tensor);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct error err;
 
@@ -30,10 +50,13 @@ void test_model_load_piece(const struct test_model *model, const struct weights_
 
         assert_true(file_pread(fd, values, (end - row) * row_bytes,
                                tensor->offset + row * row_bytes, path, &err));
-        weights_fill(model->weights, piece, row, end, values);
+        struct weights_rows rows = {row, end, values,
+                                    (const void *)(scales + row / SCALE_BLOCK * scale_row_bytes)};
+        assert_true(weights_fill(model->weights, piece, &rows, &err));
     }
     close(fd);
     mem_free(values);
+    mem_free(scales);
 }
 
 struct test_model test_model_open(const char *name, const struct weights_share *share)

@@ -240,6 +240,12 @@ static void v3_meets_its_golden_values(void **state)
     golden_values_are_met("deepseek_v3-bf16");
 }
 
+static void v3_in_f8_meets_its_golden_values(void **state)
+{
+    (void)state;
+    golden_values_are_met("deepseek_v3-fp8");
+}
+
 static void v2_meets_its_golden_values(void **state)
 {
     (void)state;
@@ -311,7 +317,11 @@ static void greedy_tokens_are_the_golden_ones(void **state)
 {
     static const char *const names[] = {"deepseek_v3-bf16", "llama-bf16",   "llama-tied",
                                         "qwen2-bf16",       "qwen2-untied", "qwen3_moe-bf16",
+<<<<<<< HEAD
                                         "qwen3-random"};
+=======
+                                        "deepseek_v3-fp8"};
+>>>>>>> 2790494 (model, kernels, layers: FP8 checkpoints)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
@@ -374,6 +384,25 @@ static void only_the_model_shows(const char *name)
             for (enum schedule s = SCHEDULE_WHOLE; s <= SCHEDULE_RAGGED; s++) {
                 same_bits_expected(name, &options, s, expected);
             }
+        }
+    }
+    mem_free(expected);
+}
+
+static void cpus_and_owners_never_show_in_f8(void **state)
+{
+    float *expected = baseline("deepseek_v3-fp8", KV_F32);
+    struct engine_options options = options_default();
+
+    (void)state;
+    for (enum cpu_level level = CPU_REF; level < CPU_LEVEL_COUNT; level++) {
+        if (cpu_level_available(level)) {
+            options.level = level;
+            options.owner_count = 0;
+            same_bits_expected("deepseek_v3-fp8", &options, SCHEDULE_TOKENS, expected);
+            options.owner_count = 2;
+            options.owner_run = 1;
+            same_bits_expected("deepseek_v3-fp8", &options, SCHEDULE_RAGGED, expected);
         }
     }
     mem_free(expected);
@@ -539,11 +568,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(v3_meets_its_golden_values),
+        cmocka_unit_test(v3_in_f8_meets_its_golden_values),
         cmocka_unit_test(v2_meets_its_golden_values),
         cmocka_unit_test(v2_lite_meets_its_golden_values),
         cmocka_unit_test(grouped_models_meet_their_golden_values),
         cmocka_unit_test(greedy_tokens_are_the_golden_ones),
         cmocka_unit_test(chunks_threads_and_cpus_never_show),
+        cmocka_unit_test(cpus_and_owners_never_show_in_f8),
         cmocka_unit_test(narrow_caches_are_read_as_they_store),
         cmocka_unit_test(owners_of_experts_never_show),
         cmocka_unit_test(context_splits_change_nothing),

@@ -3,6 +3,7 @@
 #include "tests/unit/worker/layers/model_fixture.h"
 
 #include "common/base/file.h"
+#include "common/model/quant.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -142,14 +143,57 @@ static void kv_b_becomes_two_matrices_per_head(void **state)
     test_model_close(&model);
 }
 
-static void pieces_may_be_filled_in_parts(void **state)
+static float packed_float(const struct packed_matrix *w, uint32_t row, uint32_t column)
 {
-    struct test_model model = test_model_open(v3, NULL);
+    const float *values = w->data;
+
+    return values[((size_t)(row / PANEL_ROWS) * w->columns + column) * PANEL_ROWS +
+                  row % PANEL_ROWS];
+}
+
+/* A head's rows begin inside a block of scales: 64 rows a head. */
+static void kv_b_of_f8_is_scaled_by_its_global_row(void **state)
+{
+    struct test_model model = test_model_open("deepseek_v3-fp8", NULL);
+    const struct arch *arch = &model.weights->arch;
+    const struct attention_weights *attention = &model.weights->layers[1].attention;
+    const struct tensor *tensor = catalog_find(model.catalog, ROLE_KV_B, 1, CATALOG_NO_EXPERT);
+    struct tensor scale_tensor = {.file = tensor->scales.file,
+                                  .offset = tensor->scales.offset,
+                                  .bytes = tensor->scales.bytes};
+    uint8_t *codes = (void *)tensor_bits(&model, tensor);
+    float *scales = (void *)tensor_bits(&model, &scale_tensor);
+    uint32_t head_rows = arch->qk_nope_dim + arch->v_head_dim;
+
+    (void)state;
+    assert_int_not_equal(head_rows % SCALE_BLOCK, 0);
+    for (uint32_t row = 0; row < tensor->rows; row++) {
+        const struct packed_matrix *uk = &attention->w_uk[row / head_rows];
+        const struct packed_matrix *uv = &attention->w_uv[row / head_rows];
+        uint32_t r = row % head_rows;
+
+        assert_int_equal(uk->type, WEIGHT_F32);
+        for (uint32_t c = 0; c < tensor->columns; c++) {
+            float scale = scales[row / 128 * scale_block_count(tensor->columns) + c / 128];
+            float expected = quant_decode_f8(codes[(size_t)row * tensor->columns + c]) * scale;
+            float got = r < arch->qk_nope_dim ? packed_float(uk, c, r)
+                                              : packed_float(uv, r - arch->qk_nope_dim, c);
+
+            assert_memory_equal(&got, &expected, sizeof(got));
+        }
+    }
+    mem_free(codes);
+    mem_free(scales);
+    test_model_close(&model);
+}
+
+static void parts_give_the_whole(const char *name)
+{
+    struct test_model model = test_model_open(name, NULL);
     uint64_t bytes = model.weights->memory_bytes;
     struct error err;
     char *memory = mem_map_pages(bytes, &err);
 
-    (void)state;
     weights_bind(model.weights, memory);
     for (uint32_t i = 0; i < model.weights->piece_count; i++) {
         const struct weights_piece *piece = &model.weights->pieces[i];
@@ -159,6 +203,13 @@ static void pieces_may_be_filled_in_parts(void **state)
     assert_memory_equal(memory, model.memory, bytes);
     mem_unmap_pages(memory, bytes);
     test_model_close(&model);
+}
+
+static void pieces_may_be_filled_in_parts(void **state)
+{
+    (void)state;
+    parts_give_the_whole(v3);
+    parts_give_the_whole("deepseek_v3-fp8");
 }
 
 /* The catalog without its tensor `index`, or with an index beyond: as it is. */
@@ -254,6 +305,7 @@ int main(void)
         cmocka_unit_test(a_middle_stage_has_neither_embedding_nor_head),
         cmocka_unit_test(experts_of_others_take_no_memory),
         cmocka_unit_test(kv_b_becomes_two_matrices_per_head),
+        cmocka_unit_test(kv_b_of_f8_is_scaled_by_its_global_row),
         cmocka_unit_test(pieces_may_be_filled_in_parts),
         cmocka_unit_test(every_missing_tensor_is_named),
         cmocka_unit_test(gate_and_up_of_different_types_are_refused),

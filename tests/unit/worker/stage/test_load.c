@@ -15,27 +15,33 @@
 
 #include <cmocka.h>
 
-#define MODEL SHOAL_TEST_DATA "/deepseek_v3-bf16/model"
+#define FILES_MAX 5
 
-static const char *const files[] = {
+static const char *const files[FILES_MAX] = {
     "config.json",
     "model.safetensors.index.json",
     "model-00001-of-00003.safetensors",
     "model-00002-of-00003.safetensors",
     "model-00003-of-00003.safetensors",
 };
+static const char *const f8_files[FILES_MAX] = {
+    "config.json",
+    "model.safetensors.index.json",
+    "model-00001-of-00002.safetensors",
+    "model-00002-of-00002.safetensors",
+};
 
-static void copy_model(struct scratch *scratch)
+static void copy_model(struct scratch *scratch, const char *model, const char *const *names)
 {
-    for (size_t i = 0; i < ARRAY_LENGTH(files); i++) {
+    for (size_t i = 0; i < FILES_MAX && names[i] != NULL; i++) {
         struct error err;
         char path[512];
         size_t length;
         char *bytes;
 
-        (void)snprintf(path, sizeof(path), "%s/%s", MODEL, files[i]);
+        (void)snprintf(path, sizeof(path), "%s/%s/model/%s", SHOAL_TEST_DATA, model, names[i]);
         assert_true(file_read(path, 1 << 24, &bytes, &length, &err));
-        assert_true(file_write(scratch_path(scratch, files[i]), bytes, length, 0600, &err));
+        assert_true(file_write(scratch_path(scratch, names[i]), bytes, length, 0600, &err));
         mem_free(bytes);
     }
 }
@@ -48,14 +54,14 @@ struct opened {
     struct load_progress progress;
 };
 
-static void opened_begin(struct opened *opened)
+static void opened_begin_model(struct opened *opened, const char *model, const char *const *names)
 {
     struct error err;
     struct weights_share share = {.has_embedding = true, .has_head = true};
 
     *opened = (struct opened){0};
     scratch_open(&opened->scratch);
-    copy_model(&opened->scratch);
+    copy_model(&opened->scratch, model, names);
     opened->catalog = catalog_open(opened->scratch.folder, &err);
     assert_non_null(opened->catalog);
     share.layer_end = opened->catalog->arch.layer_count;
@@ -64,6 +70,11 @@ static void opened_begin(struct opened *opened)
     opened->memory = mem_map_pages(opened->weights->memory_bytes, &err);
     assert_non_null(opened->memory);
     weights_bind(opened->weights, opened->memory);
+}
+
+static void opened_begin(struct opened *opened)
+{
+    opened_begin_model(opened, "deepseek_v3-bf16", files);
 }
 
 static void opened_end(struct opened *opened)
@@ -79,23 +90,82 @@ static bool load(struct opened *opened, uint32_t threads, struct error *err)
     return load_weights(opened->catalog, opened->weights, threads, &opened->progress, err);
 }
 
-static void any_number_of_threads_gives_the_same_memory(void **state)
+static void same_memory_expected(const char *model, const char *const *names)
 {
     struct opened opened;
     struct error err;
     char *one;
 
-    (void)state;
-    opened_begin(&opened);
+    opened_begin_model(&opened, model, names);
     one = mem_new_array(char, opened.weights->memory_bytes);
     assert_true(load(&opened, 1, &err));
     assert_true(atomic_load(&opened.progress.done_bytes) == opened.weights->file_bytes);
     memcpy(one, opened.memory, opened.weights->memory_bytes);
     memset(opened.memory, 0, opened.weights->memory_bytes);
+    atomic_store(&opened.progress.done_bytes, 0);
     assert_true(load(&opened, 5, &err));
+    assert_true(atomic_load(&opened.progress.done_bytes) == opened.weights->file_bytes);
     assert_memory_equal(one, opened.memory, opened.weights->memory_bytes);
     mem_free(one);
     opened_end(&opened);
+}
+
+static void any_number_of_threads_gives_the_same_memory(void **state)
+{
+    (void)state;
+    same_memory_expected("deepseek_v3-bf16", files);
+    same_memory_expected("deepseek_v3-fp8", f8_files);
+}
+
+/* Writes bytes into a file of the opened model. */
+static void overwrite(struct opened *opened, uint32_t file, uint64_t offset, const char bytes[4])
+{
+    FILE *stream = fopen(opened->catalog->files[file].path, "r+b");
+
+    assert_non_null(stream);
+    assert_int_equal(fseek(stream, (long)offset, SEEK_SET), 0);
+    assert_int_equal(fwrite(bytes, 1, 4, stream), 4);
+    assert_int_equal(fclose(stream), 0);
+}
+
+static void codes_that_are_no_numbers_are_named_with_their_tensor(void **state)
+{
+    struct opened opened;
+    struct error err = {0};
+    const struct tensor *tensor;
+
+    (void)state;
+    opened_begin_model(&opened, "deepseek_v3-fp8", f8_files);
+    tensor = catalog_find(opened.catalog, ROLE_ATTENTION_OUT, 1, CATALOG_NO_EXPERT);
+    overwrite(&opened, tensor->file, tensor->offset + 155 * tensor->columns, "\x01\xff\x02\x03");
+    assert_false(load(&opened, 2, &err));
+    assert_int_equal(err.code, ERROR_INPUT);
+    assert_non_null(strstr(err.message, tensor->name));
+    assert_non_null(strstr(err.message, "hold NaN"));
+    opened_end(&opened);
+}
+
+static void scales_that_are_not_finite_are_named(void **state)
+{
+    static const char bad[][5] = {"\x00\x00\xc0\x7f", "\x00\x00\x80\xff", "\x00\x00\x80\x7b"};
+    static const enum tensor_role roles[] = {ROLE_KV_B, ROLE_ATTENTION_OUT, ROLE_DOWN};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(bad); i++) {
+        struct opened opened;
+        struct error err = {0};
+        const struct tensor *tensor;
+
+        opened_begin_model(&opened, "deepseek_v3-fp8", f8_files);
+        tensor = catalog_find(opened.catalog, roles[i], 0, CATALOG_NO_EXPERT);
+        overwrite(&opened, tensor->scales.file, tensor->scales.offset + tensor->scales.bytes - 4,
+                  bad[i]);
+        assert_false(load(&opened, 2, &err));
+        assert_int_equal(err.code, ERROR_INPUT);
+        assert_non_null(strstr(err.message, tensor->name));
+        assert_non_null(strstr(err.message, "_scale_inv"));
+        opened_end(&opened);
+    }
 }
 
 static void a_file_cut_after_it_was_opened_is_named_with_its_tensor(void **state)
@@ -156,6 +226,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_number_of_threads_gives_the_same_memory),
+        cmocka_unit_test(codes_that_are_no_numbers_are_named_with_their_tensor),
+        cmocka_unit_test(scales_that_are_not_finite_are_named),
         cmocka_unit_test(a_file_cut_after_it_was_opened_is_named_with_its_tensor),
         cmocka_unit_test(a_file_that_vanished_is_named),
         cmocka_unit_test(a_cancelled_load_ends),
