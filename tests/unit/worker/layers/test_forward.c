@@ -315,13 +315,9 @@ static void greedy_tokens_are_met(const char *name)
 
 static void greedy_tokens_are_the_golden_ones(void **state)
 {
-    static const char *const names[] = {"deepseek_v3-bf16", "llama-bf16",   "llama-tied",
-                                        "qwen2-bf16",       "qwen2-untied", "qwen3_moe-bf16",
-<<<<<<< HEAD
-                                        "qwen3-random"};
-=======
-                                        "deepseek_v3-fp8"};
->>>>>>> 2790494 (model, kernels, layers: FP8 checkpoints)
+    static const char *const names[] = {"deepseek_v3-bf16", "llama-bf16",     "llama-tied",
+                                        "qwen2-bf16",       "qwen2-untied",   "qwen3_moe-bf16",
+                                        "qwen3-random",     "deepseek_v3-fp8"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
