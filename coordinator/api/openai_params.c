@@ -237,6 +237,20 @@ static bool refuse_unless_nothing(const json_t *body, const char *field, struct 
     return true;
 }
 
+/* More than n would be generated, and the best of them chosen. */
+static bool read_best_of(const struct api_config *config, const json_t *body,
+                         struct openai_params *out, struct error *err)
+{
+    uint32_t count;
+
+    (void)config;
+    if (!json_get_u32_or(body, "best_of", out->n, &count, err)) {
+        return false;
+    }
+    return count == out->n ||
+           error_set(err, ERROR_USAGE, "best_of other than n is not supported by this server");
+}
+
 static bool read_repetition_penalty(const struct api_config *config, const json_t *body,
                                     struct openai_params *out, struct error *err)
 {
@@ -447,6 +461,7 @@ static const struct field common_fields[] = {
     {"max_tokens", read_max_tokens},
     {"max_completion_tokens", read_max_completion_tokens},
     {"n", read_n},
+    {"best_of", read_best_of},
     {"stop", read_stop},
     {"stream", read_stream},
     {"stream_options", read_stream_options},
@@ -462,6 +477,13 @@ static const struct field common_fields[] = {
     {"tool_choice", NULL},
     {"functions", NULL},
     {"echo", NULL},
+    {"min_tokens", NULL},
+    {"stop_token_ids", NULL},
+    {"structured_outputs", NULL},
+    {"guided_json", NULL},
+    {"guided_regex", NULL},
+    {"guided_choice", NULL},
+    {"guided_grammar", NULL},
     {"suffix", NULL},
 };
 

@@ -102,7 +102,8 @@ static void what_asks_for_nothing_is_fine(void **state)
     assert_true(parse(OPENAI_COMPLETION,
                       "{\"prompt\":\"x\",\"logprobs\":null,\"echo\":false,\"frequency_penalty\":0,"
                       "\"presence_penalty\":0.0,\"logit_bias\":{},\"user\":\"me\",\"suffix\":null,"
-                      "\"response_format\":{\"type\":\"text\"},\"repetition_penalty\":1.0}",
+                      "\"response_format\":{\"type\":\"text\"},\"repetition_penalty\":1.0,\"n\":2,"
+                      "\"best_of\":2}",
                       &params, &fault));
     openai_params_deinit(&params);
 }
@@ -123,6 +124,9 @@ static void each_fault_names_its_field(void **state)
         {"{\"prompt\":\"x\",\"stop\":{}}", "stop"},
         {"{\"prompt\":\"x\",\"stream\":1}", "stream"},
         {"{\"prompt\":\"x\",\"frequency_penalty\":0.5}", "frequency_penalty"},
+        {"{\"prompt\":\"x\",\"best_of\":3}", "best_of"},
+        {"{\"prompt\":\"x\",\"stop_token_ids\":[7]}", "stop_token_ids"},
+        {"{\"prompt\":\"x\",\"guided_regex\":\"a+\"}", "guided_regex"},
         {"{\"prompt\":\"x\",\"logit_bias\":{\"5\":1}}", "logit_bias"},
         {"{\"prompt\":\"x\",\"response_format\":{\"type\":\"json_object\"}}", "response_format"},
         {"{\"prompt\":\"x\",\"echo\":true}", "echo"},
