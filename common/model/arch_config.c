@@ -41,20 +41,18 @@ struct arch_family {
     uint32_t bias_if_wanted; /* with attention_bias */
 };
 
-#define LATENT  .attention = ATTENTION_MLA
-#define GROUPED .attention = ATTENTION_GQA
 static const struct arch_family families[] = {
-    {"deepseek_v3", LATENT, EXPERTS_DEEPSEEK, NAN, "sigmoid", "noaux_tc", true},
-    {"deepseek_v2", LATENT, EXPERTS_DEEPSEEK, NAN, "softmax", "greedy", false},
-    {"llama", GROUPED, EXPERTS_NONE, 10000, .head_dim = FIELD_OR_ZERO,
+    {"deepseek_v3", ATTENTION_MLA, EXPERTS_DEEPSEEK, NAN, .scoring = "sigmoid",
+     .method = "noaux_tc", .normalise = true},
+    {"deepseek_v2", ATTENTION_MLA, EXPERTS_DEEPSEEK, NAN, .scoring = "softmax", .method = "greedy"},
+    {"llama", ATTENTION_GQA, EXPERTS_NONE, 10000, .head_dim = FIELD_OR_ZERO,
      .bias_if_wanted = BIAS_QKV | BIAS_OUT},
-    {"qwen2", GROUPED, EXPERTS_NONE, 10000, .head_dim = FIELD_OR_ZERO, .bias = BIAS_QKV},
-    {"qwen3", GROUPED, EXPERTS_NONE, 10000, .qk_norm = true, .bias_if_wanted = BIAS_QKV | BIAS_OUT},
-    {"qwen3_moe", GROUPED, EXPERTS_QWEN, 10000, "softmax", "greedy", false, .qk_norm = true,
+    {"qwen2", ATTENTION_GQA, EXPERTS_NONE, 10000, .head_dim = FIELD_OR_ZERO, .bias = BIAS_QKV},
+    {"qwen3", ATTENTION_GQA, EXPERTS_NONE, 10000, .qk_norm = true,
      .bias_if_wanted = BIAS_QKV | BIAS_OUT},
+    {"qwen3_moe", ATTENTION_GQA, EXPERTS_QWEN, 10000, .scoring = "softmax", .method = "greedy",
+     .qk_norm = true, .bias_if_wanted = BIAS_QKV | BIAS_OUT},
 };
-#undef LATENT
-#undef GROUPED
 
 /* The scorings and methods that belong together. */
 struct router_kind {

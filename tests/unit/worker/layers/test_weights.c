@@ -21,13 +21,12 @@ static bool is_draft(const struct catalog *catalog, const struct tensor *tensor)
     return tensor->layer != CATALOG_NO_LAYER && tensor->layer >= catalog->arch.layer_count;
 }
 
-static void a_whole_model_reads_every_main_tensor_once(void **state)
+static void every_main_tensor_is_read_once(const char *name)
 {
-    struct test_model model = test_model_open(v3, NULL);
+    struct test_model model = test_model_open(name, NULL);
     uint32_t count = 0;
     uint64_t bytes = 0;
 
-    (void)state;
     for (uint32_t i = 0; i < model.catalog->tensor_count; i++) {
         if (!is_draft(model.catalog, &model.catalog->tensors[i])) {
             count++;
@@ -51,6 +50,14 @@ static void a_whole_model_reads_every_main_tensor_once(void **state)
         }
     }
     test_model_close(&model);
+}
+
+static void a_whole_model_reads_every_main_tensor_once(void **state)
+{
+    (void)state;
+    every_main_tensor_is_read_once(v3);
+    every_main_tensor_is_read_once("qwen2-untied");
+    every_main_tensor_is_read_once("qwen3_moe-bf16");
 }
 
 static void a_middle_stage_has_neither_embedding_nor_head(void **state)
@@ -210,6 +217,8 @@ static void pieces_may_be_filled_in_parts(void **state)
     (void)state;
     parts_give_the_whole(v3);
     parts_give_the_whole("deepseek_v3-fp8");
+    parts_give_the_whole("llama-tied");
+    parts_give_the_whole("qwen2-bf16");
 }
 
 /* The catalog without its tensor `index`, or with an index beyond: as it is. */
@@ -228,14 +237,13 @@ static struct catalog catalog_without(const struct catalog *catalog, uint32_t in
     return out;
 }
 
-static void every_missing_tensor_is_named(void **state)
+static void missing_tensors_are_named(const char *name)
 {
-    struct test_model model = test_model_open(v3, NULL);
+    struct test_model model = test_model_open(name, NULL);
     const struct catalog *catalog = model.catalog;
     struct weights_share share = {0, catalog->arch.layer_count, true, true, NULL};
     struct tensor *tensors = mem_new_array(struct tensor, catalog->tensor_count);
 
-    (void)state;
     for (uint32_t i = 0; i < catalog->tensor_count; i++) {
         struct catalog partial = catalog_without(catalog, i, tensors);
         const struct tensor *tensor = &catalog->tensors[i];
@@ -253,6 +261,14 @@ static void every_missing_tensor_is_named(void **state)
     }
     mem_free(tensors);
     test_model_close(&model);
+}
+
+static void every_missing_tensor_is_named(void **state)
+{
+    (void)state;
+    missing_tensors_are_named(v3);
+    missing_tensors_are_named("qwen2-untied");
+    missing_tensors_are_named("qwen3-random");
 }
 
 static void gate_and_up_of_different_types_are_refused(void **state)
