@@ -358,6 +358,9 @@ int worker_run(struct worker *worker, const volatile int *signals)
 {
     struct error err;
 
+    if (worker->options.launch_token[0] == '\0') {
+        log_info("looking for the coordinator at %s", worker->options.coordinator);
+    }
     if (!join(worker, &err)) {
         log_error("%s", err.message);
         return 1;
