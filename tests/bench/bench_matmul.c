@@ -1,4 +1,4 @@
-/* bench_matmul.c - products of bf16 weights against what the machine can do.
+/* bench_matmul.c - products of bf16 and F8_E4M3 weights against what the machine can do.
  *
  * Usage: bench.matmul [threads] [MB of weights]; SHOAL_CPU chooses the level. Times of different
  * runs do not compare (machines drift), so each figure stands beside a limit measured in the same
@@ -168,7 +168,7 @@ static void measure_limits(struct bench *b)
 /* Decode passes over as many matrices of this shape as the memory holds; prefill takes one. */
 static void measure_product(struct bench *b, uint32_t columns, uint32_t row_count)
 {
-    const uint64_t matrix_bytes = packed_bytes(WEIGHT_BF16, b->w.rows, columns);
+    const uint64_t matrix_bytes = packed_bytes(b->w.type, b->w.rows, columns);
     const uint64_t fit = b->bytes / matrix_bytes;
     const uint64_t matrices = row_count < PREFILL_ROWS ? fit : 1;
     const size_t tiles = (packed_panel_count(b->w.rows) + PANELS_A_TILE - 1) / PANELS_A_TILE;
@@ -190,9 +190,9 @@ static void measure_product(struct bench *b, uint32_t columns, uint32_t row_coun
     }
     read_share = median(gb_s) / b->read_gb_s;
     fma_share = median(gflop_s) / b->fma_gflop_s;
-    printf("bf16 %u x %u, %3u rows: %7.2f GB/s (%.2f of read), %7.1f GFLOPS (%.2f of FMA)\n",
-           b->w.rows, columns, row_count, gb_s[ROUNDS / 2], read_share, gflop_s[ROUNDS / 2],
-           fma_share);
+    printf("%-7s %u x %u, %3u rows: %7.2f GB/s (%.2f of read), %7.1f GFLOPS (%.2f of FMA)\n",
+           weight_type_name(b->w.type), b->w.rows, columns, row_count, gb_s[ROUNDS / 2], read_share,
+           gflop_s[ROUNDS / 2], fma_share);
     fflush(stdout);
 }
 
@@ -212,7 +212,7 @@ static bool bench_init(struct bench *b, uint32_t threads, uint64_t megabytes, st
         return false;
     }
     for (uint64_t i = 0; i < b->bytes; i += 2) {
-        uint16_t value = (uint16_t)(0x3f00 | (i * 37 & 0x80ff)); /* ±0.5 … ±1 */
+        uint16_t value = (uint16_t)(0x3f00 | (i * 37 & 0x80ff)); /* ±0.5 … ±1; also f8 and scales */
         memcpy(b->memory + i, &value, sizeof(value));
     }
     b->x = mem_new_array(float, (size_t)PREFILL_ROWS * 7168);
@@ -235,6 +235,7 @@ static void bench_deinit(struct bench *b)
 
 int main(int argc, char **argv)
 {
+    static const enum weight_type types[] = {WEIGHT_BF16, WEIGHT_F8_E4M3};
     static const uint32_t columns[] = {2048, 7168}, rows[] = {1, 4, 16, PREFILL_ROWS};
     const uint32_t threads = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
     const uint64_t megabytes = argc > 2 ? strtoull(argv[2], NULL, 10) : 1024;
@@ -250,9 +251,12 @@ int main(int argc, char **argv)
     printf("level %s, %u threads, %llu MB: read %.2f GB/s, FMA %.1f GFLOPS\n",
            cpu_level_name(b.kernels->level), team_thread_count(b.team),
            (unsigned long long)megabytes, b.read_gb_s, b.fma_gflop_s);
-    for (size_t c = 0; c < ARRAY_LENGTH(columns); c++) {
-        for (size_t r = 0; r < ARRAY_LENGTH(rows); r++) {
-            measure_product(&b, columns[c], rows[r]);
+    for (size_t t = 0; t < ARRAY_LENGTH(types); t++) {
+        b.w.type = types[t];
+        for (size_t c = 0; c < ARRAY_LENGTH(columns); c++) {
+            for (size_t r = 0; r < ARRAY_LENGTH(rows); r++) {
+                measure_product(&b, columns[c], rows[r]);
+            }
         }
     }
     bench_deinit(&b);

@@ -62,11 +62,22 @@ static inline struct lanes lanes_load_f16(const void *values)
 }
 
 /* The sign fills the upper half, a shift by seven puts it and the rest in place, bit 14 goes. */
-static inline struct lanes lanes_load_f8(const void *values)
+static inline __m256i half_bits_of_f8(const void *values)
 {
     __m256i bits = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(values)), 7);
 
-    bits = _mm256_and_si256(bits, _mm256_set1_epi16(-0x4001));
+    return _mm256_and_si256(bits, _mm256_set1_epi16(-0x4001));
+}
+
+static inline void lanes_f16_of_f8(void *out, const void *values)
+{
+    _mm256_storeu_si256(out, half_bits_of_f8(values));
+}
+
+static inline struct lanes lanes_load_f8(const void *values)
+{
+    __m256i bits = half_bits_of_f8(values);
+
     return (struct lanes){_mm256_cvtph_ps(_mm256_castsi256_si128(bits)),
                           _mm256_cvtph_ps(_mm256_extracti128_si256(bits, 1))};
 }

@@ -5,8 +5,8 @@
  * fma by the block's scale adds to the output. Written over a lanes header and float_chain.h.
  *
  * Codes are widened to their value / 256, which costs one conversion; the packed scales are 256
- * times as large. Few rows take the codes as they pass; for many, a block of the tile is widened
- * once and stays in the nearest caches for all of them. */
+ * times as large. Few rows take the codes as they pass; for many, a block of the tile becomes f16
+ * first, which stays in the nearest cache for all of them. */
 #include "worker/kernels/matmul.h"
 
 #include <string.h>
@@ -19,14 +19,14 @@ struct f8_block {
     size_t panel_bytes;
 };
 
-CHAIN_INLINE void f8_widen(const struct f8_block *block, size_t k_count, float *wide)
+CHAIN_INLINE void f8_widen(const struct f8_block *block, size_t k_count, uint16_t *wide)
 {
     for (size_t panel = 0; panel < block->tile->panel_count; panel++) {
         const char *codes = block->codes + panel * block->panel_bytes;
-        float *out = wide + panel * SCALE_BLOCK * PANEL_ROWS;
+        uint16_t *out = wide + panel * SCALE_BLOCK * PANEL_ROWS;
 
         for (size_t k = 0; k < k_count; k++) {
-            lanes_store(out + k * PANEL_ROWS, lanes_load_f8(codes + k * PANEL_ROWS));
+            lanes_f16_of_f8(out + k * PANEL_ROWS, codes + k * PANEL_ROWS);
         }
     }
 }
@@ -55,7 +55,7 @@ CHAIN_INLINE void f8_close(const struct f8_block *block, const float *sums)
 
 CHAIN_INLINE void matmul_f8_tile(const struct matmul_tile *tile)
 {
-    _Alignas(64) float wide[TILE_PANELS * SCALE_BLOCK * PANEL_ROWS];
+    _Alignas(64) uint16_t wide[TILE_PANELS * SCALE_BLOCK * PANEL_ROWS];
     _Alignas(64) float sums[TILE_ROWS * TILE_OUTPUTS];
     const size_t columns = tile->w->columns;
     const size_t panel_bytes = packed_panel_bytes(WEIGHT_F8_E4M3, tile->w->columns);
@@ -76,9 +76,9 @@ CHAIN_INLINE void matmul_f8_tile(const struct matmul_tile *tile)
         if (tile->row_count > CHAIN_ROWS) {
             f8_widen(&block, chain.k_count, wide);
             chain.w = (const void *)wide;
-            chain.panel_bytes = SCALE_BLOCK * PANEL_ROWS * sizeof(float);
-            chain.step_bytes = PANEL_ROWS * sizeof(float);
-            chain_product(tile->row_count, tile->panel_count, lanes_load_f32, chain);
+            chain.panel_bytes = SCALE_BLOCK * PANEL_ROWS * sizeof(*wide);
+            chain.step_bytes = PANEL_ROWS * sizeof(*wide);
+            chain_product(tile->row_count, tile->panel_count, lanes_load_f16, chain);
         } else {
             chain.w = block.codes;
             chain.panel_bytes = panel_bytes;
