@@ -1,8 +1,8 @@
 /* checkpoint_write.c - a Hugging Face directory out of nothing.
  *
- * The tensors are planned first (which, in which shard, where), then each shard is written front
- * to back. Values come from a table of 4096 levels for each tensor, four for one hash: about as
- * fast as the disk takes them.
+ * The tensors are planned first (checkpoint_plan.c), then each shard is written front to back.
+ * Values come from a table of 4096 levels for each tensor, four for one hash: about as fast as the
+ * disk takes them. A sparse checkpoint has its headers written and a hole for all the rest.
  */
 #include "tests/support/checkpoint_write.h"
 
@@ -12,10 +12,10 @@
 #include "common/base/json.h"
 #include "common/base/mem.h"
 #include "common/model/tensor_role.h"
+#include "tests/support/checkpoint_plan.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,9 +24,8 @@
 
 #define LEVELS        4096 /* different values of one tensor */
 #define BLOCK_BYTES   ((size_t)1 << 20)
-#define HEADER_ALIGN  8
-#define SHARD_FILE    "model-%05u-of-%05u.safetensors"
 #define TOKENIZER_MAX ((size_t)256 << 20)
+#define CONFIG_MAX    ((size_t)1 << 20)
 
 const char *const checkpoint_fields[NUMBER_COUNT] = {
     [NUMBER_LAYERS] = "num_hidden_layers",
@@ -48,24 +47,6 @@ const char *const checkpoint_fields[NUMBER_COUNT] = {
     [NUMBER_GROUPS_CHOSEN] = "topk_group",
     [NUMBER_VOCAB] = "vocab_size",
     [NUMBER_CONTEXT] = "max_position_embeddings",
-};
-
-/* One tensor to be written. */
-struct planned {
-    enum tensor_role role;
-    uint32_t layer;
-    uint32_t expert;
-    uint32_t shard;
-    uint64_t values;
-    uint64_t bytes;
-    uint64_t offset; /* in the shard's data section */
-    bool wide;       /* F32, else BF16 */
-};
-
-struct plan {
-    struct planned *tensors;
-    size_t count;
-    uint32_t shard_count;
 };
 
 /* A file being written, through one block. */
@@ -101,88 +82,8 @@ static char *config_text(const struct checkpoint_settings *settings)
     return text;
 }
 
-static void plan_layer(struct plan *plan, const struct arch *arch, uint32_t layer)
-{
-    for (enum tensor_role role = 0; role < ROLE_COUNT; role++) {
-        uint32_t count = tensor_role_count(arch, role, layer);
-        struct tensor_shape shape = tensor_role_shape(arch, role);
-        bool wide = role == ROLE_ROUTER_BIAS;
-
-        plan->tensors = mem_resize(plan->tensors, plan->count + count, sizeof(*plan->tensors));
-        for (uint32_t i = 0; i < count; i++) {
-            uint64_t values = (uint64_t)shape.rows * shape.columns;
-
-            plan->tensors[plan->count++] = (struct planned){
-                .role = role,
-                .layer = layer,
-                .expert = tensor_role_is_expert(role) ? i : CATALOG_NO_EXPERT,
-                .values = values,
-                .bytes = values * (wide ? 4 : 2),
-                .wide = wide,
-            };
-        }
-    }
-}
-
-/* In the order of use: a shard holds neighbouring layers. */
-static void plan_shards(struct plan *plan, uint64_t shard_bytes)
-{
-    uint64_t used = 0;
-    uint32_t shard = 0;
-
-    for (size_t i = 0; i < plan->count; i++) {
-        if (used > 0 && used + plan->tensors[i].bytes > shard_bytes) {
-            shard++;
-            used = 0;
-        }
-        used += plan->tensors[i].bytes;
-        plan->tensors[i].shard = shard;
-    }
-    plan->shard_count = shard + 1;
-}
-
-static int planned_compare(const void *left, const void *right)
-{
-    const struct planned *a = left;
-    const struct planned *b = right;
-
-    if (a->shard != b->shard) {
-        return a->shard < b->shard ? -1 : 1;
-    }
-    if (a->wide != b->wide) {
-        return a->wide ? -1 : 1; /* F32 first: all data stay aligned to their type */
-    }
-    if (a->layer != b->layer) {
-        return a->layer < b->layer ? -1 : 1;
-    }
-    if (a->role != b->role) {
-        return a->role < b->role ? -1 : 1;
-    }
-    return (a->expert > b->expert) - (a->expert < b->expert);
-}
-
-static void plan_make(struct plan *plan, const struct arch *arch, uint64_t shard_bytes)
-{
-    uint64_t offset = 0;
-
-    *plan = (struct plan){0};
-    for (uint32_t layer = 0; layer < arch->layer_count + arch->draft_layer_count; layer++) {
-        plan_layer(plan, arch, layer);
-    }
-    plan_layer(plan, arch, CATALOG_NO_LAYER);
-    plan_shards(plan, shard_bytes);
-    qsort(plan->tensors, plan->count, sizeof(*plan->tensors), planned_compare);
-    for (size_t i = 0; i < plan->count; i++) {
-        if (i > 0 && plan->tensors[i].shard != plan->tensors[i - 1].shard) {
-            offset = 0;
-        }
-        plan->tensors[i].offset = offset;
-        offset += plan->tensors[i].bytes;
-    }
-}
-
 /* Values are base + spread * uniform(-1, 1). */
-static void distribution(const struct arch *arch, const struct planned *tensor, double *base,
+static void distribution(const struct arch *arch, const struct planned_tensor *tensor, double *base,
                          double *spread)
 {
     struct tensor_shape shape = tensor_role_shape(arch, tensor->role);
@@ -203,7 +104,7 @@ static void distribution(const struct arch *arch, const struct planned *tensor, 
 }
 
 /* The draft layer's embedding and head are copies of the main ones. */
-static uint64_t tensor_seed(uint64_t seed, const struct planned *tensor)
+static uint64_t tensor_seed(uint64_t seed, const struct planned_tensor *tensor)
 {
     switch (tensor->role) {
     case ROLE_DRAFT_EMBEDDING:
@@ -281,7 +182,7 @@ static bool write_f32(struct output *output, const float levels[LEVELS], uint64_
 }
 
 static bool write_tensor(struct output *output, const struct arch *arch, uint64_t seed,
-                         const struct planned *tensor, struct error *err)
+                         const struct planned_tensor *tensor, struct error *err)
 {
     float wide_levels[LEVELS];
     uint16_t levels[LEVELS];
@@ -293,41 +194,18 @@ static bool write_tensor(struct output *output, const struct arch *arch, uint64_
         levels[i] = bf16_nearest(wide_levels[i]);
     }
     seed = tensor_seed(seed, tensor);
-    return tensor->wide ? write_f32(output, wide_levels, seed, tensor->values, err)
-                        : write_bf16(output, levels, seed, tensor->values, err);
-}
-
-static void append_entry(struct buffer *header, const struct arch *arch,
-                         const struct planned *tensor)
-{
-    struct tensor_shape shape = tensor_role_shape(arch, tensor->role);
-    char name[TENSOR_NAME_BYTES_MAX];
-
-    buffer_printf(header, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[",
-                  tensor_role_write_name(tensor->role, tensor->layer, tensor->expert, name),
-                  tensor->wide ? "F32" : "BF16");
-    if (shape.dimension_count == 2) {
-        buffer_printf(header, "%u,", shape.rows);
-    }
-    buffer_printf(header, "%u],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", shape.columns,
-                  tensor->offset, tensor->offset + tensor->bytes);
+    return tensor->type == WEIGHT_F32 ? write_f32(output, wide_levels, seed, tensor->values, err)
+                                      : write_bf16(output, levels, seed, tensor->values, err);
 }
 
 static bool write_header(struct output *output, const struct arch *arch,
-                         const struct planned *tensors, size_t count, struct error *err)
+                         const struct planned_tensor *tensors, size_t count, struct error *err)
 {
     struct buffer header = {0};
     uint64_t length;
     bool written;
 
-    buffer_append_text(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
-    for (size_t i = 0; i < count; i++) {
-        append_entry(&header, arch, &tensors[i]);
-    }
-    buffer_append_char(&header, '}');
-    while (header.length % HEADER_ALIGN != 0) {
-        buffer_append_char(&header, ' ');
-    }
+    checkpoint_header(arch, tensors, count, &header);
     length = header.length;
     written = write_all(output, &length, sizeof(length), err) &&
               write_all(output, header.data, header.length, err);
@@ -335,18 +213,29 @@ static bool write_header(struct output *output, const struct arch *arch,
     return written;
 }
 
-static char *shard_path(const struct checkpoint_settings *settings, const struct plan *plan,
-                        uint32_t shard)
+/* All data of the shard, up to the end of its last tensor: zeros that take no room. */
+static bool write_hole(struct output *output, const struct planned_tensor *last, struct error *err)
 {
-    if (plan->shard_count == 1) {
-        return mem_printf("%s/model.safetensors", settings->directory);
+    off_t data_begin = lseek(output->fd, 0, SEEK_CUR);
+
+    if (data_begin < 0 ||
+        ftruncate(output->fd, data_begin + (off_t)(last->offset + last->bytes)) != 0) {
+        return error_set_errno(err, "%s", output->path);
     }
-    return mem_printf("%s/" SHARD_FILE, settings->directory, shard + 1, plan->shard_count);
+    return true;
+}
+
+static char *shard_path(const struct checkpoint_settings *settings,
+                        const struct checkpoint_plan *plan, uint32_t shard)
+{
+    char name[SHARD_NAME_BYTES_MAX];
+
+    return mem_printf("%s/%s", settings->directory, checkpoint_shard_name(plan, shard, name));
 }
 
 /* The tensors of one shard are neighbours. */
 static bool write_shard(const struct checkpoint_settings *settings, const struct arch *arch,
-                        const struct plan *plan, size_t first, struct error *err)
+                        const struct checkpoint_plan *plan, size_t first, struct error *err)
 {
     uint32_t shard = plan->tensors[first].shard;
     char *path = shard_path(settings, plan, shard);
@@ -360,6 +249,10 @@ static bool write_shard(const struct checkpoint_settings *settings, const struct
     }
     written = output.fd >= 0 ? write_header(&output, arch, plan->tensors + first, end - first, err)
                              : error_set_errno(err, "%s", path);
+    if (written && settings->data == CHECKPOINT_HOLES) {
+        written = write_hole(&output, &plan->tensors[end - 1], err);
+        first = end;
+    }
     for (; written && first < end; first++) {
         written = write_tensor(&output, arch, settings->seed, &plan->tensors[first], err);
     }
@@ -381,22 +274,13 @@ static bool write_text(const struct checkpoint_settings *settings, const char *n
     return written;
 }
 
-static bool write_index(const struct checkpoint_settings *settings, const struct plan *plan,
-                        struct error *err)
+static bool write_index(const struct checkpoint_settings *settings,
+                        const struct checkpoint_plan *plan, struct error *err)
 {
     struct buffer text = {0};
     bool written;
 
-    buffer_append_text(&text, "{\"metadata\":{},\"weight_map\":{");
-    for (size_t i = 0; i < plan->count; i++) {
-        const struct planned *tensor = &plan->tensors[i];
-        char name[TENSOR_NAME_BYTES_MAX];
-
-        tensor_role_write_name(tensor->role, tensor->layer, tensor->expert, name);
-        buffer_printf(&text, "%s\n\"%s\":\"" SHARD_FILE "\"", i > 0 ? "," : "", name,
-                      tensor->shard + 1, plan->shard_count);
-    }
-    buffer_append_text(&text, "}}\n");
+    checkpoint_index(plan, &text);
     written = write_text(settings, "model.safetensors.index.json", buffer_text(&text), err);
     buffer_deinit(&text);
     return written;
@@ -425,37 +309,73 @@ static bool copy_tokenizer(const struct checkpoint_settings *settings, struct er
     return copied;
 }
 
-static bool write_weights(const struct checkpoint_settings *settings, const struct arch *arch,
-                          struct error *err)
+static bool write_shards(const struct checkpoint_settings *settings, const struct arch *arch,
+                         const struct checkpoint_plan *plan, struct error *err)
 {
-    struct plan plan;
     bool written = true;
 
-    plan_make(&plan, arch, settings->shard_bytes);
-    for (size_t i = 0; i < plan.count && written; i++) {
-        if (i == 0 || plan.tensors[i].shard != plan.tensors[i - 1].shard) {
-            written = write_shard(settings, arch, &plan, i, err);
+    for (size_t i = 0; i < plan->count && written; i++) {
+        if (i == 0 || plan->tensors[i].shard != plan->tensors[i - 1].shard) {
+            written = write_shard(settings, arch, plan, i, err);
         }
     }
-    written = written && (plan.shard_count == 1 || write_index(settings, &plan, err));
-    mem_free(plan.tensors);
+    return written && (plan->shard_count == 1 || write_index(settings, plan, err));
+}
+
+static bool write_weights(const struct checkpoint_settings *settings, const char *config,
+                          struct error *err)
+{
+    struct checkpoint_plan plan;
+    struct arch arch;
+    bool written;
+
+    if (!arch_parse(config, strlen(config), "config.json", &arch, err) ||
+        !checkpoint_plan_make(&plan, &arch, config, settings, err)) {
+        return false;
+    }
+    if (settings->data == CHECKPOINT_RANDOM && plan.is_f8) {
+        written = error_set(err, ERROR_USAGE, "random weights are BF16, %s asks for FP8",
+                            settings->config);
+    } else {
+        written = write_shards(settings, &arch, &plan, err);
+    }
+    checkpoint_plan_free(&plan);
     return written;
+}
+
+/* The text of config.json; free it. */
+static char *config_make(const struct checkpoint_settings *settings, struct error *err)
+{
+    json_t *config;
+    char *text;
+
+    if (settings->config == NULL) {
+        return config_text(settings);
+    }
+    config = json_read_file(settings->config, CONFIG_MAX, err);
+    if (config == NULL) {
+        return NULL;
+    }
+    text = json_dumps(config, JSON_INDENT(2));
+    ASSERT(text != NULL);
+    json_decref(config);
+    return text;
 }
 
 bool checkpoint_write(const struct checkpoint_settings *settings, struct error *err)
 {
-    char *config = config_text(settings);
-    struct arch arch;
-    bool written = arch_parse(config, strlen(config), "config.json", &arch, err);
+    char *config = config_make(settings, err);
+    bool written = config != NULL;
 
     if (written && mkdir(settings->directory, 0755) != 0 && errno != EEXIST) {
         written = error_set_errno(err, "%s", settings->directory);
     }
     written = written && write_text(settings, "config.json", config, err) &&
-              write_text(settings, "generation_config.json",
-                         "{\"bos_token_id\": 0, \"eos_token_id\": 1}\n", err) &&
+              (settings->config != NULL ||
+               write_text(settings, "generation_config.json",
+                          "{\"bos_token_id\": 0, \"eos_token_id\": 1}\n", err)) &&
               (settings->tokenizer == NULL || copy_tokenizer(settings, err)) &&
-              write_weights(settings, &arch, err);
+              write_weights(settings, config, err);
     free(config);
     return written;
 }

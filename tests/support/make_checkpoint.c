@@ -38,7 +38,16 @@ static const struct {
     [NUMBER_CONTEXT] = {"context", 8192},
 };
 
-enum option_key { OPTION_SEED = 1000, OPTION_SHARD_BYTES, OPTION_TOKENIZER, OPTION_NUMBERS };
+enum option_key {
+    OPTION_SEED = 1000,
+    OPTION_SHARD_BYTES,
+    OPTION_SHARDS,
+    OPTION_TOKENIZER,
+    OPTION_CONFIG,
+    OPTION_SPARSE,
+    OPTION_NUMBERS
+};
+#define OPTIONS_BEFORE_NUMBERS 6
 
 static bool report(const char *directory, struct error *err)
 {
@@ -91,6 +100,15 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
             argp_error(state, "%s", err.message);
         }
         return 0;
+    case OPTION_SHARDS:
+        settings->shard_count = (uint32_t)parse_number(state, arg, 99999);
+        return 0;
+    case OPTION_CONFIG:
+        settings->config = arg;
+        return 0;
+    case OPTION_SPARSE:
+        settings->data = CHECKPOINT_HOLES;
+        return 0;
     case OPTION_TOKENIZER:
         settings->tokenizer = arg;
         return 0;
@@ -110,22 +128,29 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 int main(int argc, char **argv)
 {
-    struct argp_option options[NUMBER_COUNT + 4] = {
+    struct argp_option options[NUMBER_COUNT + OPTIONS_BEFORE_NUMBERS + 1] = {
         {"seed", OPTION_SEED, "N", 0, "another seed, other weights (1)", 0},
         {"shard-bytes", OPTION_SHARD_BYTES, "BYTES", 0, "largest file (2G)", 0},
+        {"shards", OPTION_SHARDS, "N", 0, "so many files instead, about equally large", 0},
         {"tokenizer", OPTION_TOKENIZER, "DIR", 0, "copy the tokenizer of this model", 0},
+        {"config", OPTION_CONFIG, "FILE", 0, "the model of this config.json", 0},
+        {"sparse", OPTION_SPARSE, NULL, 0, "headers only: all values are zeros in holes", 0},
     };
     struct argp argp = {
-        options,     parse_option,
-        "DIRECTORY", "Writes a random DeepSeek-V3-architecture checkpoint in BF16 into DIRECTORY.",
-        NULL,        NULL,
+        options,
+        parse_option,
+        "DIRECTORY",
+        "Writes a checkpoint into DIRECTORY: random BF16 weights of the DeepSeek-V3 "
+        "architecture, or any --config as sparse files.",
+        NULL,
+        NULL,
         NULL};
     struct checkpoint_settings settings = {.seed = 1, .shard_bytes = UINT64_C(2000000000)};
     struct error err = {0};
 
     for (int i = 0; i < NUMBER_COUNT; i++) {
         settings.numbers[i] = numbers[i].preset;
-        options[3 + i] = (struct argp_option){
+        options[OPTIONS_BEFORE_NUMBERS + i] = (struct argp_option){
             numbers[i].flag, OPTION_NUMBERS + i, "N", 0, checkpoint_fields[i], 1};
     }
     argp_parse(&argp, argc, argv, 0, NULL, &settings);
