@@ -2,7 +2,9 @@
  *
  * The partition that asks least of its worst worker is the one to show: its figures say by how much
  * it fails. Then two questions are put to the same optimiser: how many KV tokens would fit on these
- * workers, and how many more workers like the largest would carry the request as it is.
+ * workers, and how many more workers like the largest would carry the request as it is. Where
+ * neither helps, as when a layer is larger than every worker, that partition answers a third: how
+ * much memory as many workers would need.
  */
 #include "common/plan/planner_refusal.h"
 
@@ -19,6 +21,7 @@ struct tightest {
     const struct planner_worker *worker;
     struct partition_need need;
     uint32_t lanes;
+    uint64_t most_bytes; /* that any worker needs, this one or another */
 };
 
 static struct tightest tightest_find(const struct partition *partition, struct arena *arena)
@@ -39,6 +42,9 @@ static struct tightest tightest_find(const struct partition *partition, struct a
             struct partition_need need = partition_need(partition, &stages[i], m, counts[m]);
             double load = (double)need.total_bytes / ((double)worker->memory_bytes + 1);
 
+            if (need.total_bytes > tightest.most_bytes) {
+                tightest.most_bytes = need.total_bytes;
+            }
             if (load > worst) {
                 worst = load;
                 tightest.worker = worker;
@@ -123,8 +129,8 @@ static uint32_t workers_more(const struct partition *partition, const struct pla
     return 0;
 }
 
-static void remedy_write(const struct partition *partition, struct arena *arena, char *text,
-                         size_t text_bytes)
+static void remedy_write(const struct partition *partition, const struct tightest *tightest,
+                         struct arena *arena, char *text, size_t text_bytes)
 {
     const struct planner_worker *like = worker_largest(partition->request);
     uint64_t tokens = kv_tokens_fitting(partition, arena);
@@ -140,8 +146,13 @@ static void remedy_write(const struct partition *partition, struct arena *arena,
                        more == 1 ? "" : "s", like->id);
     }
     if (tokens == 0 && more == 0) {
-        (void)snprintf(text, text_bytes, "neither a smaller context nor %u more workers would do",
-                       WORKERS_MORE_MAX);
+        /* Three digits are shown; rounded up, so that what they say does fit. */
+        uint64_t bytes = tightest->most_bytes + tightest->most_bytes / 200;
+        struct units_text most;
+
+        (void)snprintf(text, text_bytes, "%u worker%s with %s each would fit",
+                       partition->request->worker_count,
+                       partition->request->worker_count == 1 ? "" : "s", units_bytes(&most, bytes));
         return;
     }
     (void)snprintf(text, text_bytes, "%s%s%s would fit", fewer_text,
@@ -154,7 +165,7 @@ void planner_refuse(const struct partition *partition, struct arena *arena, stru
     struct units_text weights, kv, fixed, total, memory;
     char remedy[192];
 
-    remedy_write(partition, arena, remedy, sizeof(remedy));
+    remedy_write(partition, &tightest, arena, remedy, sizeof(remedy));
     (void)error_set(err, ERROR_LIMIT,
                     "worker %u (%.63s): weights %s + kv %s (%" PRIu64 " tokens, %u lane%s) + fixed "
                     "%s = %s, but it has %s; %s",

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -271,6 +272,37 @@ static void whole_router_groups_go_to_equal_members_equally(void **state)
     for (uint32_t stage = 0; stage < 4; stage++) {
         assert_int_equal(placement_lane_worker(placement, stage, 3), stage * 4 + 3);
     }
+    arena_deinit(&arena);
+}
+
+/* The memory that a refusal asks for is enough. */
+static void layers_larger_than_any_worker_are_refused_with_the_memory_that_it_takes(void **state)
+{
+    struct planner_layer layers[61];
+    struct planner_worker workers[8];
+    struct planner_request r;
+    struct arena arena;
+    struct error err;
+    const char *remedy;
+    double gigabytes;
+
+    (void)state;
+    r1_make(&r, layers, workers, 8);
+    for (uint32_t i = 0; i < 8; i++) {
+        workers[i].memory_bytes = 3 * GB;
+    }
+    arena_init(&arena, 1 << 20);
+    assert_null(planner_make(&r, &arena, &err));
+    assert_int_equal(err.code, ERROR_LIMIT);
+    assert_non_null(strstr(err.message, "but it has 3.00 GB"));
+    remedy = strstr(err.message, "; 8 workers with ");
+    assert_non_null(remedy);
+    assert_non_null(strstr(remedy, " GB each would fit"));
+    gigabytes = strtod(remedy + strlen("; 8 workers with "), NULL);
+    for (uint32_t i = 0; i < 8; i++) {
+        workers[i].memory_bytes = (uint64_t)(gigabytes * 1e9);
+    }
+    assert_non_null(planner_make(&r, &arena, &err));
     arena_deinit(&arena);
 }
 
@@ -557,6 +589,7 @@ int main(void)
         cmocka_unit_test(deepseek_r1_fits_ten_machines_of_80_gb),
         cmocka_unit_test(whole_router_groups_go_to_equal_members_equally),
         cmocka_unit_test(a_refusal_shows_the_tightest_worker_and_a_way_out),
+        cmocka_unit_test(layers_larger_than_any_worker_are_refused_with_the_memory_that_it_takes),
         cmocka_unit_test(islands_stay_together_and_loners_come_last),
         cmocka_unit_test(a_faster_member_owns_more_groups),
         cmocka_unit_test(groups_are_split_where_whole_ones_do_not_fit),
