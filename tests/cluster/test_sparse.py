@@ -1,0 +1,89 @@
+"""DeepSeek-R1 as published, 163 files and 689 GB of metadata, in files that are holes."""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+
+from shoal import DATA, DEMO, MAKE_CHECKPOINT, PATIENCE, SANITIZE, SHOAL, shoal
+
+CONFIG = os.path.join(DATA, "configs", "DeepSeek-R1.json")
+MEMORY_MAX = 200 << 20
+
+
+class Sparse(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.model = tempfile.mkdtemp(prefix="shoal-sparse-")
+        cls.addClassCleanup(shutil.rmtree, cls.model, ignore_errors=True)
+        subprocess.run([MAKE_CHECKPOINT, cls.model, "--config", CONFIG, "--sparse", "--shards",
+                        "163", "--tokenizer", DEMO], check=True, stdout=subprocess.DEVNULL,
+                       timeout=300 * PATIENCE)
+
+    def test_the_files_are_those_of_the_publisher_and_take_no_room(self):
+        with open(os.path.join(self.model, "model.safetensors.index.json"),
+                  encoding="utf-8") as file:
+            places = json.load(file)["weight_map"]
+        names = sorted(set(places.values()))
+        self.assertEqual(len(places), 91991)
+        self.assertEqual(names, [f"model-{i:05}-of-000163.safetensors" for i in range(1, 164)])
+        sizes = [os.stat(os.path.join(self.model, name)) for name in names]
+        self.assertAlmostEqual(sum(s.st_size for s in sizes) / 1e9, 688.6, delta=0.1)
+        self.assertLess(sum(s.st_blocks for s in sizes) * 512, 64 << 20)
+
+    def test_inspect_says_what_it_is(self):
+        begin = time.monotonic()
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen([SHOAL, "inspect", "--model", self.model, "--json"],
+                                       stdout=output)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.assertEqual(process.returncode, 0)
+            output.seek(0)
+            found = json.load(output)
+        print(f"inspect: {time.monotonic() - begin:.2f} s, {usage.ru_maxrss / 1024:.0f} MiB")
+        if not SANITIZE:
+            self.assertLess(usage.ru_maxrss * 1024, MEMORY_MAX)
+        self.assertEqual(found["files"], 163)
+        self.assertEqual(found["unused_tensors"], 0)
+        self.assertEqual(found["parameters"]["total"], 671026419200)
+        self.assertAlmostEqual(found["parameters"]["active"] / 1e9, 36.6, delta=0.05)
+        self.assertEqual(found["bytes"], sum(t["bytes"] for t in found["types"].values()))
+        self.assertEqual(found["bytes"], sum(l["bytes"] for l in found["layers"])
+                         + 2 * (2 * 129280 * 7168) + 2 * 7168)  # embedding, head, final norm
+        # One scale of four bytes for 128 x 128 codes; ragged blocks have a few more.
+        self.assertEqual(found["types"]["F8_E4M3"]["tensors"], 45808)
+        self.assertAlmostEqual(found["types"]["F8_E4M3"]["bytes"] / 1e9, 680.6, delta=0.1)
+        self.assertAlmostEqual(found["types"]["F32"]["bytes"] / found["types"]["F8_E4M3"]["bytes"],
+                               4 / 128 ** 2, delta=1e-6)
+        self.assertEqual([layer["kind"] for layer in found["layers"]],
+                         3 * ["dense"] + 58 * ["experts"] + ["draft"])
+
+        words = shoal("inspect", "--model", self.model).stdout
+        self.assertIn("671 B, 36.6 B active for a token", words)
+        self.assertIn("689 GB in 163 files", words)
+
+    def refusal(self, layout):
+        done = shoal("run", "--model", self.model, "--layout", layout, "--tokens", "[0,1,2,3]",
+                     "-n", 2, "--ignore-eos", check=False,
+                     environment={"SHOAL_LOG": "error"})
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        print(done.stderr, end="")
+        return done.stderr
+
+    def test_run_is_refused_with_the_figures_and_what_would_fit(self):
+        # 671 GB over eight: 84 GB each at best, far beyond a test machine's share for a worker.
+        for layout in ("8x1", "4x2"):
+            self.assertRegex(
+                self.refusal(layout),
+                r"^shoal run: worker \d \(.*\): weights \d\d\.\d GB \+ kv [\d.]+ GB "
+                r"\(163840 tokens, 1 lane\) \+ fixed [\d.]+ [MG]B = \d\d\.\d GB, "
+                r"but it has [\d.]+ [MG]B; .*8 workers with \d\d\.\d GB each would fit\n$")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
