@@ -65,24 +65,43 @@ class Sparse(unittest.TestCase):
         self.assertIn("671 B, 36.6 B active for a token", words)
         self.assertIn("689 GB in 163 files", words)
 
-    def refusal(self, layout):
-        done = shoal("run", "--model", self.model, "--layout", layout, "--tokens", "[0,1,2,3]",
+    def refusal(self, *options):
+        done = shoal("run", "--model", self.model, *options, "--tokens", "[0,1,2,3]",
                      "-n", 2, "--ignore-eos", check=False,
                      environment={"SHOAL_LOG": "error"})
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertEqual(done.stdout, "")
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         print(done.stderr, end="")
         return done.stderr
 
     def test_run_is_refused_with_the_figures_and_what_would_fit(self):
-        # 671 GB over eight: 84 GB each at best, far beyond a test machine's share for a worker.
-        for layout in ("8x1", "4x2"):
+        # More workers help as soon as a layer fits into one; a small machine has less than it is told.
+        memory_would = r"8 workers with 9\d\.\d GB each"
+        for layout, memory, remedy in (("8x1", "8G", memory_would), ("4x2", "8G", memory_would),
+                                       ("8x1", "16G",
+                                        rf"(\d\d more workers like worker \d|{memory_would})")):
             self.assertRegex(
-                self.refusal(layout),
+                self.refusal("--layout", layout, "--memory", memory),
                 r"^shoal run: worker \d \(.*\): weights \d\d\.\d GB \+ kv [\d.]+ GB "
-                r"\(163840 tokens, 1 lane\) \+ fixed [\d.]+ [MG]B = \d\d\.\d GB, "
-                r"but it has [\d.]+ [MG]B; .*8 workers with \d\d\.\d GB each would fit\n$")
+                r"\(163840 tokens, 1 lane\) \+ fixed [\d.]+ [MG]B = 9\d\.\d GB, "
+                rf"but it has [\d.]+ [MG]B; {remedy} would fit\n$")
+
+    def test_a_worker_refuses_a_placement_that_it_cannot_hold(self):
+        placement = {
+            "version": 1, "layer_count": 61, "expert_count": 256, "dense_layer_count": 3,
+            "stages": [{"layers": [begin, end], "workers": [worker]}
+                       for worker, (begin, end) in enumerate(((0, 30), (30, 33), (33, 61)))],
+            "lane_count": 1, "lane_member": [[0], [0], [0]],
+            "experts": [[] if layer < 3 else [[0]] * 256 for layer in range(61)],
+            "kv_type": "f16", "kv_block_count": 16, "slot_count": 4, "context_tokens_max": 1024,
+            "step_rows_max": 64, "steps_in_flight_max": 4}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(placement, file)
+            file.flush()
+            self.assertRegex(  # after the workers' own lines of log
+                self.refusal("--placement", file.name, "--memory", "16G"),
+                r"(?m)^shoal run: worker \d \(.*, stage \d\): not enough memory: weights [\d.]+ GB, "
+                r"KV cache [\d.]+ MB, .*; in all [\d.]+ GB of [\d.]+ GB\n$")
 
 
 if __name__ == "__main__":
