@@ -253,3 +253,56 @@ void mem_unmap_pages(void *pointer, uint64_t bytes)
     ASSERT(pages_round_up(bytes, &rounded));
     ASSERT(munmap(pointer, rounded) == 0);
 }
+
+static bool map_blocks(char *pages, size_t bytes, int file, size_t block_bytes)
+{
+    for (size_t at = 0; at < bytes; at += block_bytes) {
+        size_t part = bytes - at < block_bytes ? bytes - at : block_bytes;
+
+        if (mmap(pages + at, part, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) ==
+            MAP_FAILED) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void *map_repeated(size_t block_bytes, size_t bytes, int file)
+{
+    void *pages;
+
+    if (file < 0 || ftruncate(file, (off_t)block_bytes) != 0) {
+        return NULL;
+    }
+    pages = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED) {
+        return NULL;
+    }
+    if (!map_blocks(pages, bytes, file, block_bytes)) {
+        (void)munmap(pages, bytes);
+        return NULL;
+    }
+    return pages;
+}
+
+void *mem_map_repeated(uint64_t block_bytes, uint64_t bytes, struct error *err)
+{
+    size_t rounded;
+    void *pages = NULL;
+
+    ASSERT(block_bytes > 0 && block_bytes % (uint64_t)sysconf(_SC_PAGESIZE) == 0);
+    if (!failure_is_due() && pages_round_up(bytes, &rounded)) {
+        int file = memfd_create("repeated", MFD_CLOEXEC);
+
+        pages = map_repeated(block_bytes, rounded, file);
+        if (file >= 0) {
+            (void)close(file); /* the mappings keep it */
+        }
+    }
+    if (pages == NULL) {
+        error_set(err, ERROR_LIMIT,
+                  "out of memory: cannot map %" PRIu64 " bytes again and again over %" PRIu64,
+                  block_bytes, bytes);
+    }
+    return pages;
+}

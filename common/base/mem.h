@@ -33,12 +33,17 @@ char *mem_printf(const char *format, ...) FORMAT_PRINTF(1, 2);
  * take no memory, so the thread that first writes a page decides its NUMA node. */
 void *mem_map_pages(uint64_t bytes, struct error *err) MUST_CHECK;
 void mem_unmap_pages(void *pointer, uint64_t bytes); /* NULL is legal */
+/* `bytes` of addresses that show one zeroed block of memory again and again: a write shows in every
+ * repetition, and only the block takes memory. block_bytes: a multiple of the page size. Given back
+ * with mem_unmap_pages. */
+void *mem_map_repeated(uint64_t block_bytes, uint64_t bytes, struct error *err) MUST_CHECK;
 
 /* *out = a * b; false when it does not fit. Never aborts. */
 bool size_mul(size_t a, size_t b, size_t *out) MUST_CHECK;
 bool size_add(size_t a, size_t b, size_t *out) MUST_CHECK;
 
-/* For tests: the n-th mem_try_zeroed or mem_map_pages from now fails (1 = the next); 0 = never. */
+/* For tests: the n-th mem_try_zeroed, mem_map_pages or mem_map_repeated from now fails (1 = the
+ * next); 0 = never. */
 void mem_fail_after(uint64_t n);
 
 #endif

@@ -99,7 +99,7 @@ bool catalog_add_unused(struct catalog *catalog, const char *name, struct error 
     return true;
 }
 
-static bool tensor_add(struct catalog *catalog, const struct tensor *tensor, struct error *err)
+bool catalog_add_tensor(struct catalog *catalog, const struct tensor *tensor, struct error *err)
 {
     struct catalog_memory *memory = catalog->memory;
     void *items = catalog->tensors;
@@ -153,7 +153,7 @@ bool catalog_add_entry(struct catalog *catalog, uint32_t file,
     shape = tensor_role_shape(&catalog->arch, tensor.role);
     tensor.rows = shape.rows;
     tensor.columns = shape.columns;
-    return tensor_add(catalog, &tensor, err);
+    return catalog_add_tensor(catalog, &tensor, err);
 }
 
 static int text_compare(const void *left, const void *right)
@@ -265,13 +265,20 @@ static bool required_are_present(struct catalog *catalog, struct error *err)
                             err);
 }
 
-struct catalog *catalog_open(const char *directory, struct error *err)
+struct catalog *catalog_make(void)
 {
     struct catalog *catalog = mem_new(struct catalog);
     struct catalog_memory *memory = mem_new(struct catalog_memory);
 
     catalog->memory = memory;
     arena_init(&memory->names, 1 << 20);
+    return catalog;
+}
+
+struct catalog *catalog_open(const char *directory, struct error *err)
+{
+    struct catalog *catalog = catalog_make();
+
     if (!arch_read(directory, &catalog->arch, err) ||
         !catalog_read_files(catalog, directory, err)) {
         catalog_close(catalog);

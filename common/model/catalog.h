@@ -97,8 +97,20 @@ struct catalog_file {
     uint64_t bytes;
 };
 
+/* Where the values come from. */
+enum weights_source {
+    WEIGHTS_PUBLISHED, /* the checkpoint's files */
+    WEIGHTS_DUMMY,     /* nowhere: plausible random ones, made by the workers from the seed */
+};
+struct weights_choice {
+    enum weights_source source;
+    uint64_t seed; /* of dummy weights; else 0 */
+};
+#define WEIGHTS_CHOICE_BYTES 32 /* of its text, NUL included */
+
 struct catalog {
     struct arch arch;
+    struct weights_choice weights;
     uint32_t file_count;
     struct catalog_file *files;
     uint32_t tensor_count; /* sorted by layer, role, expert; layerless ones last */
@@ -111,7 +123,18 @@ struct catalog {
 
 /* `directory` is a Hugging Face model directory. NULL on failure; err names file and tensor. */
 struct catalog *catalog_open(const char *directory, struct error *err) MUST_CHECK;
+/* With dummy weights a config.json is enough: `path` is that file or its directory. Every tensor of
+ * the architecture is listed with the type that it is published in: F8_E4M3 with scales where
+ * quantization_config says so, else BF16; file_count is 0. */
+struct catalog *catalog_open_weights(const char *path, const struct weights_choice *weights,
+                                     struct error *err) MUST_CHECK;
 void catalog_close(struct catalog *catalog); /* NULL is legal */
+
+/* "dummy" (seed 0), "dummy:SEED"; "" for published ones. */
+bool weights_choice_parse(const char *text, struct weights_choice *out,
+                          struct error *err) MUST_CHECK;
+const char *weights_choice_write(const struct weights_choice *weights,
+                                 char text[WEIGHTS_CHOICE_BYTES]);
 
 /* NULL if there is none. Layer and expert as in struct tensor. */
 const struct tensor *catalog_find(const struct catalog *catalog, enum tensor_role role,

@@ -24,6 +24,12 @@ bool catalog_add_entry(struct catalog *catalog, uint32_t file,
                        const struct safetensors_entry *entry, struct error *err) MUST_CHECK;
 bool catalog_add_unused(struct catalog *catalog, const char *name, struct error *err) MUST_CHECK;
 
+/* Takes a tensor whose fields are right; copies the name. */
+bool catalog_add_tensor(struct catalog *catalog, const struct tensor *tensor,
+                        struct error *err) MUST_CHECK;
+/* An empty catalog; catalog_close frees it. */
+struct catalog *catalog_make(void);
+
 /* Notes an entry that holds a tensor's scales, type and shape checked. */
 enum scales_found { SCALES_NONE, SCALES_TAKEN };
 bool catalog_add_scales(struct catalog *catalog, uint32_t file,

@@ -62,6 +62,9 @@ void model_hash(const struct catalog *catalog, char out[MODEL_HASH_BYTES])
         buffer_printf(&text, "file %s %" PRIu64 "\n", file_name(catalog->files[i].path),
                       catalog->files[i].bytes);
     }
+    if (catalog->weights.source == WEIGHTS_DUMMY) {
+        buffer_printf(&text, "dummy %" PRIu64 "\n", catalog->weights.seed);
+    }
     hash = hash_text(hash, &text);
     for (uint32_t i = 0; i < catalog->tensor_count; i++) {
         const struct tensor *tensor = &catalog->tensors[i];

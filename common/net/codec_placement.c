@@ -186,6 +186,7 @@ void codec_assign_encode(const struct assign_message *in, struct arena *arena, S
     out->placement = placement_encode(in->placement, arena);
     out->model = codec_text(in->model);
     out->model_hash = codec_text(in->model_hash);
+    out->weights = codec_text(in->weights);
     out->n_peers = in->peer_count;
     out->peers =
         (Shoal__PeerAddress **)codec_list(arena, in->peer_count, sizeof(Shoal__PeerAddress));
@@ -225,7 +226,8 @@ bool codec_assign_decode(const Shoal__Assign *in, struct arena *arena, struct as
         return error_set(err, ERROR_INPUT, "placement: missing");
     }
     if (!codec_check_text("model", in->model, err) ||
-        !codec_check_text("model_hash", in->model_hash, err)) {
+        !codec_check_text("model_hash", in->model_hash, err) ||
+        !codec_check_text("weights", in->weights, err)) {
         return false;
     }
     if (!placement_decode(in->placement, arena, &out->placement, err)) {
@@ -233,5 +235,6 @@ bool codec_assign_decode(const Shoal__Assign *in, struct arena *arena, struct as
     }
     out->model = in->model;
     out->model_hash = in->model_hash;
+    out->weights = in->weights;
     return peers_decode(in, arena, out, err);
 }

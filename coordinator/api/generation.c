@@ -249,6 +249,9 @@ static void take_token(struct generation *generation, struct buffer *thinking,
 
     generation->read_count++;
     token_list_append(&generation->tokens, token);
+    if (generation->tokenizer == NULL) {
+        return;
+    }
     detokenizer_push(&generation->detokenizer, generation->tokenizer, token, generation->special,
                      &generation->text);
     push_text(generation, thinking, answer);

@@ -104,7 +104,7 @@ bool local_cluster_start(struct local_cluster *out, const struct cluster_options
                          enum local_cluster_tokenizer tokenizer, struct error *err)
 {
     memset(out, 0, sizeof(*out));
-    out->catalog = catalog_open(options->model, err);
+    out->catalog = catalog_open_weights(options->model, &options->weights, err);
     if (out->catalog != NULL && cluster_options_apply(options, &out->config, err) &&
         placement_workers(&out->config, err)) {
         out->config.model = options->model;

@@ -19,6 +19,7 @@
 
 enum option_key {
     KEY_MODEL = 0x1000,
+    KEY_WEIGHTS,
     KEY_LOCAL,
     KEY_LAYOUT,
     KEY_WORKERS,
@@ -42,6 +43,8 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Model:", 10},
     {"model", KEY_MODEL, "DIR", 0,
      "Hugging Face model directory: config.json, safetensors, tokenizer.json", 10},
+    {"weights", KEY_WEIGHTS, "dummy[:SEED]", 0,
+     "Plausible random weights in little memory; --model may then be a config.json alone", 10},
     {"numerics", KEY_NUMERICS, "exact", 0,
      "Arithmetic of float weights: exact, the same bits "
      "everywhere (exact)",
@@ -211,6 +214,15 @@ static void kv_type_read(struct cluster_options *own, const char *text, struct a
     }
 }
 
+static void weights_parse(struct cluster_options *own, const char *text, struct argp_state *state)
+{
+    struct error err;
+
+    if (!weights_choice_parse(text, &own->weights, &err)) {
+        argp_error(state, "--weights: %s", err.message);
+    }
+}
+
 static void memory_parse(struct cluster_options *own, const char *text, struct argp_state *state)
 {
     struct error err;
@@ -290,6 +302,9 @@ static error_t parse_word(int key, const char *arg, struct argp_state *state)
     switch (key) {
     case KEY_MODEL:
         own->model = arg;
+        return 0;
+    case KEY_WEIGHTS:
+        weights_parse(own, arg, state);
         return 0;
     case KEY_LAYOUT:
         layout_parse(own, arg, state);

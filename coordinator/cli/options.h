@@ -26,6 +26,7 @@ enum cluster_options_kind {
 struct cluster_options {
     enum cluster_options_kind kind;
     const char *model;
+    struct weights_choice weights;
     uint32_t
         local_count; /* workers to start here: --local N, or S*G of --layout without --workers */
     uint32_t stage_count, group_size; /* --layout; 0: the planner decides */

@@ -459,6 +459,7 @@ int command_run(int argc, char **argv)
     struct run_command own = {
         .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .reasoning = REASONING_WHOLE};
     struct local_cluster local;
+    enum local_cluster_tokenizer tokenizer;
     struct error err = {0};
     bool fine;
 
@@ -468,7 +469,10 @@ int command_run(int argc, char **argv)
     cli_signals_install();
     cli_limits_raise();
     ASSERT(waker_open(&own.waker));
-    fine = local_cluster_start(&local, &own.cluster, LOCAL_CLUSTER_TOKENIZER, &err);
+    tokenizer = own.tokens != NULL && own.cluster.weights.source == WEIGHTS_DUMMY
+                    ? LOCAL_CLUSTER_NO_TOKENIZER /* its text would mean nothing */
+                    : LOCAL_CLUSTER_TOKENIZER;
+    fine = local_cluster_start(&local, &own.cluster, tokenizer, &err);
     if (fine) {
         fine = prompt_make(&own, &local, &err) && local_cluster_wait(&local, &err) &&
                answer(&own, &local, &err);

@@ -132,6 +132,7 @@ static struct cluster *cluster_make(const struct cluster_config *config)
         arena_strdup(&cluster->arena, absolute != NULL ? absolute : config->model);
     free(absolute); /* libc's */
     model_hash(config->catalog, cluster->model_hash);
+    (void)weights_choice_write(&config->catalog->weights, cluster->weights);
     cluster->layers =
         arena_new_array(&cluster->arena, struct planner_layer, config->catalog->arch.layer_count);
     model_bytes_layers(config->catalog, cluster->layers);

@@ -109,6 +109,7 @@ struct cluster {
     struct cluster_config config; /* immutable after start, as all up to the next blank line */
     char *model_path;             /* absolute */
     char model_hash[MODEL_HASH_BYTES];
+    char weights[WEIGHTS_CHOICE_BYTES]; /* as workers are told */
     char control_endpoint[160];
     struct placement *file_placement; /* --placement: workers are indices; NULL: plan */
     uint32_t worker_wanted;

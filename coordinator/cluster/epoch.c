@@ -176,7 +176,8 @@ static void assign(struct cluster *cluster, int64_t now_ns)
                               .assign = {.placement = cluster->placement,
                                          .peers = peers,
                                          .model = cluster->model_path,
-                                         .model_hash = cluster->model_hash}};
+                                         .model_hash = cluster->model_hash,
+                                         .weights = cluster->weights}};
 
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         const struct member *member = &cluster->members[i];

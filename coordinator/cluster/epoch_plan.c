@@ -95,16 +95,18 @@ static struct placement *plan_try(struct cluster *cluster, struct error *err)
 
         threads = own > threads ? own : threads;
     }
-    plan->fixed_bytes = model_bytes_fixed(
-        &cluster->config.catalog->arch,
-        &(struct model_step_shape){
-            .rows_max = plan->step_rows_max,
-            .steps_in_flight_max =
-                (plan->stage_count > 0 ? plan->stage_count : plan->worker_count) + PLAN_STEPS_EXTRA,
-            .group_size = plan->group_size > 0 ? plan->group_size : 1,
-            .context_tokens_max = plan->context_tokens_max,
-            .slot_count = plan->slot_count,
-            .thread_count = threads});
+    plan->fixed_bytes =
+        model_bytes_fixed(&cluster->config.catalog->arch,
+                          &(struct model_step_shape){
+                              .rows_max = plan->step_rows_max,
+                              .steps_in_flight_max =
+                                  (plan->stage_count > 0 ? plan->stage_count : plan->worker_count) +
+                                  PLAN_STEPS_EXTRA,
+                              .group_size = plan->group_size > 0 ? plan->group_size : 1,
+                              .context_tokens_max = plan->context_tokens_max,
+                              .slot_count = plan->slot_count,
+                              .thread_count = threads}) +
+        model_bytes_dummy(cluster->config.catalog);
     return planner_make(plan, &cluster->epoch_arena, err);
 }
 

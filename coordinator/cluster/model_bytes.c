@@ -15,6 +15,8 @@
 #define EXPERT_TILE_VALUES    (48 * 16 * 16)
 #define SAMPLED_ROWS_MAX      64
 #define ROPE_TABLE_VALUES_MAX ((uint64_t)16 << 20)
+#define DUMMY_BLOCK_BYTES     ((uint64_t)96 << 20) /* of worker/layers/weights_dummy.c */
+#define DUMMY_SHARE           1024
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -30,6 +32,17 @@ static uint64_t packed(enum weight_type type, uint64_t rows, uint64_t columns)
         panel_bytes = aligned(panel_bytes + scale_block_count((uint32_t)columns) * sizeof(float));
     }
     return aligned(panels * panel_bytes);
+}
+
+static uint64_t planned(const struct catalog *catalog, uint64_t bytes)
+{
+    return catalog->weights.source == WEIGHTS_DUMMY ? (bytes + DUMMY_SHARE - 1) / DUMMY_SHARE
+                                                    : bytes;
+}
+
+uint64_t model_bytes_dummy(const struct catalog *catalog)
+{
+    return catalog->weights.source == WEIGHTS_DUMMY ? DUMMY_BLOCK_BYTES : 0;
 }
 
 /* One that the model lacks weighs nothing. */
@@ -109,11 +122,11 @@ void model_bytes_layers(const struct catalog *catalog, struct planner_layer *lay
             common += matrix(catalog, ROLE_ROUTER, layer, CATALOG_NO_EXPERT) +
                       vector(arch->router.expert_count) +
                       mlp(catalog, ROLE_SHARED_GATE, layer, CATALOG_NO_EXPERT);
-            layers[layer].expert_bytes = mlp(catalog, ROLE_EXPERT_GATE, layer, 0);
+            layers[layer].expert_bytes = planned(catalog, mlp(catalog, ROLE_EXPERT_GATE, layer, 0));
         } else {
             common += mlp(catalog, ROLE_GATE, layer, CATALOG_NO_EXPERT);
         }
-        layers[layer].common_bytes = common;
+        layers[layer].common_bytes = planned(catalog, common);
     }
 }
 
@@ -122,15 +135,15 @@ uint64_t model_bytes_embedding(const struct catalog *catalog)
     const struct tensor *tensor =
         catalog_find(catalog, ROLE_EMBEDDING, CATALOG_NO_LAYER, CATALOG_NO_EXPERT);
 
-    return tensor == NULL ? 0 : aligned(tensor->bytes);
+    return tensor == NULL ? 0 : planned(catalog, aligned(tensor->bytes));
 }
 
 uint64_t model_bytes_head(const struct catalog *catalog)
 {
     enum tensor_role role = catalog->arch.tied_embedding ? ROLE_EMBEDDING : ROLE_HEAD;
 
-    return matrix(catalog, role, CATALOG_NO_LAYER, CATALOG_NO_EXPERT) +
-           vector(catalog->arch.hidden);
+    return planned(catalog, matrix(catalog, role, CATALOG_NO_LAYER, CATALOG_NO_EXPERT) +
+                                vector(catalog->arch.hidden));
 }
 
 /* The buffers of one forward pass; parts that are used after each other share their memory. */

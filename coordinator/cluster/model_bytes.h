@@ -11,6 +11,10 @@
 
 /* layers: [arch.layer_count], filled. */
 void model_bytes_layers(const struct catalog *catalog, struct planner_layer *layers);
+/* Dummy weights lie in a few blocks of this size in all, on every worker; 0 for published ones. Of
+ * their tensors' bytes the functions here then give a small share, so that a plan divides the
+ * layers as it would, and every share fits. */
+uint64_t model_bytes_dummy(const struct catalog *catalog);
 uint64_t model_bytes_embedding(const struct catalog *catalog);
 uint64_t model_bytes_head(const struct catalog *catalog); /* with the final norm */
 

@@ -15,42 +15,26 @@
 #include "common/base/arena.h"
 #include "common/base/mem.h"
 #include "common/model/tensor_role.h"
+#include "worker/layers/weights_internal.h"
 
 #define REGION_ALIGNMENT 4096
 #define PIECE_ALIGNMENT  64
-
-struct binding {
-    void **pointer;
-    uint64_t offset;
-};
-
-/* Everything that weights_plan makes, the weights included. */
-struct plan {
-    struct arena arena;
-    const struct catalog *catalog;
-    const struct weights_share *share;
-    struct weights *weights;
-    uint32_t binding_count;
-    uint32_t binding_max;
-    uint32_t piece_max;
-    struct binding *bindings;
-    struct error *err;
-};
 
 static uint64_t align_up(uint64_t value, uint64_t alignment)
 {
     return (value + alignment - 1) / alignment * alignment;
 }
 
-/* The next bytes of the region become what *pointer points to. */
-static uint64_t region_take(struct plan *plan, uint64_t bytes, void **pointer)
+/* The next bytes of the region become what *binding.pointer points to; its offset is set here. */
+static uint64_t region_take(struct plan *plan, struct binding binding)
 {
     struct weights *weights = plan->weights;
     uint64_t offset = weights->memory_bytes;
 
     ASSERT(plan->binding_count < plan->binding_max);
-    plan->bindings[plan->binding_count++] = (struct binding){pointer, offset};
-    weights->memory_bytes += align_up(bytes, PIECE_ALIGNMENT);
+    binding.offset = offset;
+    plan->bindings[plan->binding_count++] = binding;
+    weights->memory_bytes += align_up(binding.bytes, PIECE_ALIGNMENT);
     return offset;
 }
 
@@ -102,7 +86,12 @@ static bool matrix_plan(struct plan *plan, struct place place, struct packed_mat
     }
     bytes = packed_bytes(tensor->type, tensor->rows, tensor->columns);
     *out = (struct packed_matrix){tensor->type, tensor->rows, tensor->columns, NULL};
-    piece_add(plan, PIECE_PACK, tensor, region_take(plan, bytes, (void **)&out->data), bytes);
+    piece_add(plan, PIECE_PACK, tensor,
+              region_take(plan, (struct binding){.pointer = (void **)&out->data,
+                                                 .bytes = bytes,
+                                                 .tensor = tensor,
+                                                 .matrix = out}),
+              bytes);
     return true;
 }
 
@@ -115,7 +104,11 @@ static bool vector_plan(struct plan *plan, enum tensor_role role, uint32_t layer
         return false;
     }
     bytes = (uint64_t)tensor->rows * tensor->columns * sizeof(float);
-    piece_add(plan, PIECE_WIDEN, tensor, region_take(plan, bytes, (void **)out), bytes);
+    piece_add(
+        plan, PIECE_WIDEN, tensor,
+        region_take(plan,
+                    (struct binding){.pointer = (void **)out, .bytes = bytes, .tensor = tensor}),
+        bytes);
     return true;
 }
 
@@ -154,7 +147,11 @@ static bool kv_b_plan(struct plan *plan, uint32_t layer, struct attention_weight
     out->w_uv = arena_new_array(&plan->arena, struct packed_matrix, arch->head_count);
     for (uint32_t h = 0; h < arch->head_count; h++) {
         struct packed_matrix *uk = &out->w_uk[h];
-        uint64_t offset = region_take(plan, uk_bytes, (void **)&uk->data);
+        uint64_t offset = region_take(plan, (struct binding){.pointer = (void **)&uk->data,
+                                                             .bytes = uk_bytes,
+                                                             .tensor = tensor,
+                                                             .matrix = uk,
+                                                             .part = h});
 
         *uk = (struct packed_matrix){type, arch->kv_lora_rank, arch->qk_nope_dim, NULL};
         destination = h == 0 ? offset : destination;
@@ -163,7 +160,11 @@ static bool kv_b_plan(struct plan *plan, uint32_t layer, struct attention_weight
         struct packed_matrix *uv = &out->w_uv[h];
 
         *uv = (struct packed_matrix){type, arch->v_head_dim, arch->kv_lora_rank, NULL};
-        region_take(plan, uv_bytes, (void **)&uv->data);
+        region_take(plan, (struct binding){.pointer = (void **)&uv->data,
+                                           .bytes = uv_bytes,
+                                           .tensor = tensor,
+                                           .matrix = uv,
+                                           .part = arch->head_count + h});
     }
     piece_add(plan, PIECE_KV_B, tensor, destination, arch->head_count * (uk_bytes + uv_bytes));
     return true;
@@ -246,7 +247,8 @@ static bool moe_plan(struct plan *plan, uint32_t layer, struct layer_weights *ou
     }
     if (catalog_find(plan->catalog, ROLE_ROUTER_BIAS, layer, CATALOG_NO_EXPERT) == NULL &&
         arch->router.method != ROUTER_NOAUX_TC) {
-        region_take(plan, expert_count * sizeof(float), (void **)&out->router_bias);
+        region_take(plan, (struct binding){.pointer = (void **)&out->router_bias,
+                                           .bytes = expert_count * sizeof(float)});
     } else if (!vector_plan(plan, ROLE_ROUTER_BIAS, layer, &out->router_bias)) {
         return false;
     }
@@ -288,7 +290,10 @@ static bool embedding_plan(struct plan *plan)
     }
     weights->embedding_type = tensor->type;
     piece_add(plan, PIECE_COPY, tensor,
-              region_take(plan, tensor->bytes, (void **)&weights->embedding), tensor->bytes);
+              region_take(plan, (struct binding){.pointer = (void **)&weights->embedding,
+                                                 .bytes = tensor->bytes,
+                                                 .tensor = tensor}),
+              tensor->bytes);
     return true;
 }
 

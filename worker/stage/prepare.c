@@ -27,6 +27,7 @@ struct prepare {
     struct prepare_config config;
     char *model_path;
     char *model_hash;
+    char *weights_text;
     struct model *kept;
     struct prepared *out;
     struct load_progress progress;
@@ -41,9 +42,11 @@ struct prepare {
 static void model_drop_weights(struct model *model)
 {
     weights_destroy(model->weights);
+    weights_dummy_destroy(model->dummy);
     mem_unmap_pages(model->memory, model->memory_bytes);
     mem_free(model->owned_experts);
     model->weights = NULL;
+    model->dummy = NULL;
     model->memory = NULL;
     model->owned_experts = NULL;
     model->is_filled = false;
@@ -93,21 +96,33 @@ static bool check_placement(struct prepare *prepare, struct error *err)
     return true;
 }
 
+static bool is_same_model(const struct model *model, const char *path,
+                          const struct weights_choice *weights)
+{
+    return strcmp(model->path, path) == 0 && model->catalog != NULL &&
+           model->catalog->weights.source == weights->source &&
+           model->catalog->weights.seed == weights->seed;
+}
+
 static bool open_model(struct prepare *prepare, struct error *err)
 {
     struct prepared *out = prepare->out;
+    struct weights_choice weights;
     char hash[MODEL_HASH_BYTES];
 
     out->model = prepare->kept;
     prepare->kept = NULL;
-    if (out->model != NULL && strcmp(out->model->path, prepare->model_path) != 0) {
+    if (!weights_choice_parse(prepare->weights_text, &weights, err)) {
+        return error_wrap(err, "weights");
+    }
+    if (out->model != NULL && !is_same_model(out->model, prepare->model_path, &weights)) {
         model_destroy(out->model);
         out->model = NULL;
     }
     if (out->model == NULL) {
         out->model = mem_new(struct model);
         out->model->path = mem_strdup(prepare->model_path);
-        out->model->catalog = catalog_open(prepare->model_path, err);
+        out->model->catalog = catalog_open_weights(prepare->model_path, &weights, err);
     }
     if (out->model->catalog == NULL) {
         return false;
@@ -176,6 +191,9 @@ static bool plan_weights(struct prepare *prepare, struct error *err)
         model->share.owned_experts = model->owned_experts;
     }
     model->weights = weights_plan(model->catalog, &model->share, err);
+    if (model->weights != NULL && model->catalog->weights.source == WEIGHTS_DUMMY) {
+        model->dummy = weights_dummy_plan(model->weights, model->catalog->weights.seed);
+    }
     return model->weights != NULL;
 }
 
@@ -185,16 +203,36 @@ static bool add_up(struct prepare *prepare, struct error *err)
     const struct arch *arch = &out->model->catalog->arch;
     uint32_t threads = team_thread_count(prepare->config.team);
     struct stage_bytes stage = stage_bytes(out->seat, arch, threads);
-    uint64_t staging = load_staging_bytes(out->model->weights, prepare->config.thread_count);
+    const struct model *model = out->model;
+    uint64_t staging = 0;
 
     out->ledger.limit_bytes = prepare->config.limit_bytes;
-    ledger_add(&out->ledger, "weights", out->model->weights->memory_bytes);
+    if (model->dummy != NULL) {
+        ledger_add(&out->ledger, "dummy weights", weights_dummy_bytes(model->dummy));
+    } else {
+        ledger_add(&out->ledger, "weights", model->weights->memory_bytes);
+        staging = load_staging_bytes(model->weights, prepare->config.thread_count);
+    }
     ledger_add(&out->ledger, "KV cache", stage.cache);
     ledger_add(&out->ledger, "step buffers", stage.buffers);
     ledger_add(&out->ledger, "frames", traffic_bytes(&out->traffic));
     ledger_add(&out->ledger, "fixed", FIXED_BYTES + staging + compute_bytes(out->work_count));
     ledger_log(&out->ledger);
     return ledger_check(&out->ledger, err);
+}
+
+static bool make_dummy(struct model *model, struct error *err)
+{
+    struct units_text views, bytes;
+
+    if (!weights_dummy_bind(model->dummy, model->weights, err)) {
+        return error_wrap(err, "dummy weights");
+    }
+    model->is_filled = true;
+    log_info("dummy weights of layers %u to %u: views=%s memory=%s", model->share.layer_begin,
+             model->share.layer_end - 1, units_bytes(&views, model->weights->memory_bytes),
+             units_bytes(&bytes, weights_dummy_bytes(model->dummy)));
+    return true;
 }
 
 static bool load_model(struct prepare *prepare, struct error *err)
@@ -207,6 +245,9 @@ static bool load_model(struct prepare *prepare, struct error *err)
     if (model->is_filled) {
         atomic_store(&prepare->progress.done_bytes, model->weights->file_bytes);
         return true;
+    }
+    if (model->dummy != NULL) {
+        return make_dummy(model, err);
     }
     model->memory_bytes = model->weights->memory_bytes;
     model->memory = mem_map_pages(model->memory_bytes, err);
@@ -292,6 +333,7 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
     prepare->config.assign = NULL;
     prepare->model_path = mem_strdup(config->model != NULL ? config->model : config->assign->model);
     prepare->model_hash = mem_strdup(config->assign->model_hash);
+    prepare->weights_text = mem_strdup(config->assign->weights);
     prepare->kept = config->model_kept;
     prepare->out = mem_new(struct prepared);
     copy_assignment(prepare->out, config->assign);
@@ -303,6 +345,7 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
         prepared_destroy(prepare->out);
         mem_free(prepare->model_path);
         mem_free(prepare->model_hash);
+        mem_free(prepare->weights_text);
         mem_free(prepare);
         return NULL;
     }
@@ -338,6 +381,7 @@ struct prepared *prepare_finish(struct prepare *prepare, struct error *err)
     }
     mem_free(prepare->model_path);
     mem_free(prepare->model_hash);
+    mem_free(prepare->weights_text);
     mem_free(prepare);
     return out;
 }

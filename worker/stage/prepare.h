@@ -9,6 +9,7 @@
  */
 #include "common/base/ring.h"
 #include "common/net/message.h"
+#include "worker/layers/weights_dummy.h"
 #include "worker/stage/ledger.h"
 #include "worker/stage/stage.h"
 
@@ -20,6 +21,7 @@ struct model {
     uint8_t *owned_experts;
     size_t owned_bytes;
     struct weights *weights;
+    struct weights_dummy *dummy; /* instead of the memory; NULL: weights of files */
     void *memory;
     uint64_t memory_bytes;
     bool is_filled;

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -181,6 +182,29 @@ static void pages_are_aligned_zeroed_and_writable(void **state)
     mem_unmap_pages(NULL, 7);
 }
 
+static void one_block_shows_again_and_again(void **state)
+{
+    (void)state;
+    const uint64_t block = (uint64_t)sysconf(_SC_PAGESIZE), bytes = 3 * block + 100;
+    struct error err = {0};
+    char *pages = mem_map_repeated(block, bytes, &err);
+
+    assert_non_null(pages);
+    assert_int_equal(pages[2 * block + 5], 0);
+    pages[5] = 17;
+    assert_int_equal(pages[block + 5], 17);
+    assert_int_equal(pages[3 * block + 5], 17);
+    pages[3 * block + 99] = 18;
+    assert_int_equal(pages[99], 18);
+    mem_unmap_pages(pages, bytes);
+
+    assert_null(mem_map_repeated(block, UINT64_MAX, &err));
+    assert_int_equal(err.code, ERROR_LIMIT);
+    mem_fail_after(1);
+    assert_null(mem_map_repeated(block, bytes, &err));
+    assert_non_null(strstr(err.message, "cannot map"));
+}
+
 static void texts_are_copied_and_formatted(void **state)
 {
     (void)state;
@@ -210,6 +234,7 @@ int main(void)
         cmocka_unit_test(small_allocations_abort_when_they_cannot_be),
         cmocka_unit_test(the_nth_try_fails_and_only_that),
         cmocka_unit_test(pages_are_aligned_zeroed_and_writable),
+        cmocka_unit_test(one_block_shows_again_and_again),
         cmocka_unit_test(texts_are_copied_and_formatted),
     };
 

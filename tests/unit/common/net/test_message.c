@@ -137,7 +137,8 @@ static struct message assign_make(void)
                                        .peer_count = 3,
                                        .peers = peers,
                                        .model = rtext(),
-                                       .model_hash = rtext()}};
+                                       .model_hash = rtext(),
+                                       .weights = rtext()}};
 }
 
 static struct message loaded_make(void)
@@ -309,6 +310,7 @@ static void assign_compare(const struct assign_message *a, const struct assign_m
     assert_string_equal(a->peers[2].data_endpoint, b->peers[2].data_endpoint);
     assert_true(a->peers[2].world_id == b->peers[2].world_id);
     assert_string_equal(a->model_hash, b->model_hash);
+    assert_string_equal(a->weights, b->weights);
 }
 
 static void step_compare(const struct step *a, const struct step *b)
