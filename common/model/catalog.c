@@ -17,27 +17,6 @@
 
 #define TENSORS_MAX (8u << 20)
 
-static const struct {
-    const char *name;
-    uint32_t bytes;
-} weight_types[WEIGHT_TYPE_COUNT] = {
-    [WEIGHT_F32] = {"F32", 4},
-    [WEIGHT_F16] = {"F16", 2},
-    [WEIGHT_BF16] = {"BF16", 2},
-    [WEIGHT_F8_E4M3] = {"F8_E4M3", 1},
-};
-
-static bool weight_type_find(const char *name, enum weight_type *type)
-{
-    for (int i = 0; i < WEIGHT_TYPE_COUNT; i++) {
-        if (strcmp(weight_types[i].name, name) == 0) {
-            *type = (enum weight_type)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* "[7168, 1536]" */
 static void shape_write(char *text, size_t bytes, const uint64_t *dimensions, uint32_t count)
 {
@@ -141,7 +120,7 @@ bool catalog_add_entry(struct catalog *catalog, uint32_t file,
         return catalog_add_scales(catalog, file, entry, &found, err) &&
                (found == SCALES_TAKEN || catalog_add_unused(catalog, entry->name, err));
     }
-    if (!weight_type_find(entry->dtype, &tensor.type)) {
+    if (!weight_type_find(entry->dtype, &tensor.type) || weight_type_is_blocks(tensor.type)) {
         return error_set(err, ERROR_INPUT,
                          "tensor %s has type %s; F8_E4M3, BF16, F16 and F32 can be read",
                          entry->name, entry->dtype);
@@ -330,16 +309,4 @@ const struct tensor *catalog_find(const struct catalog *catalog, enum tensor_rol
         return NULL;
     }
     return bsearch(&key, catalog->tensors, catalog->tensor_count, sizeof(key), tensor_compare);
-}
-
-const char *weight_type_name(enum weight_type type)
-{
-    ASSERT(type < WEIGHT_TYPE_COUNT);
-    return weight_types[type].name;
-}
-
-uint32_t weight_type_bytes(enum weight_type type)
-{
-    ASSERT(type < WEIGHT_TYPE_COUNT);
-    return weight_types[type].bytes;
 }

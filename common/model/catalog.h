@@ -17,16 +17,13 @@
  */
 #include "common/base/error.h"
 #include "common/model/arch.h"
+#include "common/model/weight_type.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 #define CATALOG_NO_LAYER  UINT32_MAX
 #define CATALOG_NO_EXPERT UINT32_MAX
-
-/* F8_E4M3 comes with one f32 scale for each block of 128 × 128 values, which multiplies them. */
-enum weight_type { WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_F8_E4M3, WEIGHT_TYPE_COUNT };
-#define SCALE_BLOCK 128
 
 /* What a tensor is for. Comments give the published name below model.layers.N. and the shape. */
 enum tensor_role {
@@ -140,9 +137,6 @@ const char *weights_choice_write(const struct weights_choice *weights,
 const struct tensor *catalog_find(const struct catalog *catalog, enum tensor_role role,
                                   uint32_t layer, uint32_t expert);
 
-const char *weight_type_name(enum weight_type type); /* "BF16" */
-uint32_t weight_type_bytes(enum weight_type type);   /* of one value */
-uint32_t scale_block_count(uint32_t values);         /* rows or columns in blocks of 128 */
 const char *tensor_role_name(enum tensor_role role); /* "experts.gate", for tables */
 
 /* The parser alone, for tests and the fuzzer: checks one safetensors header. `file_bytes` is the

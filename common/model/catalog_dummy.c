@@ -91,7 +91,7 @@ static bool layer_add(struct catalog *catalog, uint32_t layer, enum weight_type 
         tensor.type = type_of(tensor.role, shape.dimension_count, projections);
         tensor.rows = shape.rows;
         tensor.columns = shape.columns;
-        tensor.bytes = (uint64_t)shape.rows * shape.columns * weight_type_bytes(tensor.type);
+        tensor.bytes = shape.rows * weight_row_bytes(tensor.type, shape.columns);
         if (tensor.type == WEIGHT_F8_E4M3) {
             tensor.scales.bytes = (uint64_t)scale_block_count(shape.rows) *
                                   scale_block_count(shape.columns) * sizeof(float);

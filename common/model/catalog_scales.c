@@ -23,11 +23,6 @@ struct scale_entry {
     struct tensor_scales place;
 };
 
-uint32_t scale_block_count(uint32_t values)
-{
-    return values / SCALE_BLOCK + (values % SCALE_BLOCK != 0);
-}
-
 /* The role of the tensor that a name of scales belongs to. */
 static bool owner_of_name(const struct arch *arch, const char *name, struct scale_entry *out)
 {

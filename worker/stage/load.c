@@ -37,7 +37,7 @@ struct loader {
 
 static uint64_t row_bytes_of(const struct tensor *tensor)
 {
-    return (uint64_t)tensor->columns * weight_type_bytes(tensor->type);
+    return weight_row_bytes(tensor->type, tensor->columns);
 }
 
 /* The range of its scales that a unit needs; those of a block row that an earlier unit began were

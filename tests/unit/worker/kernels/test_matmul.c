@@ -198,7 +198,7 @@ static void ragged_shapes_give_the_chain(enum cpu_level level)
     struct numbers numbers = {.seed = 17};
 
     for (size_t i = 0; i < ARRAY_LENGTH(shapes); i++) {
-        for (int type = 0; type < WEIGHT_TYPE_COUNT; type++) {
+        for (int type = 0; type < WEIGHT_Q4_0; type++) {
             struct problem p = {.rows = shapes[i][0],
                                 .columns = shapes[i][1],
                                 .row_count = shapes[i][2],

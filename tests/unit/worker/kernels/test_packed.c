@@ -50,7 +50,7 @@ static void rows_land_in_panels(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LENGTH(shapes); i++) {
-        for (int type = 0; type < WEIGHT_TYPE_COUNT; type++) {
+        for (int type = 0; type < WEIGHT_Q4_0; type++) {
             const uint32_t rows = shapes[i][0], columns = shapes[i][1];
             const uint32_t bytes = weight_type_bytes((enum weight_type)type);
             const size_t stride = columns + 3;
