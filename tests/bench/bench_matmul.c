@@ -205,7 +205,7 @@ static bool bench_init(struct bench *b, uint32_t threads, uint64_t megabytes, st
     if (!cpu_level_choose(&level, err)) {
         return false;
     }
-    b->kernels = kernels_for(level);
+    b->kernels = kernels_for(level, NUMERICS_EXACT);
     b->team = team_create(&config, err);
     b->memory = b->team != NULL ? mem_map_pages(b->bytes, err) : NULL;
     if (b->memory == NULL) {

@@ -18,6 +18,7 @@ static const char *const level_names[CPU_LEVEL_COUNT] = {
     [CPU_REF] = "ref",
     [CPU_AVX2] = "avx2",
     [CPU_AVX512] = "avx512",
+    [CPU_VNNI] = "vnni",
 };
 
 #if defined(__x86_64__)
@@ -36,6 +37,11 @@ static bool has_avx512(void)
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+static bool has_vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
 #else
 static bool has_avx2(void)
 {
@@ -43,6 +49,11 @@ static bool has_avx2(void)
 }
 
 static bool has_avx512(void)
+{
+    return false;
+}
+
+static bool has_vnni(void)
 {
     return false;
 }
@@ -57,6 +68,8 @@ bool cpu_level_available(enum cpu_level level)
         return has_avx2();
     case CPU_AVX512:
         return has_avx512();
+    case CPU_VNNI:
+        return has_vnni();
     case CPU_LEVEL_COUNT:
         break;
     }
@@ -100,7 +113,8 @@ bool cpu_level_choose(enum cpu_level *out, struct error *err)
         return true;
     }
     if (!level_by_name(wanted, &level)) {
-        return error_set(err, ERROR_USAGE, "SHOAL_CPU=%s: must be ref, avx2 or avx512", wanted);
+        return error_set(err, ERROR_USAGE, "SHOAL_CPU=%s: must be ref, avx2, avx512 or vnni",
+                         wanted);
     }
     if (!cpu_level_available(level)) {
         return error_set(err, ERROR_USAGE, "SHOAL_CPU=%s: this machine has no more than %s", wanted,

@@ -2,18 +2,21 @@
 #include "worker/kernels/kernels.h"
 
 #include "common/base/check.h"
+#include "worker/kernels/grids.h"
 #include "worker/kernels/levels.h"
 
-const struct kernels *kernels_for(enum cpu_level level)
+const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics)
 {
     static const struct kernels *const tables[CPU_LEVEL_COUNT] = {
-        [CPU_REF] = &kernels_ref,
-        [CPU_AVX2] = &kernels_avx2,
-        [CPU_AVX512] = &kernels_avx512,
+        [CPU_REF] = kernels_ref,
+        [CPU_AVX2] = kernels_avx2,
+        [CPU_AVX512] = kernels_avx512,
+        [CPU_VNNI] = kernels_vnni,
     };
 
-    ASSERT(level < CPU_LEVEL_COUNT);
-    return tables[level];
+    ASSERT(level < CPU_LEVEL_COUNT && numerics < NUMERICS_COUNT);
+    grids_expand();
+    return &tables[level][numerics];
 }
 
 /* Two tiles of the block, widths in whole lanes, and a score for each head and token (attend.h). */

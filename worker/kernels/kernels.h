@@ -9,9 +9,11 @@
  * 8-4-2-1; exp, sigmoid and SiLU are our own polynomials.
  *
  * The functions are leaves: no state, no threads, no allocation; callers split the work into tiles.
- * All activations are f32. Strides count values. Pointers to activations need no alignment.
+ * All activations come and go as f32. Strides count values. Pointers to activations need no
+ * alignment.
  */
 #include "common/model/kv_type.h"
+#include "common/model/numerics.h"
 #include "worker/kernels/cpu.h"
 #include "worker/kernels/packed.h"
 
@@ -52,15 +54,20 @@ struct attend_block_args {
 struct kernels {
     enum cpu_level level;
 
-    /* out[r][o] = sum over k of x[r][k] * w[o][k], for o in panels [panel_begin, panel_end).
+    /* Weights of a block type take f32 activations in NUMERICS_EXACT, int8 ones in NUMERICS_INT8;
+     * float weights always f32.
+     * out[r][o] = sum over k of x[r][k] * w[o][k], for o in panels [panel_begin, panel_end).
      * Writes only outputs below w->rows. */
     void (*matmul)(const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end,
                    struct rows_view x, uint32_t row_count, struct rows_out out);
-    /* out[r][o] = silu(gate·x) * (up·x): both matrices have the same shape. Same bits as two
-     * matmuls followed by silu_mul. */
+    /* out[r][o] = silu(gate·x) * (up·x): both matrices have the same shape, each its own type. Same
+     * bits as two matmuls followed by silu_mul. */
     void (*matmul_gate_up)(const struct packed_matrix *gate, const struct packed_matrix *up,
                            uint32_t panel_begin, uint32_t panel_end, struct rows_view x,
                            uint32_t row_count, struct rows_out out);
+    /* matmul of NUMERICS_EXACT, for what is never rounded to int8 (W_UK, W_UV). */
+    void (*matmul_exact)(const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end,
+                         struct rows_view x, uint32_t row_count, struct rows_out out);
     /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. In place allowed. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t count, float eps, float *out);
     /* x[i] += y[i] */
@@ -95,7 +102,7 @@ struct kernels {
 size_t attend_scratch_values(uint32_t width, uint32_t head_count);
 
 /* The table of a level; static. */
-const struct kernels *kernels_for(enum cpu_level level);
+const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics);
 
 /* Part of the numerics id: changes whenever any canonical bit may change. */
 #define KERNELS_VERSION 1

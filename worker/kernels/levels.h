@@ -4,17 +4,23 @@
 /* The levels' tables, and how one is made of the functions that a level's source included. */
 #include "worker/kernels/kernels.h"
 
-extern const struct kernels kernels_ref;
-extern const struct kernels kernels_avx2;
-extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_ref[NUMERICS_COUNT];
+extern const struct kernels kernels_avx2[NUMERICS_COUNT];
+extern const struct kernels kernels_avx512[NUMERICS_COUNT];
+extern const struct kernels kernels_vnni[NUMERICS_COUNT];
 
 #define KERNELS_OF_LEVEL(this_level)                                                               \
     {                                                                                              \
-        .level = (this_level), .matmul = matmul, .matmul_gate_up = matmul_gate_up,                 \
-        .rms_norm = row_rms_norm, .add = row_add, .scale = row_scale, .sigmoid = row_sigmoid,      \
-        .softmax = row_softmax, .rope = row_rope, .rope_halves = row_rope_halves,                  \
-        .kv_store = kv_values_store, .kv_load = kv_values_load, .attend_block = attend_block,      \
-        .attend_join = attend_join,                                                                \
+        [NUMERICS_EXACT] = KERNELS_OF(this_level, matmul, matmul_gate_up),                         \
+        [NUMERICS_INT8] = KERNELS_OF(this_level, matmul_int8, matmul_gate_up_int8),                \
+    }
+#define KERNELS_OF(this_level, product, gate_up)                                                   \
+    {                                                                                              \
+        .level = (this_level), .matmul = product, .matmul_gate_up = gate_up,                       \
+        .matmul_exact = matmul, .rms_norm = row_rms_norm, .add = row_add, .scale = row_scale,      \
+        .sigmoid = row_sigmoid, .softmax = row_softmax, .rope = row_rope,                          \
+        .rope_halves = row_rope_halves, .kv_store = kv_values_store, .kv_load = kv_values_load,    \
+        .attend_block = attend_block, .attend_join = attend_join,                                  \
     }
 
 #endif

@@ -2,10 +2,11 @@
 #define SHOAL_KERNELS_MATMUL_DRIVER_H
 
 /* The products of one level: cuts rows and panels into tiles, lets the weight type's leaf fill a
- * tile on the stack, and stores what lies inside the matrix. The including source defines the table
- * `matmul_tiles` by weight type; silu_mul is row_math.h's. */
+ * tile on the stack, and stores what lies inside the matrix. All activations are f32 here. The
+ * including source defines the table `matmul_tiles` by float type; block types are
+ * matmul_blocks.h's and silu_mul is row_math.h's. */
 #include "common/base/check.h"
-#include "worker/kernels/matmul.h"
+#include "worker/kernels/matmul_blocks.h"
 
 #include <string.h>
 
@@ -18,7 +19,11 @@ static inline void matmul_fill(struct matmul_tile *tile, const struct packed_mat
 {
     tile->w = w;
     tile->out = out;
-    matmul_tiles[w->type](tile);
+    if (weight_type_is_blocks(w->type)) {
+        matmul_widened(tile);
+    } else {
+        matmul_tiles[w->type](tile);
+    }
 }
 
 static inline void matmul_store(const struct matmul_tile *tile, const float *values,

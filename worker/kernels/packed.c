@@ -10,6 +10,7 @@
 #include "common/base/check.h"
 #include "common/base/half.h"
 #include "common/model/quant.h"
+#include "worker/kernels/packed_blocks.h"
 
 #include <math.h>
 #include <string.h>
@@ -41,15 +42,29 @@ static uint64_t align_line(uint64_t bytes)
 
 uint64_t packed_panel_bytes(enum weight_type type, uint32_t columns)
 {
-    uint64_t bytes = (uint64_t)PANEL_ROWS * columns * weight_type_bytes(type);
+    uint64_t bytes = PANEL_ROWS * weight_row_bytes(type, columns);
 
-    return type == WEIGHT_F8_E4M3 ? align_line(bytes + scale_block_count(columns) * sizeof(float))
-                                  : bytes;
+    if (type == WEIGHT_F8_E4M3) {
+        bytes += scale_block_count(columns) * sizeof(float);
+    }
+    return type == WEIGHT_F8_E4M3 || weight_type_is_blocks(type) ? align_line(bytes) : bytes;
 }
 
 uint64_t packed_bytes(enum weight_type type, uint32_t rows, uint32_t columns)
 {
     return align_line(packed_panel_count(rows) * packed_panel_bytes(type, columns));
+}
+
+struct packed_matrix packed_panels(const struct packed_matrix *w, uint32_t panel_begin,
+                                   uint32_t panel_end)
+{
+    struct packed_matrix view = *w;
+    uint32_t row_begin = panel_begin * PANEL_ROWS;
+    uint32_t row_end = panel_end * PANEL_ROWS < w->rows ? panel_end * PANEL_ROWS : w->rows;
+
+    view.rows = row_end - row_begin;
+    view.data = (const char *)w->data + panel_begin * packed_panel_bytes(w->type, w->columns);
+    return view;
 }
 
 static struct target target_of(void *packed, enum weight_type type, uint32_t columns)
@@ -195,8 +210,8 @@ static void pack_values(const struct target *target, size_t row, size_t column,
     }
 }
 
-void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_count,
-               const struct pack_source *source)
+static void pack_value_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_count,
+                            const struct pack_source *source)
 {
     const struct target target = target_of(packed, source->type, columns);
     const size_t stride = source->row_stride;
@@ -218,6 +233,16 @@ void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_
             pack_values(&target, first + i, done, source, row + i);
         }
         row += rows;
+    }
+}
+
+void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_count,
+               const struct pack_source *source)
+{
+    if (weight_type_is_blocks(source->type)) {
+        pack_block_rows(packed, columns, row_begin, row_count, source);
+    } else {
+        pack_value_rows(packed, columns, row_begin, row_count, source);
     }
 }
 
@@ -299,34 +324,4 @@ void widen_f8(float *out, const uint8_t *codes, size_t count, float scale)
     for (size_t i = 0; i < count; i++) {
         out[i] = quant_decode_f8(codes[i]) * scale;
     }
-}
-
-static uint16_t load_u16(const void *values, size_t index)
-{
-    uint16_t bits;
-
-    memcpy(&bits, (const char *)values + index * sizeof(bits), sizeof(bits));
-    return bits;
-}
-
-void widen_values(float *out, const void *values, enum weight_type type, size_t count)
-{
-    switch (type) {
-    case WEIGHT_F32:
-        memcpy(out, values, count * sizeof(float));
-        return;
-    case WEIGHT_F16:
-        for (size_t i = 0; i < count; i++) {
-            out[i] = float_of_f16(load_u16(values, i));
-        }
-        return;
-    case WEIGHT_BF16:
-        for (size_t i = 0; i < count; i++) {
-            out[i] = float_of_bf16(load_u16(values, i));
-        }
-        return;
-    default: /* F8_E4M3 means nothing without its scales: widen_f8 */
-        break;
-    }
-    ASSERT(type < WEIGHT_F8_E4M3);
 }

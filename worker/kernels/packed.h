@@ -6,6 +6,9 @@
  *
  *   element (row, column) lies at [row / 16][column][row % 16]; rows beyond the last are zero
  *
+ * Rows of a block type are cut into their blocks; panels hold them side by side, the bytes of 16
+ * blocks in the order that block_kernel.h gives, and are padded to 64 bytes.
+ *
  * Values keep the type they were published in. A panel of F8_E4M3 ends with its scales, one f32
  * for each 128 columns (its rows lie in one block of 128), padded to 64 bytes; they are 256 times
  * the published ones, since the kernels widen a code to its value / 256.
@@ -32,9 +35,12 @@ uint32_t packed_panel_count(uint32_t rows);
 uint64_t packed_panel_bytes(enum weight_type type, uint32_t columns);
 /* Bytes of a packed matrix; a multiple of 64. */
 uint64_t packed_bytes(enum weight_type type, uint32_t rows, uint32_t columns);
+/* Panels [panel_begin, panel_end) as a matrix of their own. */
+struct packed_matrix packed_panels(const struct packed_matrix *w, uint32_t panel_begin,
+                                   uint32_t panel_end);
 
 /* Packs source rows [0, row_count) into rows row_begin… of the matrix that lies at `packed`.
- *   source  row-major, row_stride values from row to row, as in the file (little-endian)
+ *   source  row-major, row_stride values (whole blocks) from row to row, as in the file
  *   row_begin must be a multiple of 16 unless the rest of its panel was packed before: disjoint
  * calls that share no panel may run at the same time The destination starts zeroed, so padding
  * needs no care. */
@@ -45,16 +51,14 @@ struct pack_source {
 };
 void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_count,
                const struct pack_source *source);
-/* The same for the transpose: source column c becomes row c, source row r becomes column
- * column_begin + r of the packed matrix with `columns` columns and `rows` rows. */
+/* The same for the transpose, of value types: source column c becomes row c, source row r becomes
+ * column column_begin + r of the packed matrix with `columns` columns and `rows` rows. */
 void pack_transposed(void *packed, uint32_t rows, uint32_t columns, uint32_t column_begin,
                      uint32_t source_row_count, const struct pack_source *source);
 /* Packs the scales of F8_E4M3 rows [row_begin, row_begin + row_count); row_begin is a multiple of
  * 16, `scales` are the published ones from the block row in which it lies. */
 void pack_scales(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_count,
                  const float *scales);
-/* Widens exactly to f32 (norms, router bias); not F8_E4M3. */
-void widen_values(float *out, const void *values, enum weight_type type, size_t count);
 /* out[i] = the code's value * scale, rounded to f32. */
 void widen_f8(float *out, const uint8_t *codes, size_t count, float scale);
 /* What no checkpoint should hold: the codes of NaN; scales that are no number or that leave f32

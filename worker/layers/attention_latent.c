@@ -107,8 +107,8 @@ static void absorb_tile(void *context, size_t tile, uint32_t thread)
     float *out = buffers->absorbed + at.row * out_stride + at.head * width;
 
     (void)thread;
-    kernels->matmul(w_uk, 0, packed_panel_count(w_uk->rows), (struct rows_view){q, q_stride},
-                    at.row_count, (struct rows_out){out, out_stride});
+    kernels->matmul_exact(w_uk, 0, packed_panel_count(w_uk->rows), (struct rows_view){q, q_stride},
+                          at.row_count, (struct rows_out){out, out_stride});
     for (uint32_t r = 0; r < at.row_count; r++) {
         const float *cos_sin = buffers->cos_sin + (first_row + r) * arch->qk_rope_dim;
         float *rotated = out + r * out_stride + arch->kv_lora_rank;
@@ -152,8 +152,9 @@ static void value_tile(void *context, size_t tile, uint32_t thread)
 
         kernels->scale(acc + r * acc_stride, 1.0f / sum, arch->kv_lora_rank, acc + r * acc_stride);
     }
-    kernels->matmul(w_uv, 0, packed_panel_count(w_uv->rows), (struct rows_view){acc, acc_stride},
-                    at.row_count, (struct rows_out){out, out_stride});
+    kernels->matmul_exact(w_uv, 0, packed_panel_count(w_uv->rows),
+                          (struct rows_view){acc, acc_stride}, at.row_count,
+                          (struct rows_out){out, out_stride});
 }
 
 static void values(struct attention_work *work)

@@ -204,18 +204,6 @@ static void up_tile(void *context, size_t tile, uint32_t thread)
 
 /* The kernel writes outputs at their row's index, so the tile's window of `rows` is addressed from
  * panel 0 of a matrix that begins at the tile's first panel. */
-static struct packed_matrix panels_view(const struct packed_matrix *w, uint32_t panel_begin,
-                                        uint32_t panel_end)
-{
-    struct packed_matrix view = *w;
-    uint32_t row_begin = panel_begin * PANEL_ROWS;
-    uint32_t row_end = panel_end * PANEL_ROWS < w->rows ? panel_end * PANEL_ROWS : w->rows;
-
-    view.rows = row_end - row_begin;
-    view.data = (const char *)w->data + panel_begin * packed_panel_bytes(w->type, w->columns);
-    return view;
-}
-
 static void down_tile(void *context, size_t tile, uint32_t thread)
 {
     const struct experts_work *work = context;
@@ -226,7 +214,7 @@ static void down_tile(void *context, size_t tile, uint32_t thread)
     size_t stride = EXPERT_PANELS * PANEL_ROWS;
     struct expert_tile at = tile_find(work, PASS_DOWN, tile);
     struct packed_matrix down =
-        panels_view(&work->weights->experts[at.span->expert].down, at.panel_begin, at.panel_end);
+        packed_panels(&work->weights->experts[at.span->expert].down, at.panel_begin, at.panel_end);
     uint32_t first = at.span->begin + at.row;
     float *rows = buffers->rows + thread * EXPERT_ROWS * stride;
 

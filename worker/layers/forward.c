@@ -214,11 +214,13 @@ static void embed_row(void *context, size_t row, uint32_t thread)
     const struct embed_work *work = context;
     const struct weights *weights = work->forward->config.weights;
     size_t hidden = work->forward->config.arch->hidden;
-    size_t begin = work->rows[row].token * hidden * weight_type_bytes(weights->embedding_type);
+    size_t row_bytes =
+        weight_row_bytes(weights->embedding_type, work->forward->config.arch->hidden);
 
     (void)thread;
-    widen_values(work->x + row * hidden, (const char *)weights->embedding + begin,
-                 weights->embedding_type, hidden);
+    weight_values_widen(work->x + row * hidden, weights->embedding_type,
+                        (const char *)weights->embedding + work->rows[row].token * row_bytes,
+                        hidden);
 }
 
 void forward_embed(struct forward *forward, const struct forward_row *rows, uint32_t row_count,

@@ -174,8 +174,8 @@ bool weights_fill(const struct weights *weights, const struct weights_piece *pie
         }
         break;
     case PIECE_WIDEN:
-        widen_values((float *)(void *)destination + value_begin, rows->values, tensor->type,
-                     value_count);
+        weight_values_widen((float *)(void *)destination + value_begin, tensor->type, rows->values,
+                            value_count);
         break;
     case PIECE_KV_B:
         kv_b_fill(weights, piece, rows);

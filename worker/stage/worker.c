@@ -475,7 +475,7 @@ bool worker_open(struct worker *worker, const struct worker_options *options, st
     if (!cpu_level_choose(&level, err)) {
         return false;
     }
-    worker->kernels = kernels_for(level);
+    worker->kernels = kernels_for(level, NUMERICS_EXACT);
     worker->poller = poller_create();
     poller_add_fd(worker->poller, worker->waker.fd);
     if (!open_mesh(worker, err)) {

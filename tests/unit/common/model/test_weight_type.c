@@ -66,13 +66,18 @@ static void rows_are_counted_in_blocks(void **state)
 
 static void values_are_widened_exactly(void **state)
 {
-    static const uint16_t bf16[] = {0x3f80, 0xc000, 0x0001};
+    static const uint16_t bf16[] = {0x3f80, 0xc040, 0x0001}, f16[] = {0x3c00, 0xc200, 0x0001};
+    static const float f32[] = {0x1.234p-140f, -7.0f};
     uint8_t q8[34] = {0x00, 0x38}; /* d = 0.5 */
     float out[32];
 
     (void)state;
     weight_values_widen(out, WEIGHT_BF16, bf16, 3);
-    assert_true(out[0] == 1.0f && out[1] == -2.0f && out[2] > 0.0f);
+    assert_true(out[0] == 1.0f && out[1] == -3.0f && out[2] == 0x1p-133f);
+    weight_values_widen(out, WEIGHT_F16, f16, 3);
+    assert_true(out[0] == 1.0f && out[1] == -3.0f && out[2] == 0x1p-24f);
+    weight_values_widen(out, WEIGHT_F32, f32, 2);
+    assert_memory_equal(out, f32, sizeof(f32));
     q8[2] = 0x80;
     q8[33] = 3;
     weight_values_widen(out, WEIGHT_Q8_0, q8, 32);

@@ -25,7 +25,7 @@ struct state {
 static void context_init(struct context *c, struct numbers *numbers)
 {
     const uint32_t widest = c->width > c->latent ? c->width : c->latent;
-    const struct kernels *ref = kernels_for(CPU_REF);
+    const struct kernels *ref = kernels_for(CPU_REF, NUMERICS_EXACT);
     size_t values;
 
     c->stride = c->stride == 0 ? c->width : c->stride;
@@ -111,7 +111,7 @@ static float exp_of(float x)
     float max = x, sum = 1.0f, acc = 1.0f;
     const float zero = 0.0f;
 
-    kernels_for(CPU_REF)->attend_join(&max, &sum, &acc, 0.0f, 0.0f, &zero, 1);
+    kernels_for(CPU_REF, NUMERICS_EXACT)->attend_join(&max, &sum, &acc, 0.0f, 0.0f, &zero, 1);
     return acc;
 }
 
@@ -181,7 +181,7 @@ static void check_definition(enum cpu_level level)
         context_init(&c, &numbers);
         got = state_fresh(&c);
         wanted = state_fresh(&c);
-        run_blocks(&c, kernels_for(level), 0, c.token_count, &got);
+        run_blocks(&c, kernels_for(level, NUMERICS_EXACT), 0, c.token_count, &got);
         for (uint32_t head = 0; head < c.head_count; head++) {
             for (uint32_t begin = 0; begin < c.token_count; begin += KV_BLOCK_TOKENS) {
                 uint32_t left = c.token_count - begin;
@@ -234,7 +234,8 @@ static void near_naive_softmax(const struct context *c, uint32_t head, const str
 static void check_softmax(enum cpu_level level)
 {
     struct numbers numbers = {.seed = 61};
-    const struct kernels *kernels = kernels_for(level), *ref = kernels_for(CPU_REF);
+    const struct kernels *kernels = kernels_for(level, NUMERICS_EXACT),
+                         *ref = kernels_for(CPU_REF, NUMERICS_EXACT);
 
     for (size_t i = 0; i < ARRAY_LENGTH(shapes); i++) {
         struct context c = shapes[i];
@@ -278,9 +279,9 @@ static void check_fresh(enum cpu_level level)
 {
     float max = -INFINITY, sum = 0.0f, acc[3] = {0}, other[3] = {1.0f, -2.0f, 0.5f};
 
-    kernels_for(level)->attend_join(&max, &sum, acc, -INFINITY, 0.0f, acc, 3);
+    kernels_for(level, NUMERICS_EXACT)->attend_join(&max, &sum, acc, -INFINITY, 0.0f, acc, 3);
     assert_true(max == -INFINITY && sum == 0.0f && acc[0] == 0.0f);
-    kernels_for(level)->attend_join(&max, &sum, acc, 4.0f, 2.0f, other, 3);
+    kernels_for(level, NUMERICS_EXACT)->attend_join(&max, &sum, acc, 4.0f, 2.0f, other, 3);
     assert_true(max == 4.0f && sum == 2.0f);
     assert_same_bits(acc, other, 3, "joined to a fresh state", level);
 }

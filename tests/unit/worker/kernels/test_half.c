@@ -79,7 +79,7 @@ static void same_cache_bytes(enum cpu_level level)
     static float values[20000 + 7];
     static uint16_t wanted[ARRAY_LENGTH(values)], got[ARRAY_LENGTH(values)];
     static float back_wanted[ARRAY_LENGTH(values)], back[ARRAY_LENGTH(values)];
-    const struct kernels *kernels = kernels_for(level);
+    const struct kernels *kernels = kernels_for(level, NUMERICS_EXACT);
     size_t count = boundary_values(values, ARRAY_LENGTH(values));
 
     for (int type = KV_F16; type <= KV_BF16; type++) {

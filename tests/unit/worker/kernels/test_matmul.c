@@ -65,7 +65,7 @@ static void *packed_random(struct problem *p, struct numbers *numbers, float *wi
         }
         memcpy(raw + i * bytes, p->type == WEIGHT_F32 ? (void *)&value : (void *)&half, bytes);
     }
-    widen_values(wide, raw, p->type, count);
+    weight_values_widen(wide, p->type, raw, count);
     pack_rows(packed, p->columns, 0, p->rows, &source);
     mem_free(raw);
     return packed;
@@ -165,7 +165,7 @@ static void naive_product(struct problem *p, uint32_t row_begin, uint32_t row_en
 
 static void check_problem(struct problem *p, enum cpu_level level, struct numbers *numbers)
 {
-    const struct kernels *kernels = kernels_for(level);
+    const struct kernels *kernels = kernels_for(level, NUMERICS_EXACT);
     const struct rows_view x = {p->x, p->x_stride};
     const struct rows_out out = {p->out, p->out_stride};
     const size_t count = p->row_count * p->out_stride;
@@ -180,8 +180,9 @@ static void check_problem(struct problem *p, enum cpu_level level, struct number
 
     /* gate and up together: the same as two products and the reference's SiLU */
     fill_sentinel(p, p->wanted);
-    kernels_for(CPU_REF)->matmul_gate_up(&p->w, &p->w2, 0, panels, x, p->row_count,
-                                         (struct rows_out){p->wanted, p->out_stride});
+    kernels_for(CPU_REF, NUMERICS_EXACT)
+        ->matmul_gate_up(&p->w, &p->w2, 0, panels, x, p->row_count,
+                         (struct rows_out){p->wanted, p->out_stride});
     fill_sentinel(p, p->out);
     kernels->matmul_gate_up(&p->w, &p->w2, 0, panels, x, p->row_count, out);
     assert_same_bits(p->out, p->wanted, count, "gate and up", level);
@@ -223,9 +224,10 @@ static void silu_of_the_gate_times_up(enum cpu_level level)
     struct problem p = {.rows = 40, .columns = 24, .row_count = 3, .type = WEIGHT_F32};
 
     problem_init(&p, &numbers);
-    kernels_for(level)->matmul_gate_up(&p.w, &p.w2, 0, packed_panel_count(p.rows),
-                                       (struct rows_view){p.x, p.x_stride}, p.row_count,
-                                       (struct rows_out){p.out, p.out_stride});
+    kernels_for(level, NUMERICS_EXACT)
+        ->matmul_gate_up(&p.w, &p.w2, 0, packed_panel_count(p.rows),
+                         (struct rows_view){p.x, p.x_stride}, p.row_count,
+                         (struct rows_out){p.out, p.out_stride});
     for (uint32_t row = 0; row < p.row_count; row++) {
         for (uint32_t output = 0; output < p.rows; output++) {
             const float *x = p.x + row * p.x_stride;
@@ -252,9 +254,9 @@ static void near_double(enum cpu_level level)
     struct problem p = {.rows = 64, .columns = 1536, .row_count = 7, .type = WEIGHT_BF16};
 
     problem_init(&p, &numbers);
-    kernels_for(level)->matmul(&p.w, 0, packed_panel_count(p.rows),
-                               (struct rows_view){p.x, p.x_stride}, p.row_count,
-                               (struct rows_out){p.out, p.out_stride});
+    kernels_for(level, NUMERICS_EXACT)
+        ->matmul(&p.w, 0, packed_panel_count(p.rows), (struct rows_view){p.x, p.x_stride},
+                 p.row_count, (struct rows_out){p.out, p.out_stride});
     for (uint32_t row = 0; row < p.row_count; row++) {
         for (uint32_t output = 0; output < p.rows; output++) {
             double sum = 0, size = 0;
@@ -278,9 +280,9 @@ static void near_double_f8(enum cpu_level level)
     struct problem p = {.rows = 200, .columns = 700, .row_count = 8, .type = WEIGHT_F8_E4M3};
 
     problem_init(&p, &numbers);
-    kernels_for(level)->matmul(&p.w, 0, packed_panel_count(p.rows),
-                               (struct rows_view){p.x, p.x_stride}, p.row_count,
-                               (struct rows_out){p.out, p.out_stride});
+    kernels_for(level, NUMERICS_EXACT)
+        ->matmul(&p.w, 0, packed_panel_count(p.rows), (struct rows_view){p.x, p.x_stride},
+                 p.row_count, (struct rows_out){p.out, p.out_stride});
     for (uint32_t row = 0; row < p.row_count; row++) {
         for (uint32_t output = 0; output < p.rows; output++) {
             double sum = 0, size = 0;

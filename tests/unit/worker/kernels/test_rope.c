@@ -158,7 +158,7 @@ static void check_rotation(enum cpu_level level)
         x[i] = numbers_normal(&numbers);
     }
     memcpy(y, x, sizeof(y));
-    kernels_for(level)->rope(y, row, 32);
+    kernels_for(level, NUMERICS_EXACT)->rope(y, row, 32);
     for (size_t i = 0; i < 64; i += 2) {
         double angle = 777 * frequencies[i / 2];
         double a = (double)x[i], b = (double)x[i + 1];
@@ -186,8 +186,8 @@ static void check_halves(enum cpu_level level)
         pairs[2 * i] = halves[i] = numbers_normal(&numbers);
         pairs[2 * i + 1] = halves[32 + i] = numbers_normal(&numbers);
     }
-    kernels_for(CPU_REF)->rope(pairs, row, 32);
-    kernels_for(level)->rope_halves(halves, row, 32);
+    kernels_for(CPU_REF, NUMERICS_EXACT)->rope(pairs, row, 32);
+    kernels_for(level, NUMERICS_EXACT)->rope_halves(halves, row, 32);
     for (size_t i = 0; i < 32; i++) {
         assert_same_bits(&halves[i], &pairs[2 * i], 1, "first half", level);
         assert_same_bits(&halves[32 + i], &pairs[2 * i + 1], 1, "second half", level);

@@ -23,7 +23,7 @@ static float exp_by_join(const struct kernels *kernels, float x)
 
 static void exp_accuracy(enum cpu_level level)
 {
-    const struct kernels *kernels = kernels_for(level);
+    const struct kernels *kernels = kernels_for(level, NUMERICS_EXACT);
     double worst = 0;
 
     for (float x = -87.0f; x <= 0.0f; x += 0.000437f) {
@@ -42,7 +42,7 @@ static void exp_is_within_one_ulp(void **state)
 
 static void exp_edges(enum cpu_level level)
 {
-    const struct kernels *kernels = kernels_for(level);
+    const struct kernels *kernels = kernels_for(level, NUMERICS_EXACT);
 
     assert_true(exp_by_join(kernels, 0.0f) == 1.0f);
     assert_true(exp_by_join(kernels, -0.0f) == 1.0f);
@@ -69,7 +69,7 @@ static void sigmoid_accuracy(enum cpu_level level)
             x[i] = (float)(begin + 0.25 * (double)i / VALUES_MAX);
         }
         memcpy(y, x, sizeof(y));
-        kernels_for(level)->sigmoid(y, VALUES_MAX);
+        kernels_for(level, NUMERICS_EXACT)->sigmoid(y, VALUES_MAX);
         for (size_t i = 0; i < VALUES_MAX; i++) {
             double error = ulps_between(y[i], 1.0 / (1.0 + exp(-(double)x[i])));
             worst = error > worst ? error : worst;
@@ -80,7 +80,7 @@ static void sigmoid_accuracy(enum cpu_level level)
     x[0] = -89.0f;
     x[1] = -INFINITY;
     x[2] = INFINITY;
-    kernels_for(level)->sigmoid(x, 3);
+    kernels_for(level, NUMERICS_EXACT)->sigmoid(x, 3);
     assert_true(x[0] == 0.0f && x[1] == 0.0f && x[2] == 1.0f);
 }
 
@@ -92,7 +92,8 @@ static void sigmoid_is_within_two_ulp(void **state)
 
 static void same_bits_for_count(enum cpu_level level, size_t count, struct numbers *numbers)
 {
-    const struct kernels *kernels = kernels_for(level), *ref = kernels_for(CPU_REF);
+    const struct kernels *kernels = kernels_for(level, NUMERICS_EXACT),
+                         *ref = kernels_for(CPU_REF, NUMERICS_EXACT);
     float x[VALUES_MAX], y[VALUES_MAX], got[VALUES_MAX], wanted[VALUES_MAX];
 
     for (size_t i = 0; i < count; i++) {
@@ -190,7 +191,7 @@ static void rms_norm_by_definition(enum cpu_level level)
         for (size_t i = 0; i < count; i++) {
             wanted[i] = x[i] * inverse * weight[i];
         }
-        kernels_for(level)->rms_norm(x, weight, (uint32_t)count, 1e-5f, got);
+        kernels_for(level, NUMERICS_EXACT)->rms_norm(x, weight, (uint32_t)count, 1e-5f, got);
         assert_same_bits(got, wanted, count, "rms_norm", level);
         assert_true(fabs((double)inverse - exact) < 1e-6 * exact);
     }
@@ -218,7 +219,7 @@ static void softmax_near_double(enum cpu_level level)
             sum += exp((double)x[i] - max);
         }
         memcpy(y, x, sizeof(y));
-        kernels_for(level)->softmax(y, counts[c]);
+        kernels_for(level, NUMERICS_EXACT)->softmax(y, counts[c]);
         for (size_t i = 0; i < counts[c]; i++) {
             double wanted = exp((double)x[i] - max) / sum;
             assert_true(fabs((double)y[i] - wanted) <= 1e-5 * wanted);

@@ -105,7 +105,7 @@ static struct forward *forward_open(struct engine *engine, const struct test_mod
         .arch = arch,
         .weights = model->weights,
         .cache = engine->cache,
-        .kernels = kernels_for(options->level),
+        .kernels = kernels_for(options->level, NUMERICS_EXACT),
         .team = engine->team,
         .rows_max = options->rows_max,
         .expert_rows_max = options->rows_max * arch->router.chosen_count,

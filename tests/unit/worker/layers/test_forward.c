@@ -545,7 +545,7 @@ static void a_failed_allocation_is_reported(void **state)
         .arch = &engine->model.weights->arch,
         .weights = engine->model.weights,
         .cache = engine->cache,
-        .kernels = kernels_for(CPU_REF),
+        .kernels = kernels_for(CPU_REF, NUMERICS_EXACT),
         .team = engine->team,
         .rows_max = 4,
         .expert_rows_max = 16,

@@ -75,7 +75,7 @@ static struct fixture *fixture_open(const struct router_config *router)
     struct forward_config config = {&fixture->arch,
                                     &fixture->weights,
                                     fixture->cache,
-                                    kernels_for(CPU_REF),
+                                    kernels_for(CPU_REF, NUMERICS_EXACT),
                                     fixture->team,
                                     8,
                                     8};

@@ -235,7 +235,7 @@ static void member_open(struct fixture *fixture, const struct fixture_layout *la
     require(member->team != NULL, &err);
     member->stage = stage_create(&(struct stage_config){.seat = member->seat,
                                                         .weights = member->weights,
-                                                        .kernels = kernels_for(layout->level),
+                                                        .kernels = kernels_for(layout->level, NUMERICS_EXACT),
                                                         .team = member->team},
                                  &err);
     require(member->stage != NULL, &err);
