@@ -22,6 +22,12 @@ enum attention_kind {
     ATTENTION_GQA, /* grouped queries: head h reads key and value head h / (heads / kv_heads) */
 };
 
+/* How a checkpoint holds kv_b_proj of MLA. */
+enum kv_b_layout {
+    KV_B_JOINED, /* as published */
+    KV_B_SPLIT,  /* keys and values apart: what GGUF files have since 2025, see catalog.h */
+};
+
 /* Projections that add a vector to their product. */
 enum attention_bias { BIAS_QKV = 1, BIAS_OUT = 2 };
 
@@ -91,6 +97,7 @@ struct arch {
     uint32_t qk_nope_dim;
     uint32_t qk_rope_dim;
     uint32_t v_head_dim;
+    enum kv_b_layout kv_b_layout;
     uint32_t attention_bias; /* of enum attention_bias */
     bool qk_norm;            /* query and key heads are normed (norm_eps) before their rotation */
     struct rope_config rope;
