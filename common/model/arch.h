@@ -41,10 +41,12 @@ enum router_method {
 
 enum rope_scaling {
     ROPE_PLAIN,
-    ROPE_YARN,   /* arXiv:2309.00071; without mscale_all_dim it scales cos and sin by m(mscale) */
-    ROPE_LINEAR, /* every frequency divided by factor */
-    ROPE_LLAMA3, /* long waves divided by factor, short ones kept, a ramp between */
+    ROPE_YARN,     /* arXiv:2309.00071; without mscale_all_dim it scales cos and sin by m(mscale) */
+    ROPE_LINEAR,   /* every frequency divided by factor */
+    ROPE_LLAMA3,   /* long waves divided by factor, short ones kept, a ramp between */
+    ROPE_DIVISORS, /* every frequency divided by its own number: Llama 3's scaling in GGUF files */
 };
+#define ROPE_DIVISORS_MAX 256
 
 enum rope_style {
     ROPE_ADJACENT, /* rotates (x0,x1), (x2,x3), … */
@@ -63,7 +65,8 @@ struct rope_config {
     double beta_slow;
     double mscale;
     double mscale_all_dim;
-    uint32_t original_context; /* original_max_position_embeddings */
+    uint32_t original_context;         /* original_max_position_embeddings */
+    float divisors[ROPE_DIVISORS_MAX]; /* of the qk_rope_dim / 2 frequencies; else zeros */
 };
 
 struct router_config {

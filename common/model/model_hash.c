@@ -18,6 +18,11 @@ static void write_rope(struct buffer *text, const struct rope_config *rope)
     buffer_printf(text, "rope %d %a %a %a %a %a %a %u\n", (int)rope->scaling, rope->theta,
                   rope->factor, rope->beta_fast, rope->beta_slow, rope->mscale,
                   rope->mscale_all_dim, rope->original_context);
+    buffer_printf(text, "style %d", (int)rope->style);
+    for (uint32_t i = 0; rope->scaling == ROPE_DIVISORS && i < ROPE_DIVISORS_MAX; i++) {
+        buffer_printf(text, " %a", (double)rope->divisors[i]);
+    }
+    buffer_append_char(text, '\n');
 }
 
 static void write_arch(struct buffer *text, const struct arch *arch)
