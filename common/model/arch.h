@@ -22,6 +22,12 @@ enum attention_kind {
     ATTENTION_GQA, /* grouped queries: head h reads key and value head h / (heads / kv_heads) */
 };
 
+/* How a checkpoint holds kv_b_proj of MLA. */
+enum kv_b_layout {
+    KV_B_JOINED, /* as published */
+    KV_B_SPLIT,  /* keys and values apart: what GGUF files have since 2025, see catalog.h */
+};
+
 /* Projections that add a vector to their product. */
 enum attention_bias { BIAS_QKV = 1, BIAS_OUT = 2 };
 
@@ -35,10 +41,12 @@ enum router_method {
 
 enum rope_scaling {
     ROPE_PLAIN,
-    ROPE_YARN,   /* arXiv:2309.00071; without mscale_all_dim it scales cos and sin by m(mscale) */
-    ROPE_LINEAR, /* every frequency divided by factor */
-    ROPE_LLAMA3, /* long waves divided by factor, short ones kept, a ramp between */
+    ROPE_YARN,     /* arXiv:2309.00071; without mscale_all_dim it scales cos and sin by m(mscale) */
+    ROPE_LINEAR,   /* every frequency divided by factor */
+    ROPE_LLAMA3,   /* long waves divided by factor, short ones kept, a ramp between */
+    ROPE_DIVISORS, /* every frequency divided by its own number: Llama 3's scaling in GGUF files */
 };
+#define ROPE_DIVISORS_MAX 256
 
 enum rope_style {
     ROPE_ADJACENT, /* rotates (x0,x1), (x2,x3), … */
@@ -57,7 +65,8 @@ struct rope_config {
     double beta_slow;
     double mscale;
     double mscale_all_dim;
-    uint32_t original_context; /* original_max_position_embeddings */
+    uint32_t original_context;         /* original_max_position_embeddings */
+    float divisors[ROPE_DIVISORS_MAX]; /* of the qk_rope_dim / 2 frequencies; else zeros */
 };
 
 struct router_config {
@@ -91,6 +100,7 @@ struct arch {
     uint32_t qk_nope_dim;
     uint32_t qk_rope_dim;
     uint32_t v_head_dim;
+    enum kv_b_layout kv_b_layout;
     uint32_t attention_bias; /* of enum attention_bias */
     bool qk_norm;            /* query and key heads are normed (norm_eps) before their rotation */
     struct rope_config rope;

@@ -267,13 +267,14 @@ static bool scaling_put(struct translation *translation, struct error *err)
     if (!scaling_type(translation, type, err) || !attention_factor_check(translation, err)) {
         return false;
     }
-    if (gguf_find_tensor(translation->gguf, "rope_freqs.weight") != NULL) {
-        scaling = json_pack("{s:s, s:s}", "rope_type", "tensor", "tensor", "rope_freqs.weight");
-        json_object_set_new(translation->config, "rope_scaling", scaling);
-        return true;
-    }
     if (strcmp(type, "none") == 0) {
         return true;
+    }
+    if (gguf_find_tensor(translation->gguf, ROPE_FREQS_NAME) != NULL) {
+        return error_set(err, ERROR_INPUT,
+                         "key \"%s\" is %s and there is a tensor " ROPE_FREQS_NAME
+                         "; only one of them can scale the frequencies",
+                         translation_key(translation, "rope.scaling.type"), type);
     }
     scaling = json_pack("{s:s}", "rope_type", type);
     json_object_set_new(translation->config, "rope_scaling", scaling);
@@ -385,9 +386,26 @@ char *arch_gguf_config(const struct gguf *gguf, struct error *err)
     return text;
 }
 
+/* Of grouped attention, whose heads are rotated whole. */
+static bool rotary_check(const struct gguf *gguf, const struct architecture *architecture,
+                         const struct arch *arch, struct error *err)
+{
+    struct translation translation = {.architecture = architecture};
+    const char *key = translation_key(&translation, "rope.dimension_count");
+    uint32_t dim;
+
+    if (!gguf_get_u32_or(&gguf->header, key, arch->qk_rope_dim, &dim, err)) {
+        return false;
+    }
+    return dim == arch->qk_rope_dim ||
+           error_set(err, ERROR_INPUT, "key \"%s\" is %u; only whole heads of %u are rotated", key,
+                     dim, arch->qk_rope_dim);
+}
+
 bool arch_read_gguf(const struct gguf *gguf, struct arch *out, struct error *err)
 {
     char *text = arch_gguf_config(gguf, err);
+    const struct architecture *architecture;
     struct arch arch;
     char *name;
     bool parsed;
@@ -400,7 +418,13 @@ bool arch_read_gguf(const struct gguf *gguf, struct arch *out, struct error *err
     mem_free(name);
     mem_free(text);
     if (parsed) {
-        arch.rope.style = architecture_of(&gguf->header, err)->rope_style;
+        architecture = architecture_of(&gguf->header, err);
+        arch.rope.style = architecture->rope_style;
+        parsed =
+            (rotary_check(gguf, architecture, &arch, err) && arch_gguf_tensors(gguf, &arch, err)) ||
+            error_wrap(err, "%s", gguf->files[0].path);
+    }
+    if (parsed) {
         *out = arch;
     }
     return parsed;

@@ -13,17 +13,19 @@
  *                 missing, softmax)                 yarn_log_multiplier is mscale_all_dim / 10;
  *                                                   block_count includes the draft layers
  *   llama         llama                             rows of q and k are stored pair by pair:
- *                                                   ROPE_ADJACENT; the tensor rope_freqs.weight
- *                                                   divides the frequencies: rope_type "tensor"
+ *                                                   ROPE_ADJACENT
  *   qwen2, qwen3  the same
  *   qwen3moe      qwen3_moe
  *
- * tie_word_embeddings: there is no tensor output.weight. Files of DeepSeek-V2, V3 and R1 from
- * before expert groups had keys get the groups of the published models. Pure; any thread.
+ * Files of DeepSeek-V2, V3 and R1 from before expert groups had keys get the groups of the
+ * published models. Some things only the tensors say: without output.weight the embedding is tied;
+ * attn_k_b means KV_B_SPLIT unless the joined attn_kv_b is there too; biases of the attention are
+ * used where they exist; rope_freqs.weight, F32 [qk_rope_dim / 2], holds ROPE_DIVISORS. Any thread.
  */
 #include "common/model/arch.h"
 #include "common/model/gguf.h"
 
+/* Reads the values of rope_freqs.weight from its file, if there is one; no other tensor's. */
 bool arch_read_gguf(const struct gguf *gguf, struct arch *out, struct error *err) MUST_CHECK;
 
 /* The step between: config.json as text. The caller owns it: mem_free. NULL on failure. */

@@ -5,6 +5,8 @@
 #include "common/base/json.h"
 #include "common/model/arch_gguf.h"
 
+#define ROPE_FREQS_NAME "rope_freqs.weight"
+
 struct architecture;
 
 /* A config in the making. */
@@ -24,5 +26,8 @@ void translation_set(struct translation *translation, const char *field, uint32_
 
 /* What the tables cannot say about deepseek2; comes after them. */
 bool arch_gguf_deepseek(struct translation *translation, struct error *err) MUST_CHECK;
+
+/* What the tensors add to an architecture read from the metadata. */
+bool arch_gguf_tensors(const struct gguf *gguf, struct arch *arch, struct error *err) MUST_CHECK;
 
 #endif

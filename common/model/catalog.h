@@ -39,6 +39,9 @@ enum tensor_role {
     ROLE_KV_A,              /* self_attn.kv_a_proj_with_mqa.weight [kv_lora + rope][hidden] */
     ROLE_KV_A_NORM,         /* self_attn.kv_a_layernorm.weight [kv_lora] */
     ROLE_KV_B,              /* self_attn.kv_b_proj.weight [heads * (nope + v)][kv_lora] */
+    ROLE_K_B,               /* KV_B_SPLIT, instead of it: of each head the transpose of its nope
+                               rows, [heads * kv_lora][nope] */
+    ROLE_V_B,               /* and of each head its v rows, [heads * v][kv_lora] */
     ROLE_K,                 /* self_attn.k_proj.weight [kv_heads * head][hidden] */
     ROLE_V,                 /* self_attn.v_proj.weight [kv_heads * head][hidden] */
     ROLE_Q_BIAS,            /* self_attn.q_proj.bias [heads * head] */

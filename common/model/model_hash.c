@@ -18,6 +18,11 @@ static void write_rope(struct buffer *text, const struct rope_config *rope)
     buffer_printf(text, "rope %d %a %a %a %a %a %a %u\n", (int)rope->scaling, rope->theta,
                   rope->factor, rope->beta_fast, rope->beta_slow, rope->mscale,
                   rope->mscale_all_dim, rope->original_context);
+    buffer_printf(text, "style %d", (int)rope->style);
+    for (uint32_t i = 0; rope->scaling == ROPE_DIVISORS && i < ROPE_DIVISORS_MAX; i++) {
+        buffer_printf(text, " %a", (double)rope->divisors[i]);
+    }
+    buffer_append_char(text, '\n');
 }
 
 static void write_arch(struct buffer *text, const struct arch *arch)
@@ -28,8 +33,11 @@ static void write_arch(struct buffer *text, const struct arch *arch)
                   arch->layer_count, arch->draft_layer_count, arch->dense_layer_count, arch->hidden,
                   arch->vocab, arch->context_tokens_max);
     buffer_printf(text, "norm %a %a\n", (double)arch->norm_eps, (double)arch->latent_norm_eps);
-    buffer_printf(text, "heads %u %u %u %u %u %u\n", arch->head_count, arch->q_lora_rank,
-                  arch->kv_lora_rank, arch->qk_nope_dim, arch->qk_rope_dim, arch->v_head_dim);
+    buffer_printf(text, "heads %u %u %u %u %u %u %u\n", arch->head_count, arch->kv_head_count,
+                  arch->q_lora_rank, arch->kv_lora_rank, arch->qk_nope_dim, arch->qk_rope_dim,
+                  arch->v_head_dim);
+    buffer_printf(text, "attention %u %d %d\n", arch->attention_bias, (int)arch->qk_norm,
+                  (int)arch->kv_b_layout);
     write_rope(text, &arch->rope);
     buffer_printf(text, "mlp %u %u %u %d\n", arch->dense_width, arch->expert_width,
                   arch->shared_width, (int)arch->tied_embedding);

@@ -24,6 +24,8 @@ enum dimension {
     DIM_KV_LORA,
     DIM_HEADS_KV, /* heads * (nope + v) */
     DIM_HEADS_V,
+    DIM_HEADS_LATENT, /* heads * kv_lora */
+    DIM_NOPE,
     DIM_HEAD, /* of grouped attention: a query, key or value head */
     DIM_KV_HEADS_K,
     DIM_KV_HEADS_V,
@@ -35,7 +37,7 @@ enum dimension {
 
 struct role_row {
     const char *label;  /* for tables */
-    const char *suffix; /* below the layer or expert; the whole name for HOME_MODEL */
+    const char *suffix; /* below the layer or expert; the whole name for HOME_MODEL; NULL: none */
     enum home home;
     enum dimension rows;
     enum dimension columns;
@@ -59,6 +61,8 @@ static const struct role_row role_rows[ROLE_COUNT] = {
     [ROLE_KV_A_NORM] = {"kv_a_norm", "self_attn.kv_a_layernorm.weight", HOME_LAYER, DIM_ONE,
                         DIM_KV_LORA},
     [ROLE_KV_B] = {"kv_b", "self_attn.kv_b_proj.weight", HOME_LAYER, DIM_HEADS_KV, DIM_KV_LORA},
+    [ROLE_K_B] = {"k_b", NULL, HOME_LAYER, DIM_HEADS_LATENT, DIM_NOPE},
+    [ROLE_V_B] = {"v_b", NULL, HOME_LAYER, DIM_HEADS_V, DIM_KV_LORA},
     [ROLE_K] = {"k", "self_attn.k_proj.weight", HOME_LAYER, DIM_KV_HEADS_K, DIM_HIDDEN},
     [ROLE_V] = {"v", "self_attn.v_proj.weight", HOME_LAYER, DIM_KV_HEADS_V, DIM_HIDDEN},
     [ROLE_Q_BIAS] = {"q_bias", "self_attn.q_proj.bias", HOME_LAYER, DIM_ONE, DIM_HEADS_QK},
@@ -124,6 +128,10 @@ static uint32_t dimension_of(const struct arch *arch, enum dimension dimension)
         return arch->head_count * (arch->qk_nope_dim + arch->v_head_dim);
     case DIM_HEADS_V:
         return arch->head_count * arch->v_head_dim;
+    case DIM_HEADS_LATENT:
+        return arch->head_count * arch->kv_lora_rank;
+    case DIM_NOPE:
+        return arch->qk_nope_dim;
     case DIM_HEAD:
         return arch->qk_rope_dim;
     case DIM_KV_HEADS_K:
@@ -156,8 +164,12 @@ static bool exists_at_all(const struct arch *arch, enum tensor_role role)
         return arch->q_lora_rank != 0;
     case ROLE_KV_A:
     case ROLE_KV_A_NORM:
-    case ROLE_KV_B:
         return arch->attention == ATTENTION_MLA;
+    case ROLE_KV_B:
+        return arch->attention == ATTENTION_MLA && arch->kv_b_layout == KV_B_JOINED;
+    case ROLE_K_B:
+    case ROLE_V_B:
+        return arch->attention == ATTENTION_MLA && arch->kv_b_layout == KV_B_SPLIT;
     case ROLE_K:
     case ROLE_V:
         return arch->attention == ATTENTION_GQA;
@@ -259,7 +271,8 @@ bool tensor_role_of_name(const struct arch *arch, const char *name, enum tensor_
     for (int i = 0; i < ROLE_COUNT; i++) {
         bool of_expert = role_rows[i].home == HOME_EXPERT;
 
-        if (of_expert == (*expert != CATALOG_NO_EXPERT) && strcmp(role_rows[i].suffix, rest) == 0) {
+        if (of_expert == (*expert != CATALOG_NO_EXPERT) && role_rows[i].suffix != NULL &&
+            strcmp(role_rows[i].suffix, rest) == 0) {
             uint32_t count = tensor_role_count(arch, (enum tensor_role)i, *layer);
 
             *role = (enum tensor_role)i;
@@ -275,6 +288,7 @@ const char *tensor_role_write_name(enum tensor_role role, uint32_t layer, uint32
     const char *suffix = role_rows[role].suffix;
     int length;
 
+    ASSERT(suffix != NULL);
     if (layer == CATALOG_NO_LAYER) {
         length = snprintf(name, TENSOR_NAME_BYTES_MAX, "%s", suffix);
     } else if (expert == CATALOG_NO_EXPERT) {

@@ -26,7 +26,8 @@ struct tensor_shape tensor_role_shape(const struct arch *arch, enum tensor_role 
 bool tensor_role_of_name(const struct arch *arch, const char *name, enum tensor_role *role,
                          uint32_t *layer, uint32_t *expert);
 
-/* The inverse: writes the name, at most TENSOR_NAME_BYTES_MAX, and returns it. */
+/* The inverse: writes the name, at most TENSOR_NAME_BYTES_MAX, and returns it. K_B and V_B have
+ * none. */
 const char *tensor_role_write_name(enum tensor_role role, uint32_t layer, uint32_t expert,
                                    char name[TENSOR_NAME_BYTES_MAX]);
 

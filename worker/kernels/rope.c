@@ -92,6 +92,12 @@ void rope_frequencies(const struct rope_config *config, uint32_t dim, double *fr
     case ROPE_LLAMA3:
         llama3_scale(config, dim, frequencies);
         break;
+    case ROPE_DIVISORS:
+        ASSERT(dim / 2 <= ROPE_DIVISORS_MAX);
+        for (uint32_t pair = 0; pair < dim / 2; pair++) {
+            frequencies[pair] /= (double)config->divisors[pair];
+        }
+        break;
     }
 }
 

@@ -3,7 +3,7 @@
 
 /* Rotary tables, made in double by our own pow, sin and cos (common/model/portable_math.h), so that
  * every machine rotates by the same bits. YaRN (arXiv:2309.00071) as DeepSeek uses it; linear and
- * Llama 3.1's scaling. */
+ * Llama 3.1's scaling, the latter also as a list of divisors. */
 #include "common/model/arch.h"
 
 /* frequencies[dim / 2], in double; *multiplier scales cos and sin. */

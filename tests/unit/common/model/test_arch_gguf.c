@@ -174,6 +174,7 @@ static void a_golden_file_gives_what_its_config_gives(void **state)
     if (!arch_read_gguf(gguf, &arch, &err)) {
         fail_msg("%s", err.message);
     }
+    wanted.kv_b_layout = KV_B_SPLIT; /* which a config does not say */
     assert_memory_equal(&arch, &wanted, sizeof(arch));
     gguf_close(gguf);
     mem_free(path);
@@ -436,18 +437,30 @@ static void linear_scaling_and_experts_of_qwen3_are_translated(void **state)
     expect_refused(&metadata, "key \"llama.expert_count\" is 8; llama with experts");
 }
 
-static void frequency_divisors_are_named_by_their_tensor(void **state)
+/* Llama 3's scaling of the golden config, as its converter writes it: f32 divisors. */
+static void frequency_divisors_are_read_from_their_tensor(void **state)
 {
     (void)state;
     char *path = mem_printf("%s/gguf/llama/Q8_0/model.gguf", SHOAL_TEST_DATA);
+    struct arch config = arch_of_config("gguf/llama/config.json"), arch;
     struct error err = {0};
     struct metadata golden = {0};
     struct gguf *gguf = gguf_open(path, &err);
+    bool seen_kept = false, seen_stretched = false;
 
     assert_non_null(gguf);
     golden.gguf = *gguf;
-    expect_config(&golden, "rope_scaling",
-                  "{\"rope_type\": \"tensor\", \"tensor\": \"rope_freqs.weight\"}");
+    expect_config(&golden, "rope_scaling", "nothing");
+    expect_arch(&golden, &arch);
+    assert_int_equal(config.rope.scaling, ROPE_LLAMA3);
+    assert_int_equal(arch.rope.scaling, ROPE_DIVISORS);
+    for (uint32_t i = 0; i < 32; i++) {
+        assert_true(i == 0 || arch.rope.divisors[i] >= arch.rope.divisors[i - 1]);
+        seen_kept = seen_kept || arch.rope.divisors[i] == 1;
+        seen_stretched = seen_stretched || arch.rope.divisors[i] == (float)config.rope.factor;
+    }
+    assert_true(seen_kept && seen_stretched);
+    assert_true(arch.rope.divisors[32] == 0);
     expect_config(&golden, "tie_word_embeddings", "false");
     expect_config(&golden, "vocab_size", "384");
     expect_config(&golden, "eos_token_id", "[377]");
@@ -467,7 +480,7 @@ int main(void)
         cmocka_unit_test(dense_families_are_translated),
         cmocka_unit_test(rotary_pairs_are_where_the_converter_put_them),
         cmocka_unit_test(linear_scaling_and_experts_of_qwen3_are_translated),
-        cmocka_unit_test(frequency_divisors_are_named_by_their_tensor),
+        cmocka_unit_test(frequency_divisors_are_read_from_their_tensor),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,6 +67,28 @@ static void grouped_attention_has_its_own_roles(void **state)
     assert_int_equal(tensor_role_count(&qwen, ROLE_OUT_BIAS, 0), 0);
 }
 
+static void a_split_kv_b_is_as_large_as_a_joined_one(void **state)
+{
+    (void)state;
+    struct arch arch = fixture_arch("DeepSeek-R1");
+    struct tensor_shape joined = tensor_role_shape(&arch, ROLE_KV_B), k, v;
+
+    assert_int_equal(tensor_role_count(&arch, ROLE_KV_B, 61), 1);
+    assert_int_equal(tensor_role_count(&arch, ROLE_K_B, 61), 0);
+    assert_int_equal(tensor_role_count(&arch, ROLE_V_B, 61), 0);
+    arch.kv_b_layout = KV_B_SPLIT;
+    k = tensor_role_shape(&arch, ROLE_K_B);
+    v = tensor_role_shape(&arch, ROLE_V_B);
+    assert_int_equal(tensor_role_count(&arch, ROLE_KV_B, 0), 0);
+    assert_int_equal(tensor_role_count(&arch, ROLE_K_B, 0), 1);
+    assert_int_equal(tensor_role_count(&arch, ROLE_V_B, 61), 1);
+    assert_int_equal(k.rows, 128 * 512);
+    assert_int_equal(k.columns, 128);
+    assert_int_equal(v.rows, 128 * 128);
+    assert_int_equal(v.columns, 512);
+    assert_int_equal(k.rows * k.columns + v.rows * v.columns, joined.rows * joined.columns);
+}
+
 static void all_layers_of_deepseek_r1_have_46_183_tensors(void **state)
 {
     (void)state;
@@ -142,6 +164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_roles_are_inverse),
         cmocka_unit_test(grouped_attention_has_its_own_roles),
+        cmocka_unit_test(a_split_kv_b_is_as_large_as_a_joined_one),
         cmocka_unit_test(all_layers_of_deepseek_r1_have_46_183_tensors),
         cmocka_unit_test(names_that_only_look_right_are_nobodys),
         cmocka_unit_test(switches_of_the_config_change_the_set),

@@ -115,6 +115,24 @@ static void linear_and_llama3_frequencies_are_stretched(void **state)
     assert_true(frequencies[63] < pow(500000.0, -126.0 / 128) / 7.9);
 }
 
+static void listed_divisors_divide_each_frequency(void **state)
+{
+    struct rope_config divided = {.scaling = ROPE_DIVISORS, .theta = 500000.0};
+    double frequencies[64], kept[64], multiplier;
+
+    (void)state;
+    for (uint32_t pair = 0; pair < 64; pair++) {
+        divided.divisors[pair] = 1.0f + 0.1f * (float)pair;
+    }
+    rope_frequencies(&(struct rope_config){.scaling = ROPE_PLAIN, .theta = 500000.0}, 128, kept,
+                     &multiplier);
+    rope_frequencies(&divided, 128, frequencies, &multiplier);
+    assert_true(multiplier == 1.0);
+    for (uint32_t pair = 0; pair < 64; pair++) {
+        assert_true(frequencies[pair] == kept[pair] / (double)divided.divisors[pair]);
+    }
+}
+
 static void the_multiplier_is_the_ratio_of_mscales(void **state)
 {
     double frequencies[DIM_MAX / 2], multiplier;
@@ -206,6 +224,7 @@ int main(void)
         cmocka_unit_test(plain_frequencies_are_powers_of_theta),
         cmocka_unit_test(yarn_frequencies_ramp_between_the_bounds),
         cmocka_unit_test(linear_and_llama3_frequencies_are_stretched),
+        cmocka_unit_test(listed_divisors_divide_each_frequency),
         cmocka_unit_test(the_multiplier_is_the_ratio_of_mscales),
         cmocka_unit_test(table_rows_hold_cosine_and_sine),
         cmocka_unit_test(adjacent_pairs_are_rotated),
