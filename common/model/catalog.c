@@ -310,3 +310,13 @@ const struct tensor *catalog_find(const struct catalog *catalog, enum tensor_rol
     }
     return bsearch(&key, catalog->tensors, catalog->tensor_count, sizeof(key), tensor_compare);
 }
+
+enum numerics catalog_numerics(const struct catalog *catalog)
+{
+    for (uint32_t i = 0; i < catalog->tensor_count; i++) {
+        if (weight_type_is_blocks(catalog->tensors[i].type)) {
+            return NUMERICS_INT8;
+        }
+    }
+    return NUMERICS_EXACT;
+}

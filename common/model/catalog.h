@@ -17,6 +17,7 @@
  */
 #include "common/base/error.h"
 #include "common/model/arch.h"
+#include "common/model/numerics.h"
 #include "common/model/weight_type.h"
 
 #include <stddef.h>
@@ -135,6 +136,9 @@ bool weights_choice_parse(const char *text, struct weights_choice *out,
                           struct error *err) MUST_CHECK;
 const char *weights_choice_write(const struct weights_choice *weights,
                                  char text[WEIGHTS_CHOICE_BYTES]);
+
+/* int8 where a tensor is of a block type, else exact. */
+enum numerics catalog_numerics(const struct catalog *catalog);
 
 /* NULL if there is none. Layer and expert as in struct tensor. */
 const struct tensor *catalog_find(const struct catalog *catalog, enum tensor_role role,

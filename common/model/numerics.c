@@ -3,6 +3,7 @@
 
 #include "common/base/check.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const names[NUMERICS_COUNT] = {
@@ -20,6 +21,29 @@ bool numerics_find(const char *name, enum numerics *out)
 {
     for (int i = 0; i < NUMERICS_COUNT; i++) {
         if (strcmp(names[i], name) == 0) {
+            *out = (enum numerics)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *numerics_id_write(enum numerics numerics, enum kv_type kv_type,
+                              uint32_t kernels_version, char text[NUMERICS_ID_BYTES])
+{
+    (void)snprintf(text, NUMERICS_ID_BYTES, "%s/%s/k%u", numerics_name(numerics),
+                   kv_type_name(kv_type), kernels_version);
+    return text;
+}
+
+bool numerics_of_id(const char *id, enum kv_type kv_type, uint32_t kernels_version,
+                    enum numerics *out)
+{
+    for (int i = 0; i < NUMERICS_COUNT; i++) {
+        char text[NUMERICS_ID_BYTES];
+
+        numerics_id_write((enum numerics)i, kv_type, kernels_version, text);
+        if (strcmp(id, text) == 0) {
             *out = (enum numerics)i;
             return true;
         }

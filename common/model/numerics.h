@@ -1,8 +1,15 @@
 #ifndef SHOAL_MODEL_NUMERICS_H
 #define SHOAL_MODEL_NUMERICS_H
 
-/* How products are computed (--numerics). Both are canonical: the same bits on every machine. */
+/* How products are computed (--numerics). Both are canonical: the same bits on every machine.
+ *
+ * With the KV type and the kernels' version they make the numerics id, "int8/f16/k1", which every
+ * result carries: equal ids and equal requests give equal tokens. Pure; any thread.
+ */
+#include "common/model/kv_type.h"
+
 #include <stdbool.h>
+#include <stdint.h>
 
 enum numerics {
     NUMERICS_EXACT, /* f32 activations; weights of every type widened exactly */
@@ -12,5 +19,12 @@ enum numerics {
 
 const char *numerics_name(enum numerics numerics); /* "exact", "int8" */
 bool numerics_find(const char *name, enum numerics *out);
+
+#define NUMERICS_ID_BYTES 32
+const char *numerics_id_write(enum numerics numerics, enum kv_type kv_type,
+                              uint32_t kernels_version, char text[NUMERICS_ID_BYTES]);
+/* Which numerics an id names, if it has this KV type and version. */
+bool numerics_of_id(const char *id, enum kv_type kv_type, uint32_t kernels_version,
+                    enum numerics *out);
 
 #endif

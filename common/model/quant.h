@@ -51,6 +51,7 @@
  * are the only right ones, with or without fused multiply-add: each is rounded at most once.
  * Pure; any thread.
  */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -99,6 +100,9 @@ const char *quant_type_name(uint32_t type);
 uint64_t quant_bytes(uint32_t type, uint64_t values);
 /* quant_traits(type)->decode for `value_count` values, a multiple of the block. */
 void quant_decode(float *out, enum quant_type type, const void *blocks, size_t value_count);
+
+/* False when a scale or min of one of the blocks is NaN or infinite. Block types only. */
+bool quant_scales_are_finite(enum quant_type type, const void *blocks, uint64_t block_count);
 
 /* F8_E4M3 ("fn": no infinity): sign, 4 exponent bits with bias 7, 3 fraction bits; the largest is
  * 448, the smallest 2^-9; 0x7f and 0xff are NaN. Encoding rounds to the nearest, ties to even;

@@ -82,6 +82,12 @@ uint64_t weight_row_bytes(enum weight_type type, uint32_t columns)
     return (uint64_t)columns / traits->block_values * traits->block_bytes;
 }
 
+bool weight_scales_are_finite(enum weight_type type, const void *values, uint64_t count)
+{
+    ASSERT(weight_type_is_blocks(type));
+    return quant_scales_are_finite(quants[type], values, count / weight_type_block_values(type));
+}
+
 void weight_values_widen(float *out, enum weight_type type, const void *values, uint64_t count)
 {
     ASSERT(type != WEIGHT_F8_E4M3);

@@ -51,6 +51,8 @@ uint32_t weight_type_bytes(enum weight_type type);        /* of one value; no bl
 uint32_t weight_type_block_values(enum weight_type type); /* 1 unless it is a block type */
 /* Columns are a multiple of the block (catalogs check that). Scales are not counted. */
 uint64_t weight_row_bytes(enum weight_type type, uint32_t columns);
+/* Of block types; false when a scale of these rows is NaN or infinite. */
+bool weight_scales_are_finite(enum weight_type type, const void *values, uint64_t count);
 /* Exactly, `count` values from the beginning of a block; not F8_E4M3, which needs its scales. */
 void weight_values_widen(float *out, enum weight_type type, const void *values, uint64_t count);
 uint32_t scale_block_count(uint32_t values); /* rows or columns in blocks of 128 */

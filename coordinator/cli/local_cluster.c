@@ -100,6 +100,14 @@ static bool placement_workers(struct cluster_config *config, struct error *err)
     return placement != NULL || error_wrap(err, "placement");
 }
 
+static void numerics_choose(struct local_cluster *local, const struct cluster_options *options)
+{
+    local->config.numerics = catalog_numerics(local->catalog);
+    if (options->numerics != NULL) {
+        (void)numerics_find(options->numerics, &local->config.numerics); /* checked by the parser */
+    }
+}
+
 bool local_cluster_start(struct local_cluster *out, const struct cluster_options *options,
                          enum local_cluster_tokenizer tokenizer, struct error *err)
 {
@@ -109,6 +117,7 @@ bool local_cluster_start(struct local_cluster *out, const struct cluster_options
         placement_workers(&out->config, err)) {
         out->config.model = options->model;
         out->config.catalog = out->catalog;
+        numerics_choose(out, options);
         if (tokenizer == LOCAL_CLUSTER_TOKENIZER) {
             out->tokenizer = tokenizer_open(options->model, err);
         }

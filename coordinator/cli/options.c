@@ -41,13 +41,15 @@ enum option_key {
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Model:", 10},
-    {"model", KEY_MODEL, "DIR", 0,
-     "Hugging Face model directory: config.json, safetensors, tokenizer.json", 10},
+    {"model", KEY_MODEL, "PATH", 0,
+     "Hugging Face model directory (config.json, safetensors, tokenizer.json), or a GGUF file: the "
+     "only or the first one",
+     10},
     {"weights", KEY_WEIGHTS, "dummy[:SEED]", 0,
      "Plausible random weights in little memory; --model may then be a config.json alone", 10},
-    {"numerics", KEY_NUMERICS, "exact", 0,
-     "Arithmetic of float weights: exact, the same bits "
-     "everywhere (exact)",
+    {"numerics", KEY_NUMERICS, "exact|int8", 0,
+     "Activations that meet quantised weights: int8, or as exact floats. Both give the same bits "
+     "everywhere (int8 for quantised models, exact for others)",
      10},
     {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Storage of the KV cache: f16, bf16, f32 (f16)", 10},
     {"context", KEY_CONTEXT, "N", 0,
@@ -234,11 +236,14 @@ static void memory_parse(struct cluster_options *own, const char *text, struct a
     }
 }
 
-static void numerics_check(const char *text, struct argp_state *state)
+static void numerics_read(struct cluster_options *own, const char *text, struct argp_state *state)
 {
-    if (strcmp(text, "exact") != 0) {
-        argp_error(state, "--numerics must be exact, not \"%s\"", text);
+    enum numerics numerics;
+
+    if (!numerics_find(text, &numerics)) {
+        argp_error(state, "--numerics must be exact or int8, not \"%s\"", text);
     }
+    own->numerics = text;
 }
 
 /* Who starts how many, where the flags left it open. */
@@ -316,7 +321,7 @@ static error_t parse_word(int key, const char *arg, struct argp_state *state)
         memory_parse(own, arg, state);
         return 0;
     case KEY_NUMERICS:
-        numerics_check(arg, state);
+        numerics_read(own, arg, state);
         return 0;
     case KEY_KV_TYPE:
         kv_type_read(own, arg, state);

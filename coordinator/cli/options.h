@@ -34,6 +34,7 @@ struct cluster_options {
     enum cluster_link link;
     uint32_t threads;
     uint64_t memory_bytes;
+    const char *numerics; /* NULL: as the model's types ask for */
     enum kv_type kv_type;
     uint32_t context_tokens_max;
     uint64_t kv_tokens;

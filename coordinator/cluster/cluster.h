@@ -45,6 +45,7 @@ struct cluster_config {
     const char *placement_path;   /* --placement FILE; NULL: plan */
     const char *step_log_path;    /* see the end of this file; NULL: off */
 
+    enum numerics numerics;
     enum kv_type kv_type;
     uint32_t context_tokens_max; /* 0: the model's, cut to what memory holds */
     uint64_t kv_tokens;          /* per lane; 0: the planner's */

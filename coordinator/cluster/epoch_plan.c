@@ -58,11 +58,12 @@ static void plan_request(struct cluster *cluster, struct member **order, uint32_
     const struct cluster_config *config = &cluster->config;
     const struct arch *arch = &config->catalog->arch;
     struct planner_request *plan = &cluster->plan;
+    char numerics_id[NUMERICS_ID_BYTES];
 
+    numerics_id_write(config->numerics, config->kv_type, order[0]->kernels_version, numerics_id);
     *plan = (struct planner_request){
         .epoch = cluster->epoch,
-        .numerics_id = arena_printf(&cluster->epoch_arena, "exact/%s/k%u",
-                                    kv_type_name(config->kv_type), order[0]->kernels_version),
+        .numerics_id = arena_strdup(&cluster->epoch_arena, numerics_id),
         .layer_count = arch->layer_count,
         .layers = cluster->layers,
         .embedding_bytes = model_bytes_embedding(config->catalog),

@@ -8,7 +8,9 @@
  * kv_b_proj holds, per head, the rows [nope | value] over the latent. Absorbed attention needs the
  * nope rows transposed (query into latent) and the value rows as they are, so it becomes two small
  * matrices per head: all of W_UK, then all of W_UV. A head's rows may begin inside a block of
- * F8_E4M3 scales, so these matrices become f32, four times the bytes of kv_b_proj.
+ * F8_E4M3 scales, so these matrices become f32, four times the bytes of kv_b_proj; blocks of
+ * quantised types run along the latent, across the transpose, so W_UK becomes f32 of them too.
+ * GGUF files since 2025 have both matrices apart, W_UK transposed already: those stay as they are.
  */
 #include "worker/layers/weights.h"
 
@@ -118,56 +120,81 @@ static bool mlp_plan(struct plan *plan, struct place gate, struct mlp_weights *o
     struct place up = {gate.role + 1, gate.layer, gate.expert};
     struct place down = {gate.role + 2, gate.layer, gate.expert};
 
-    if (!matrix_plan(plan, gate, &out->gate) || !matrix_plan(plan, up, &out->up) ||
-        !matrix_plan(plan, down, &out->down)) {
+    return matrix_plan(plan, gate, &out->gate) && matrix_plan(plan, up, &out->up) &&
+           matrix_plan(plan, down, &out->down);
+}
+
+/* One matrix for each head, one after the other; returns where the first lies. The tensor becomes
+ * parts [part, part + heads). */
+static uint64_t heads_plan(struct plan *plan, const struct tensor *tensor, uint32_t part,
+                           struct packed_matrix shape, struct packed_matrix **out)
+{
+    uint32_t head_count = plan->weights->arch.head_count;
+    uint64_t bytes = packed_bytes(shape.type, shape.rows, shape.columns), destination = 0;
+
+    *out = arena_new_array(&plan->arena, struct packed_matrix, head_count);
+    for (uint32_t h = 0; h < head_count; h++) {
+        struct packed_matrix *matrix = &(*out)[h];
+        uint64_t offset = region_take(plan, (struct binding){.pointer = (void **)&matrix->data,
+                                                             .bytes = bytes,
+                                                             .tensor = tensor,
+                                                             .matrix = matrix,
+                                                             .part = part + h});
+
+        *matrix = shape;
+        destination = h == 0 ? offset : destination;
+    }
+    return destination;
+}
+
+static bool kv_b_joined_plan(struct plan *plan, uint32_t layer, struct attention_weights *out)
+{
+    const struct arch *arch = &plan->weights->arch;
+    const struct tensor *tensor = tensor_need(plan, ROLE_KV_B, layer, CATALOG_NO_EXPERT);
+    struct packed_matrix uk = {.rows = arch->kv_lora_rank, .columns = arch->qk_nope_dim};
+    struct packed_matrix uv = {.rows = arch->v_head_dim, .columns = arch->kv_lora_rank};
+    uint64_t destination, bytes;
+
+    if (tensor == NULL) {
         return false;
     }
-    if (out->gate.type != out->up.type) {
-        return error_set(plan->err, ERROR_INPUT, "layer %u: %s is %s, but %s is %s", gate.layer,
-                         tensor_role_name(gate.role), weight_type_name(out->gate.type),
-                         tensor_role_name(up.role), weight_type_name(out->up.type));
+    uk.type = weights_uk_type(tensor);
+    uv.type = weights_uv_type(tensor);
+    bytes = arch->head_count * (packed_bytes(uk.type, uk.rows, uk.columns) +
+                                packed_bytes(uv.type, uv.rows, uv.columns));
+    destination = heads_plan(plan, tensor, 0, uk, &out->w_uk);
+    heads_plan(plan, tensor, arch->head_count, uv, &out->w_uv);
+    piece_add(plan, PIECE_KV_B, tensor, destination, bytes);
+    return true;
+}
+
+/* Heads whose rows are one of the two matrices already. */
+static bool kv_b_half_plan(struct plan *plan, struct place place, struct packed_matrix **out)
+{
+    uint32_t head_count = plan->weights->arch.head_count;
+    const struct tensor *tensor = tensor_need(plan, place.role, place.layer, place.expert);
+    struct packed_matrix shape = {0};
+
+    if (tensor == NULL) {
+        return false;
     }
+    shape.type = tensor->type;
+    shape.rows = tensor->rows / head_count;
+    shape.columns = tensor->columns;
+    piece_add(plan, PIECE_HEADS, tensor, heads_plan(plan, tensor, 0, shape, out),
+              head_count * packed_bytes(shape.type, shape.rows, shape.columns));
     return true;
 }
 
 static bool kv_b_plan(struct plan *plan, uint32_t layer, struct attention_weights *out)
 {
-    const struct arch *arch = &plan->weights->arch;
-    const struct tensor *tensor = tensor_need(plan, ROLE_KV_B, layer, CATALOG_NO_EXPERT);
-    uint64_t uk_bytes, uv_bytes, destination = 0;
-    enum weight_type type;
+    struct place k_b = {ROLE_K_B, layer, CATALOG_NO_EXPERT};
+    struct place v_b = {ROLE_V_B, layer, CATALOG_NO_EXPERT};
 
-    if (tensor == NULL) {
-        return false;
+    if (plan->weights->arch.kv_b_layout == KV_B_JOINED) {
+        return kv_b_joined_plan(plan, layer, out);
     }
-    type = weights_kv_b_type(tensor);
-    uk_bytes = packed_bytes(type, arch->kv_lora_rank, arch->qk_nope_dim);
-    uv_bytes = packed_bytes(type, arch->v_head_dim, arch->kv_lora_rank);
-    out->w_uk = arena_new_array(&plan->arena, struct packed_matrix, arch->head_count);
-    out->w_uv = arena_new_array(&plan->arena, struct packed_matrix, arch->head_count);
-    for (uint32_t h = 0; h < arch->head_count; h++) {
-        struct packed_matrix *uk = &out->w_uk[h];
-        uint64_t offset = region_take(plan, (struct binding){.pointer = (void **)&uk->data,
-                                                             .bytes = uk_bytes,
-                                                             .tensor = tensor,
-                                                             .matrix = uk,
-                                                             .part = h});
-
-        *uk = (struct packed_matrix){type, arch->kv_lora_rank, arch->qk_nope_dim, NULL};
-        destination = h == 0 ? offset : destination;
-    }
-    for (uint32_t h = 0; h < arch->head_count; h++) {
-        struct packed_matrix *uv = &out->w_uv[h];
-
-        *uv = (struct packed_matrix){type, arch->v_head_dim, arch->kv_lora_rank, NULL};
-        region_take(plan, (struct binding){.pointer = (void **)&uv->data,
-                                           .bytes = uv_bytes,
-                                           .tensor = tensor,
-                                           .matrix = uv,
-                                           .part = arch->head_count + h});
-    }
-    piece_add(plan, PIECE_KV_B, tensor, destination, arch->head_count * (uk_bytes + uv_bytes));
-    return true;
+    return kv_b_half_plan(plan, k_b, &out->w_uk) && kv_b_half_plan(plan, v_b, &out->w_uv);
 }
 
 /* One that the architecture lacks stays NULL. */

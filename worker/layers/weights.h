@@ -30,7 +30,8 @@ struct attention_weights {
     struct packed_matrix kv_a;
     /* Per head h: w_uk[h] maps the query's nope part into the latent (rows kv_lora, columns nope);
      * w_uv[h] maps the attended latent to the head's value (rows v_head, columns kv_lora). Of
-     * F8_E4M3 they are f32: code * scale, rounded once. */
+     * F8_E4M3 they are f32: code * scale, rounded once; w_uk of a joined kv_b_proj of blocks is
+     * f32 too, exactly. Their products are always exact ones. */
     struct packed_matrix *w_uk, *w_uv; /* [head_count] */
     struct packed_matrix out;
     float *q_a_norm, *kv_a_norm;
@@ -54,12 +55,14 @@ enum piece_kind {
     PIECE_PACK,  /* rows → packed matrix */
     PIECE_WIDEN, /* values → f32 vector */
     PIECE_KV_B,  /* kv_b_proj → w_uk (transposed) and w_uv of every head */
+    PIECE_HEADS, /* as many rows for each head → its w_uk, or its w_uv */
     PIECE_COPY,  /* rows kept as published: the embedding */
 };
 struct weights_piece {
     enum piece_kind kind;
     const struct tensor *tensor; /* lent by the catalog */
-    uint64_t destination;        /* byte offset in the weights' memory; KV_B: of w_uk[0] */
+    uint64_t destination;        /* byte offset in the weights' memory; KV_B: of w_uk[0], HEADS:
+                                    of the first head's matrix */
     uint64_t destination_bytes;
 };
 
@@ -93,11 +96,12 @@ struct weights_rows {
 };
 /* Executes these rows of a piece; row ranges of one piece that start at multiples of
  * weights_piece_granularity() may run at the same time on several threads. ERROR_INPUT names a
- * tensor with NaN codes or scales that are not finite. */
+ * tensor with NaN codes of F8_E4M3 or scales that are not finite. */
 bool weights_fill(const struct weights *weights, const struct weights_piece *piece,
                   const struct weights_rows *rows, struct error *err) MUST_CHECK;
-/* What W_UK and W_UV are kept as. */
-enum weight_type weights_kv_b_type(const struct tensor *kv_b);
+/* What W_UK and W_UV of a joined kv_b_proj are kept as. */
+enum weight_type weights_uk_type(const struct tensor *kv_b);
+enum weight_type weights_uv_type(const struct tensor *kv_b);
 uint32_t weights_piece_granularity(const struct weights *weights,
                                    const struct weights_piece *piece);
 void weights_destroy(struct weights *weights); /* not the bound memory; NULL is legal */

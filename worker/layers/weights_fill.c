@@ -8,7 +8,12 @@
 
 #include <string.h>
 
-enum weight_type weights_kv_b_type(const struct tensor *kv_b)
+enum weight_type weights_uk_type(const struct tensor *kv_b)
+{
+    return weight_type_is_blocks(kv_b->type) ? WEIGHT_F32 : weights_uv_type(kv_b);
+}
+
+enum weight_type weights_uv_type(const struct tensor *kv_b)
 {
     return kv_b->type == WEIGHT_F8_E4M3 ? WEIGHT_F32 : kv_b->type;
 }
@@ -19,7 +24,8 @@ uint32_t weights_piece_granularity(const struct weights *weights, const struct w
     case PIECE_PACK:
         return piece->tensor->type == WEIGHT_F8_E4M3 ? SCALE_BLOCK : PANEL_ROWS;
     case PIECE_KV_B:
-        return weights->arch.qk_nope_dim + weights->arch.v_head_dim;
+    case PIECE_HEADS:
+        return piece->tensor->rows / weights->arch.head_count;
     case PIECE_WIDEN:
     case PIECE_COPY:
         break;
@@ -27,15 +33,11 @@ uint32_t weights_piece_granularity(const struct weights *weights, const struct w
     return 1;
 }
 
-static bool numbers_check(const struct weights_piece *piece, const struct weights_rows *rows,
-                          struct error *err)
+static bool f8_check(const struct tensor *tensor, const struct weights_rows *rows,
+                     struct error *err)
 {
-    const struct tensor *tensor = piece->tensor;
     uint32_t block_rows = scale_block_count(rows->end) - rows->begin / SCALE_BLOCK;
 
-    if (tensor->type != WEIGHT_F8_E4M3) {
-        return true;
-    }
     if (!f8_scales_are_finite(rows->scales,
                               (size_t)block_rows * scale_block_count(tensor->columns))) {
         return error_set(err, ERROR_INPUT,
@@ -49,6 +51,21 @@ static bool numbers_check(const struct weights_piece *piece, const struct weight
     return true;
 }
 
+static bool numbers_check(const struct weights_piece *piece, const struct weights_rows *rows,
+                          struct error *err)
+{
+    const struct tensor *tensor = piece->tensor;
+    uint64_t value_count = (uint64_t)(rows->end - rows->begin) * tensor->columns;
+
+    if (tensor->type == WEIGHT_F8_E4M3) {
+        return f8_check(tensor, rows, err);
+    }
+    return !weight_type_is_blocks(tensor->type) ||
+           weight_scales_are_finite(tensor->type, rows->values, value_count) ||
+           error_set(err, ERROR_INPUT, "tensor %s: a scale in rows %u to %u is not finite",
+                     tensor->name, rows->begin, rows->end - 1);
+}
+
 /* Where one head's two matrices lie. */
 struct head_place {
     char *uk, *uv;
@@ -58,29 +75,35 @@ static struct head_place head_place(const struct weights *weights,
                                     const struct weights_piece *piece, uint32_t head)
 {
     const struct arch *arch = &weights->arch;
-    enum weight_type type = weights_kv_b_type(piece->tensor);
-    uint64_t uk_bytes = packed_bytes(type, arch->kv_lora_rank, arch->qk_nope_dim);
-    uint64_t uv_bytes = packed_bytes(type, arch->v_head_dim, arch->kv_lora_rank);
+    uint64_t uk_bytes =
+        packed_bytes(weights_uk_type(piece->tensor), arch->kv_lora_rank, arch->qk_nope_dim);
+    uint64_t uv_bytes =
+        packed_bytes(weights_uv_type(piece->tensor), arch->v_head_dim, arch->kv_lora_rank);
     char *first = weights->memory + piece->destination;
 
     return (struct head_place){first + head * uk_bytes,
                                first + arch->head_count * uk_bytes + head * uv_bytes};
 }
 
-/* One head's rows [nope | value] of kv_b_proj. */
-static void kv_b_fill_head(const struct weights *weights, const struct weights_piece *piece,
-                           uint32_t head, const char *values)
+/* One head's value rows, as they are. */
+static void kv_b_fill_values(const struct weights *weights, const struct tensor *tensor,
+                             const struct head_place *place, const char *values)
 {
     const struct arch *arch = &weights->arch;
-    const struct tensor *tensor = piece->tensor;
-    const struct head_place place = head_place(weights, piece, head);
-    uint64_t row_bytes = (uint64_t)tensor->columns * weight_type_bytes(tensor->type);
-    struct pack_source nope = {tensor->type, values, tensor->columns};
+    uint64_t row_bytes = weight_row_bytes(tensor->type, tensor->columns);
     struct pack_source value = {tensor->type, values + arch->qk_nope_dim * row_bytes,
                                 tensor->columns};
 
-    pack_transposed(place.uk, arch->kv_lora_rank, arch->qk_nope_dim, 0, arch->qk_nope_dim, &nope);
-    pack_rows(place.uv, arch->kv_lora_rank, 0, arch->v_head_dim, &value);
+    pack_rows(place->uv, arch->kv_lora_rank, 0, arch->v_head_dim, &value);
+}
+
+static void kv_b_fill_keys(const struct weights *weights, const struct tensor *tensor,
+                           const struct head_place *place, const char *values)
+{
+    const struct arch *arch = &weights->arch;
+    struct pack_source nope = {tensor->type, values, tensor->columns};
+
+    pack_transposed(place->uk, arch->kv_lora_rank, arch->qk_nope_dim, 0, arch->qk_nope_dim, &nope);
 }
 
 /* Part of one row of a head, from `column` on, whose values have been widened. */
@@ -105,29 +128,43 @@ static void kv_b_place(const struct arch *arch, const struct head_place *place, 
     }
 }
 
-/* One head of F8_E4M3: block by block along each row, as f32. */
-static void kv_b_widen_head(const struct weights *weights, const struct weights_piece *piece,
-                            uint32_t head, const struct weights_rows *rows)
+#define WIDEN_VALUES_MAX 256
+
+/* Columns [column, column + count) of a row, as f32. */
+static void row_widen(const struct tensor *tensor, const struct weights_rows *rows, uint32_t row,
+                      uint32_t column, uint32_t count, float *out)
 {
-    const struct arch *arch = &weights->arch;
-    const struct head_place place = head_place(weights, piece, head);
-    const uint32_t head_rows = arch->qk_nope_dim + arch->v_head_dim;
-    const uint32_t columns = piece->tensor->columns;
+    const char *values = rows->values;
 
-    for (uint32_t i = 0; i < head_rows; i++) {
-        uint32_t row = head * head_rows + i;
+    values += (row - rows->begin) * weight_row_bytes(tensor->type, tensor->columns);
+    values += weight_row_bytes(tensor->type, column);
+    if (tensor->type == WEIGHT_F8_E4M3) {
         uint32_t block_row = row / SCALE_BLOCK - rows->begin / SCALE_BLOCK;
-        const float *scales = rows->scales + (size_t)block_row * scale_block_count(columns);
-        const uint8_t *codes =
-            (const uint8_t *)rows->values + (size_t)(row - rows->begin) * columns;
+        const float *scales = rows->scales + (size_t)block_row * scale_block_count(tensor->columns);
 
-        for (uint32_t column = 0; column < columns; column += SCALE_BLOCK) {
-            uint32_t count = columns - column < SCALE_BLOCK ? columns - column : SCALE_BLOCK;
-            float values[SCALE_BLOCK];
+        widen_f8(out, (const uint8_t *)values, count, scales[column / SCALE_BLOCK]);
+    } else {
+        weight_values_widen(out, tensor->type, values, count);
+    }
+}
+
+/* The first rows of a head, as f32: those of keys, or all. */
+static void kv_b_widen_rows(const struct weights *weights, const struct weights_piece *piece,
+                            uint32_t head, const struct weights_rows *rows, uint32_t row_count)
+{
+    const struct tensor *tensor = piece->tensor;
+    const struct head_place place = head_place(weights, piece, head);
+    const uint32_t head_rows = weights_piece_granularity(weights, piece);
+    const uint32_t step = tensor->type == WEIGHT_F8_E4M3 ? SCALE_BLOCK : WIDEN_VALUES_MAX;
+
+    for (uint32_t i = 0; i < row_count; i++) {
+        for (uint32_t column = 0; column < tensor->columns; column += step) {
+            uint32_t left = tensor->columns - column, count = left < step ? left : step;
+            float values[WIDEN_VALUES_MAX];
             struct pack_source part = {WEIGHT_F32, values, count};
 
-            widen_f8(values, codes + column, count, scales[column / SCALE_BLOCK]);
-            kv_b_place(arch, &place, i, column, &part);
+            row_widen(tensor, rows, head * head_rows + i, column, count, values);
+            kv_b_place(&weights->arch, &place, i, column, &part);
         }
     }
 }
@@ -138,16 +175,41 @@ static void kv_b_fill(const struct weights *weights, const struct weights_piece 
     const struct tensor *tensor = piece->tensor;
     const char *values = rows->values;
     uint32_t head_rows = weights_piece_granularity(weights, piece);
-    uint64_t head_bytes = (uint64_t)head_rows * tensor->columns * weight_type_bytes(tensor->type);
+    uint64_t head_bytes = head_rows * weight_row_bytes(tensor->type, tensor->columns);
 
     ASSERT(rows->begin % head_rows == 0 && rows->end % head_rows == 0);
     for (uint32_t head = rows->begin / head_rows; head < rows->end / head_rows; head++) {
+        struct head_place place = head_place(weights, piece, head);
+
         if (tensor->type == WEIGHT_F8_E4M3) {
-            kv_b_widen_head(weights, piece, head, rows);
+            kv_b_widen_rows(weights, piece, head, rows, head_rows);
+        } else if (weight_type_is_blocks(tensor->type)) {
+            kv_b_widen_rows(weights, piece, head, rows, weights->arch.qk_nope_dim);
+            kv_b_fill_values(weights, tensor, &place, values);
         } else {
-            kv_b_fill_head(weights, piece, head, values);
+            kv_b_fill_keys(weights, tensor, &place, values);
+            kv_b_fill_values(weights, tensor, &place, values);
         }
         values += head_bytes;
+    }
+}
+
+/* Each head's rows are a matrix of their own. */
+static void heads_fill(const struct weights *weights, const struct weights_piece *piece,
+                       const struct weights_rows *rows)
+{
+    const struct tensor *tensor = piece->tensor;
+    uint32_t head_rows = weights_piece_granularity(weights, piece);
+    uint64_t matrix_bytes = packed_bytes(tensor->type, head_rows, tensor->columns);
+    char *out = weights->memory + piece->destination + rows->begin / head_rows * matrix_bytes;
+    struct pack_source source = {tensor->type, rows->values, tensor->columns};
+
+    ASSERT(rows->begin % head_rows == 0 && rows->end % head_rows == 0);
+    for (uint32_t row = rows->begin; row < rows->end; row += head_rows) {
+        pack_rows(out, tensor->columns, 0, head_rows, &source);
+        source.values = (const char *)source.values +
+                        head_rows * weight_row_bytes(tensor->type, tensor->columns);
+        out += matrix_bytes;
     }
 }
 
@@ -159,7 +221,7 @@ bool weights_fill(const struct weights *weights, const struct weights_piece *pie
     uint32_t row_count = rows->end - rows->begin;
     uint64_t value_begin = (uint64_t)rows->begin * tensor->columns;
     uint64_t value_count = (uint64_t)row_count * tensor->columns;
-    uint32_t value_bytes = weight_type_bytes(tensor->type);
+    uint64_t row_bytes = weight_row_bytes(tensor->type, tensor->columns);
     char *destination = weights->memory + piece->destination;
 
     ASSERT(weights->memory != NULL && rows->begin <= rows->end && rows->end <= tensor->rows);
@@ -180,8 +242,11 @@ bool weights_fill(const struct weights *weights, const struct weights_piece *pie
     case PIECE_KV_B:
         kv_b_fill(weights, piece, rows);
         break;
+    case PIECE_HEADS:
+        heads_fill(weights, piece, rows);
+        break;
     case PIECE_COPY:
-        memcpy(destination + value_begin * value_bytes, rows->values, value_count * value_bytes);
+        memcpy(destination + rows->begin * row_bytes, rows->values, row_count * row_bytes);
         break;
     }
     return true;

@@ -28,6 +28,7 @@ struct prepare {
     char *model_path;
     char *model_hash;
     char *weights_text;
+    enum numerics numerics;
     struct model *kept;
     struct prepared *out;
     struct load_progress progress;
@@ -81,19 +82,18 @@ static bool check_placement(struct prepare *prepare, struct error *err)
 {
     const struct placement *placement = prepare->out->placement;
     struct placement_seat seat;
-    char numerics[sizeof(placement->numerics_id)];
+    char exact[NUMERICS_ID_BYTES], int8[NUMERICS_ID_BYTES];
 
     if (!placement_seat_of(placement, prepare->config.worker, &seat)) {
         return error_set(err, ERROR_INPUT, "placement: it has no seat for worker %u",
                          prepare->config.worker);
     }
-    (void)snprintf(numerics, sizeof(numerics), "exact/%s/k%d", kv_type_name(placement->kv_type),
-                   KERNELS_VERSION);
-    if (strcmp(numerics, placement->numerics_id) != 0) {
-        return error_set(err, ERROR_INPUT, "numerics %s are not supported here, only %s",
-                         placement->numerics_id, numerics);
-    }
-    return true;
+    return numerics_of_id(placement->numerics_id, placement->kv_type, KERNELS_VERSION,
+                          &prepare->numerics) ||
+           error_set(err, ERROR_INPUT, "numerics %s are not supported here, only %s and %s",
+                     placement->numerics_id,
+                     numerics_id_write(NUMERICS_EXACT, placement->kv_type, KERNELS_VERSION, exact),
+                     numerics_id_write(NUMERICS_INT8, placement->kv_type, KERNELS_VERSION, int8));
 }
 
 static bool is_same_model(const struct model *model, const char *path,
@@ -281,11 +281,12 @@ static bool prepare_all(struct prepare *prepare, struct error *err)
         !load_model(prepare, err)) {
         return false;
     }
-    out->stage = stage_create(&(struct stage_config){.seat = out->seat,
-                                                     .weights = out->model->weights,
-                                                     .kernels = prepare->config.kernels,
-                                                     .team = prepare->config.team},
-                              err);
+    out->stage = stage_create(
+        &(struct stage_config){.seat = out->seat,
+                               .weights = out->model->weights,
+                               .kernels = kernels_for(prepare->config.cpu_level, prepare->numerics),
+                               .team = prepare->config.team},
+        err);
     return out->stage != NULL;
 }
 

@@ -34,7 +34,7 @@ struct prepare_config {
     uint32_t worker;
     uint32_t thread_count; /* that read */
     uint64_t limit_bytes;
-    const struct kernels *kernels;
+    enum cpu_level cpu_level;
     struct team *team;        /* lent until the end */
     struct model *model_kept; /* taken; NULL: none */
     struct waker *waker;      /* woken at the end */

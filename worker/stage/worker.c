@@ -77,7 +77,7 @@ static void send_register(struct worker *worker)
                 .thread_count = team_thread_count(worker->team),
                 .numa_node_count = worker->facts.numa_node_count,
                 .memory_bytes = worker->facts.memory_bytes,
-                .cpu_level = cpu_level_name(worker->kernels->level),
+                .cpu_level = cpu_level_name(worker->cpu_level),
                 .cpu_features = worker->facts.cpu_features,
                 .cpu_name = worker->facts.cpu_name,
                 .read_bytes_per_s = worker->facts.read_bytes_per_s,
@@ -465,17 +465,15 @@ static bool open_mesh(struct worker *worker, struct error *err)
 bool worker_open(struct worker *worker, const struct worker_options *options, struct error *err)
 {
     struct team_config team = {.thread_count = options->threads, .spin_ns = -1};
-    enum cpu_level level;
 
     worker->options = *options;
     worker->parent = (int)getppid();
     worker->heartbeat_ns = HEARTBEAT_NS;
     arena_init(&worker->arena, ARENA_BYTES);
     arena_init(&worker->assignment_arena, ARENA_BYTES);
-    if (!cpu_level_choose(&level, err)) {
+    if (!cpu_level_choose(&worker->cpu_level, err)) {
         return false;
     }
-    worker->kernels = kernels_for(level, NUMERICS_EXACT);
     worker->poller = poller_create();
     poller_add_fd(worker->poller, worker->waker.fd);
     if (!open_mesh(worker, err)) {

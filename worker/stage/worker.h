@@ -38,7 +38,7 @@ struct worker {
     struct control_client *control;
     struct mesh *mesh;
     struct team *team; /* used by the loading thread, then by the compute thread */
-    const struct kernels *kernels;
+    enum cpu_level cpu_level;
     struct facts facts;
     char bind_host[256];
     int parent; /* process that started us */

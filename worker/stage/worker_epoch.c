@@ -138,7 +138,7 @@ static void begin_assignment(struct worker *worker)
         .worker = worker->id,
         .thread_count = team_thread_count(worker->team),
         .limit_bytes = worker->facts.memory_bytes,
-        .kernels = worker->kernels,
+        .cpu_level = worker->cpu_level,
         .team = worker->team,
         .model_kept = worker->model,
         .waker = &worker->waker,

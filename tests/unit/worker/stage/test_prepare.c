@@ -203,7 +203,7 @@ static struct prepared *prepare_layers(uint32_t begin, uint32_t end, struct team
             .worker = WORKER,
             .thread_count = 3,
             .limit_bytes = 24 * GB,
-            .kernels = kernels_for(CPU_REF, NUMERICS_EXACT),
+            .cpu_level = CPU_REF,
             .team = team,
             .waker = &waker,
         },
