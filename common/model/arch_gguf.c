@@ -270,9 +270,9 @@ static bool scaling_put(struct translation *translation, struct error *err)
     if (strcmp(type, "none") == 0) {
         return true;
     }
-    if (gguf_find_tensor(translation->gguf, ROPE_FREQS_NAME) != NULL) {
+    if (gguf_find_tensor(translation->gguf, GGUF_ROPE_DIVISORS_NAME) != NULL) {
         return error_set(err, ERROR_INPUT,
-                         "key \"%s\" is %s and there is a tensor " ROPE_FREQS_NAME
+                         "key \"%s\" is %s and there is a tensor " GGUF_ROPE_DIVISORS_NAME
                          "; only one of them can scale the frequencies",
                          translation_key(translation, "rope.scaling.type"), type);
     }

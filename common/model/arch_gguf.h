@@ -25,6 +25,8 @@
 #include "common/model/arch.h"
 #include "common/model/gguf.h"
 
+#define GGUF_ROPE_DIVISORS_NAME "rope_freqs.weight"
+
 /* Reads the values of rope_freqs.weight from its file, if there is one; no other tensor's. */
 bool arch_read_gguf(const struct gguf *gguf, struct arch *out, struct error *err) MUST_CHECK;
 

@@ -5,8 +5,6 @@
 #include "common/base/json.h"
 #include "common/model/arch_gguf.h"
 
-#define ROPE_FREQS_NAME "rope_freqs.weight"
-
 struct architecture;
 
 /* A config in the making. */

@@ -69,7 +69,7 @@ static bool has_tensor(const struct gguf *gguf, const char *name)
 
 bool arch_gguf_tensors(const struct gguf *gguf, struct arch *arch, struct error *err)
 {
-    const struct gguf_tensor *divisors = gguf_find_tensor(gguf, ROPE_FREQS_NAME);
+    const struct gguf_tensor *divisors = gguf_find_tensor(gguf, GGUF_ROPE_DIVISORS_NAME);
 
     if (arch->attention == ATTENTION_MLA && has_tensor(gguf, "blk.0.attn_k_b.weight") &&
         !has_tensor(gguf, "blk.0.attn_kv_b.weight")) {
@@ -80,5 +80,5 @@ bool arch_gguf_tensors(const struct gguf *gguf, struct arch *arch, struct error 
         arch->attention_bias |= has_tensor(gguf, "blk.0.attn_output.bias") ? BIAS_OUT : 0;
     }
     return divisors == NULL || divisors_read(gguf, divisors, arch, err) ||
-           error_wrap(err, "tensor " ROPE_FREQS_NAME);
+           error_wrap(err, "tensor " GGUF_ROPE_DIVISORS_NAME);
 }

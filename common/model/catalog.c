@@ -1,8 +1,8 @@
-/* catalog.c - from a model directory to the list of its tensors.
+/* catalog.c - from a model's files to the list of its tensors.
  *
- * catalog_files.c reads every file's header; each entry gets its role, type and shape checked
- * here, then the set as a whole. After sorting, duplicates are neighbours, the required set is
- * compared in one walk, and look-ups are a binary search.
+ * catalog_files.c reads every safetensors header; each entry gets its role, type and shape checked
+ * here, those of GGUF files in catalog_gguf.c; then the set as a whole. After sorting, duplicates
+ * are neighbours, the required set is compared in one walk, and look-ups are a binary search.
  */
 #include "common/model/catalog.h"
 
@@ -17,8 +17,7 @@
 
 #define TENSORS_MAX (8u << 20)
 
-/* "[7168, 1536]" */
-static void shape_write(char *text, size_t bytes, const uint64_t *dimensions, uint32_t count)
+void catalog_write_shape(char *text, size_t bytes, const uint64_t *dimensions, uint32_t count)
 {
     size_t used = (size_t)snprintf(text, bytes, "[");
 
@@ -43,8 +42,8 @@ static bool shape_check(const struct arch *arch, enum tensor_role role,
         memcmp(entry->dimensions, first, shape.dimension_count * sizeof(*first)) == 0) {
         return true;
     }
-    shape_write(found_text, sizeof(found_text), entry->dimensions, entry->dimension_count);
-    shape_write(wanted_text, sizeof(wanted_text), first, shape.dimension_count);
+    catalog_write_shape(found_text, sizeof(found_text), entry->dimensions, entry->dimension_count);
+    catalog_write_shape(wanted_text, sizeof(wanted_text), first, shape.dimension_count);
     return error_set(err, ERROR_INPUT, "tensor %s has shape %s; config.json asks for %s",
                      entry->name, found_text, wanted_text);
 }
@@ -182,6 +181,16 @@ struct required_walk {
     char first_missing[TENSOR_NAME_BYTES_MAX];
 };
 
+static void required_name(enum model_format format, const struct tensor *required,
+                          char name[TENSOR_NAME_BYTES_MAX])
+{
+    if (format == MODEL_GGUF) {
+        tensor_role_write_gguf_name(required->role, required->layer, name);
+    } else {
+        tensor_role_write_name(required->role, required->layer, required->expert, name);
+    }
+}
+
 static void walk_one(struct required_walk *walk, const struct tensor *required)
 {
     const struct catalog *catalog = walk->catalog;
@@ -191,8 +200,7 @@ static void walk_one(struct required_walk *walk, const struct tensor *required)
         walk->at++;
         walk->present++;
     } else if (!tensor_role_is_optional(required->role) && walk->missing++ == 0) {
-        tensor_role_write_name(required->role, required->layer, required->expert,
-                               walk->first_missing);
+        required_name(catalog->format, required, walk->first_missing);
     }
 }
 
@@ -238,10 +246,12 @@ static bool required_are_present(struct catalog *catalog, struct error *err)
         catalog->arch.draft_layer_count = 0;
         return true;
     }
-    return walk_is_complete(&draft_walk,
-                            "of the draft layers (num_nextn_predict_layers 0 in config.json goes "
-                            "without them)",
-                            err);
+    return walk_is_complete(
+        &draft_walk,
+        catalog->format == MODEL_GGUF
+            ? "of the draft layers"
+            : "of the draft layers (num_nextn_predict_layers 0 in config.json goes without them)",
+        err);
 }
 
 struct catalog *catalog_make(void)
@@ -254,33 +264,43 @@ struct catalog *catalog_make(void)
     return catalog;
 }
 
-struct catalog *catalog_open(const char *directory, struct error *err)
+/* All headers are read: the set as a whole. */
+static bool set_check(struct catalog *catalog, struct error *err)
 {
-    struct catalog *catalog = catalog_make();
-
-    if (!arch_read(directory, &catalog->arch, err) ||
-        !catalog_read_files(catalog, directory, err)) {
-        catalog_close(catalog);
-        return NULL;
-    }
     if (catalog->tensor_count > 0) {
         qsort(catalog->tensors, catalog->tensor_count, sizeof(*catalog->tensors), tensor_compare);
     }
     if (!catalog_attach_scales(catalog, err)) {
-        error_wrap(err, "%s", directory);
-        catalog_close(catalog);
-        return NULL;
+        return false;
     }
     if (catalog->unused_count > 0) {
         qsort(catalog->unused, catalog->unused_count, sizeof(*catalog->unused), text_compare);
     }
-    if (!names_are_unique(catalog, err) || !catalog_check_scales(catalog, err) ||
-        !required_are_present(catalog, err)) {
-        error_wrap(err, "%s", directory);
-        catalog_close(catalog);
-        return NULL;
+    return names_are_unique(catalog, err) && catalog_check_scales(catalog, err) &&
+           required_are_present(catalog, err);
+}
+
+static bool headers_read(struct catalog *catalog, const char *path, struct error *err)
+{
+    if (!model_path_format(path, &catalog->format, err)) {
+        return false;
     }
-    return catalog;
+    if (catalog->format == MODEL_GGUF) {
+        return catalog_read_gguf(catalog, path, err);
+    }
+    return arch_read(path, &catalog->arch, err) && catalog_read_files(catalog, path, err);
+}
+
+struct catalog *catalog_open(const char *path, struct error *err)
+{
+    struct catalog *catalog = catalog_make();
+
+    if (headers_read(catalog, path, err) &&
+        (set_check(catalog, err) || error_wrap(err, "%s", path))) {
+        return catalog;
+    }
+    catalog_close(catalog);
+    return NULL;
 }
 
 void catalog_close(struct catalog *catalog)

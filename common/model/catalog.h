@@ -4,11 +4,12 @@
 /* Every tensor of a checkpoint: role, layer, expert, type, shape, file, offset; from headers alone.
  *
  * Sources: safetensors format (8-byte little-endian header length, JSON header, data), one file
- * (model.safetensors) or shards named by model.safetensors.index.json. Every length is checked
- * against the file before use: header within the file, data_offsets rising and inside, their
- * difference equal to shape x type size, no overlap, no duplicate name. catalog_open then checks
- * the set against the architecture: each required tensor is present once with its shape and a
- * type that we can read, an F8_E4M3 one with its scales; what is unknown is listed as unused. Draft
+ * (model.safetensors) or shards named by model.safetensors.index.json; GGUF (gguf.h), where the
+ * stacked experts of a layer become a tensor each. Every length is checked against the file before
+ * use: header within the file, offsets inside, lengths equal to what shape and type take, no
+ * overlap, no duplicate name. catalog_open then checks the set against the architecture: each
+ * required tensor is present once with its shape and a type that we can read, an F8_E4M3 one with
+ * its scales, vectors as floats; what is unknown is listed as unused. Draft
  * layers are optional as a set: with none of their tensors there, catalog->arch.draft_layer_count
  * is 0; an incomplete set is an error. DRAFT_EMBEDDING and DRAFT_HEAD may be left out of it: the
  * main ones serve then.
@@ -18,6 +19,7 @@
 #include "common/base/error.h"
 #include "common/model/arch.h"
 #include "common/model/numerics.h"
+#include "common/model/model_path.h"
 #include "common/model/weight_type.h"
 
 #include <stddef.h>
@@ -80,7 +82,8 @@ struct tensor_scales {
 };
 
 struct tensor {
-    const char *name; /* as published; lent by the catalog */
+    const char *name; /* as published, one of stacked experts with its number: "x.weight[7]"; lent
+                         by the catalog */
     enum tensor_role role;
     enum weight_type type;
     uint32_t layer;  /* CATALOG_NO_LAYER for embedding, final norm, head */
@@ -111,6 +114,7 @@ struct weights_choice {
 
 struct catalog {
     struct arch arch;
+    enum model_format format;
     struct weights_choice weights;
     uint32_t file_count;
     struct catalog_file *files;
@@ -122,8 +126,9 @@ struct catalog {
     void *memory;         /* owns all of the above */
 };
 
-/* `directory` is a Hugging Face model directory. NULL on failure; err names file and tensor. */
-struct catalog *catalog_open(const char *directory, struct error *err) MUST_CHECK;
+/* `path` is a Hugging Face model directory or a GGUF file (the first split of several). NULL on
+ * failure; err names file and tensor. */
+struct catalog *catalog_open(const char *path, struct error *err) MUST_CHECK;
 /* With dummy weights a config.json is enough: `path` is that file or its directory. Every tensor of
  * the architecture is listed with the type that it is published in: F8_E4M3 with scales where
  * quantization_config says so, else BF16; file_count is 0. */

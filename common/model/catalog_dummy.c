@@ -135,12 +135,20 @@ static bool config_read(const char *path, struct arch *arch, enum weight_type *p
 static bool model_read(const char *path, struct arch *arch, enum weight_type *projections,
                        struct error *err)
 {
+    struct error no_model = {0};
+    enum model_format format;
     struct stat facts;
     char *file;
     bool read;
 
     if (stat(path, &facts) != 0) {
         return error_set_errno(err, "%s", path);
+    }
+    if (!S_ISDIR(facts.st_mode) && model_path_format(path, &format, &no_model) &&
+        format == MODEL_GGUF) {
+        return error_set(err, ERROR_USAGE,
+                         "%s: dummy weights take a config.json or its directory, no GGUF file",
+                         path);
     }
     if (!S_ISDIR(facts.st_mode)) {
         return config_read(path, arch, projections, err);

@@ -1,7 +1,7 @@
 #ifndef SHOAL_MODEL_CATALOG_INTERNAL_H
 #define SHOAL_MODEL_CATALOG_INTERNAL_H
 
-/* Between catalog.c, catalog_files.c and catalog_scales.c. */
+/* Between the catalog*.c files. */
 #include "common/base/arena.h"
 #include "common/model/catalog.h"
 
@@ -19,6 +19,9 @@ struct catalog_memory {
 bool catalog_read_files(struct catalog *catalog, const char *directory,
                         struct error *err) MUST_CHECK;
 
+/* Reads the architecture, fills catalog->files and adds every tensor of a GGUF model. */
+bool catalog_read_gguf(struct catalog *catalog, const char *path, struct error *err) MUST_CHECK;
+
 /* Checks type and shape of a tensor with a role and lists it; copies the name. */
 bool catalog_add_entry(struct catalog *catalog, uint32_t file,
                        const struct safetensors_entry *entry, struct error *err) MUST_CHECK;
@@ -27,6 +30,8 @@ bool catalog_add_unused(struct catalog *catalog, const char *name, struct error 
 /* Takes a tensor whose fields are right; copies the name. */
 bool catalog_add_tensor(struct catalog *catalog, const struct tensor *tensor,
                         struct error *err) MUST_CHECK;
+/* "[7168, 1536]" */
+void catalog_write_shape(char *text, size_t bytes, const uint64_t *dimensions, uint32_t count);
 /* An empty catalog; catalog_close frees it. */
 struct catalog *catalog_make(void);
 

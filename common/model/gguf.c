@@ -21,7 +21,7 @@
 #define FIRST_READ_BYTES ((size_t)1 << 20)
 #define HEADER_BYTES_MAX ((size_t)512 << 20)
 #define SPLITS_MAX       4096u
-#define SUFFIX_LENGTH    20 /* of "-00001-of-00003.gguf" */
+#define SUFFIX_LENGTH    GGUF_SPLIT_SUFFIX_LENGTH
 
 struct gguf_memory {
     struct arena names;
@@ -114,8 +114,7 @@ static bool five_digits(const char *text, uint32_t *out)
     return true;
 }
 
-/* The numbers in a name ending in -0000I-of-0000N.gguf, I counted from 1; false without them. */
-static bool split_of_name(const char *path, uint32_t *number, uint32_t *count)
+bool gguf_split_of_name(const char *path, uint32_t *number, uint32_t *count)
 {
     size_t length = strlen(path);
     const char *suffix = length > SUFFIX_LENGTH ? path + length - SUFFIX_LENGTH : path;
@@ -138,7 +137,7 @@ static const char *split_path(struct gguf *gguf, uint32_t index)
 static bool first_split_check(const char *path, const struct split *split, struct error *err)
 {
     uint32_t number = 1, count = 1;
-    bool named = split_of_name(path, &number, &count);
+    bool named = gguf_split_of_name(path, &number, &count);
 
     if (split->index != 0) {
         return error_set(err, ERROR_INPUT,

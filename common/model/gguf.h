@@ -113,6 +113,10 @@ struct gguf {
 struct gguf *gguf_open(const char *path, struct error *err) MUST_CHECK;
 void gguf_close(struct gguf *gguf); /* NULL is legal */
 
+/* The numbers in a name ending in -0000I-of-0000N.gguf, I counted from 1; false without them. */
+#define GGUF_SPLIT_SUFFIX_LENGTH 20
+bool gguf_split_of_name(const char *path, uint32_t *number, uint32_t *count);
+
 /* NULL if there is none. */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *gguf, const char *name);
 

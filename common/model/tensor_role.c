@@ -4,7 +4,7 @@
  * the layers; with the dimensions, given as functions of the architecture's numbers, that is all
  * there is to know. Names are matched by suffix after the layer (and expert) number.
  */
-#include "common/model/tensor_role.h"
+#include "common/model/tensor_role_internal.h"
 
 #include "common/base/check.h"
 
@@ -225,8 +225,7 @@ struct tensor_shape tensor_role_shape(const struct arch *arch, enum tensor_role 
                                  .dimension_count = role_rows[role].rows == DIM_ONE ? 1 : 2};
 }
 
-/* Decimal without leading zeros, at most six digits, then a dot; moves *text behind it. */
-static bool take_index(const char **text, uint32_t *index)
+bool tensor_name_take_index(const char **text, uint32_t *index)
 {
     const char *digit = *text;
     uint32_t value = 0;
@@ -242,7 +241,7 @@ static bool take_index(const char **text, uint32_t *index)
     return true;
 }
 
-static bool take_prefix(const char **text, const char *prefix)
+bool tensor_name_take_prefix(const char **text, const char *prefix)
 {
     size_t length = strlen(prefix);
 
@@ -260,11 +259,12 @@ bool tensor_role_of_name(const struct arch *arch, const char *name, enum tensor_
 
     *layer = CATALOG_NO_LAYER;
     *expert = CATALOG_NO_EXPERT;
-    if (take_prefix(&rest, layer_prefix)) {
-        if (!take_index(&rest, layer)) {
+    if (tensor_name_take_prefix(&rest, layer_prefix)) {
+        if (!tensor_name_take_index(&rest, layer)) {
             return false;
         }
-        if (take_prefix(&rest, expert_prefix) && !take_index(&rest, expert)) {
+        if (tensor_name_take_prefix(&rest, expert_prefix) &&
+            !tensor_name_take_index(&rest, expert)) {
             return false;
         }
     }

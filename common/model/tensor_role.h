@@ -31,6 +31,12 @@ bool tensor_role_of_name(const struct arch *arch, const char *name, enum tensor_
 const char *tensor_role_write_name(enum tensor_role role, uint32_t layer, uint32_t expert,
                                    char name[TENSOR_NAME_BYTES_MAX]);
 
+/* The names in GGUF files, where the experts of a layer share one. */
+bool tensor_role_of_gguf_name(const struct arch *arch, const char *name, enum tensor_role *role,
+                              uint32_t *layer);
+const char *tensor_role_write_gguf_name(enum tensor_role role, uint32_t layer,
+                                        char name[TENSOR_NAME_BYTES_MAX]);
+
 bool tensor_role_is_expert(enum tensor_role role); /* one tensor for each routed expert */
 
 /* A draft layer may leave out its copies of the main embedding and head. */

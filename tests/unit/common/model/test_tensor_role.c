@@ -42,6 +42,33 @@ static void names_and_roles_are_inverse(void **state)
     assert_int_equal(seen, 5 * 9 + 2 * 3 + 3 * (5 + 768) + 6 + 3);
 }
 
+static void gguf_names_and_roles_are_inverse(void **state)
+{
+    (void)state;
+    struct arch arch = fixture_arch("DeepSeek-R1");
+    uint32_t layers[] = {0, 3, 61, CATALOG_NO_LAYER}, seen = 0;
+    char name[TENSOR_NAME_BYTES_MAX];
+
+    arch.kv_b_layout = KV_B_SPLIT;
+    for (size_t i = 0; i < ARRAY_LENGTH(layers); i++) {
+        for (enum tensor_role role = 0; role < ROLE_COUNT; role++) {
+            enum tensor_role found_role;
+            uint32_t found_layer;
+
+            if (tensor_role_count(&arch, role, layers[i]) == 0) {
+                continue;
+            }
+            tensor_role_write_gguf_name(role, layers[i], name);
+            assert_true(tensor_role_of_gguf_name(&arch, name, &found_role, &found_layer));
+            assert_int_equal(found_role, role);
+            assert_int_equal(found_layer, layers[i]);
+            seen++;
+        }
+    }
+    /* 10 of attention and norms each, 3 dense, 8 MoE, 6 of the draft, 3 outside */
+    assert_int_equal(seen, 3 * 10 + 3 + 2 * 8 + 6 + 3);
+}
+
 static void grouped_attention_has_its_own_roles(void **state)
 {
     (void)state;
@@ -163,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_roles_are_inverse),
+        cmocka_unit_test(gguf_names_and_roles_are_inverse),
         cmocka_unit_test(grouped_attention_has_its_own_roles),
         cmocka_unit_test(a_split_kv_b_is_as_large_as_a_joined_one),
         cmocka_unit_test(all_layers_of_deepseek_r1_have_46_183_tensors),
