@@ -2,7 +2,7 @@
  *
  * Mirrors how worker/layers/weights.c gives every tensor its place, from shapes and types alone, so
  * that a plan made here fits there. kv_b_proj is the one matrix that changes its shape: it becomes
- * two small matrices for each head, and of F8_E4M3 it becomes f32.
+ * two small matrices for each head; of F8_E4M3 both become f32, of block types the keys' one.
  */
 #include "coordinator/cluster/model_bytes.h"
 
@@ -26,10 +26,12 @@ static uint64_t aligned(uint64_t bytes)
 static uint64_t packed(enum weight_type type, uint64_t rows, uint64_t columns)
 {
     uint64_t panels = (rows + PANEL_ROWS - 1) / PANEL_ROWS;
-    uint64_t panel_bytes = PANEL_ROWS * columns * weight_type_bytes(type);
+    uint64_t panel_bytes = PANEL_ROWS * weight_row_bytes(type, (uint32_t)columns);
 
     if (type == WEIGHT_F8_E4M3) {
         panel_bytes = aligned(panel_bytes + scale_block_count((uint32_t)columns) * sizeof(float));
+    } else if (weight_type_is_blocks(type)) {
+        panel_bytes = aligned(panel_bytes);
     }
     return aligned(panels * panel_bytes);
 }
@@ -66,18 +68,30 @@ static uint64_t vector_of(const struct catalog *catalog, enum tensor_role role, 
     return tensor == NULL ? 0 : vector((uint64_t)tensor->rows * tensor->columns);
 }
 
+/* A matrix for each head. */
+static uint64_t heads(const struct catalog *catalog, enum tensor_role role, uint32_t layer)
+{
+    const struct tensor *tensor = catalog_find(catalog, role, layer, CATALOG_NO_EXPERT);
+    uint64_t head_count = catalog->arch.head_count;
+
+    return tensor == NULL
+               ? 0
+               : head_count * packed(tensor->type, tensor->rows / head_count, tensor->columns);
+}
+
 static uint64_t kv_b(const struct catalog *catalog, uint32_t layer)
 {
     const struct arch *arch = &catalog->arch;
     const struct tensor *tensor = catalog_find(catalog, ROLE_KV_B, layer, CATALOG_NO_EXPERT);
-    enum weight_type type;
+    enum weight_type uk, uv;
 
     if (tensor == NULL) {
-        return 0;
+        return heads(catalog, ROLE_K_B, layer) + heads(catalog, ROLE_V_B, layer);
     }
-    type = tensor->type == WEIGHT_F8_E4M3 ? WEIGHT_F32 : tensor->type;
-    return arch->head_count * (packed(type, arch->kv_lora_rank, arch->qk_nope_dim) +
-                               packed(type, arch->v_head_dim, arch->kv_lora_rank));
+    uv = tensor->type == WEIGHT_F8_E4M3 ? WEIGHT_F32 : tensor->type;
+    uk = weight_type_is_blocks(tensor->type) ? WEIGHT_F32 : uv;
+    return arch->head_count * (packed(uk, arch->kv_lora_rank, arch->qk_nope_dim) +
+                               packed(uv, arch->v_head_dim, arch->kv_lora_rank));
 }
 
 /* The three matrices of an MLP: gate, up and down are roles in this order. */
