@@ -1,4 +1,4 @@
-/* bench_matmul.c - products of bf16 and F8_E4M3 weights against what the machine can do.
+/* bench_matmul.c - products of published weight types against what the machine can do.
  *
  * Usage: bench.matmul [threads] [MB of weights]; SHOAL_CPU chooses the level. Times of different
  * runs do not compare (machines drift), so each figure stands beside a limit measured in the same
@@ -205,7 +205,7 @@ static bool bench_init(struct bench *b, uint32_t threads, uint64_t megabytes, st
     if (!cpu_level_choose(&level, err)) {
         return false;
     }
-    b->kernels = kernels_for(level, NUMERICS_EXACT);
+    b->kernels = kernels_for(level, NUMERICS_INT8);
     b->team = team_create(&config, err);
     b->memory = b->team != NULL ? mem_map_pages(b->bytes, err) : NULL;
     if (b->memory == NULL) {
@@ -235,7 +235,9 @@ static void bench_deinit(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static const enum weight_type types[] = {WEIGHT_BF16, WEIGHT_F8_E4M3};
+    static const enum weight_type types[] = {WEIGHT_BF16, WEIGHT_F8_E4M3, WEIGHT_Q8_0,
+                                             WEIGHT_Q5_0, WEIGHT_Q4_K,    WEIGHT_Q6_K,
+                                             WEIGHT_Q2_K, WEIGHT_IQ2_XXS, WEIGHT_IQ1_S};
     static const uint32_t columns[] = {2048, 7168}, rows[] = {1, 4, 16, PREFILL_ROWS};
     const uint32_t threads = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
     const uint64_t megabytes = argc > 2 ? strtoull(argv[2], NULL, 10) : 1024;
