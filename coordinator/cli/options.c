@@ -42,7 +42,9 @@ enum option_key {
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Model:", 10},
     {"model", KEY_MODEL, "DIR", 0,
-     "Hugging Face model directory: config.json, safetensors, tokenizer.json", 10},
+     "Hugging Face model directory (config.json, safetensors, tokenizer.json), or a GGUF file: the "
+     "first, if there are several",
+     10},
     {"weights", KEY_WEIGHTS, "dummy[:SEED]", 0,
      "Plausible random weights in little memory; --model may then be a config.json alone", 10},
     {"numerics", KEY_NUMERICS, "exact", 0,
