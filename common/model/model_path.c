@@ -80,7 +80,7 @@ static bool file_check(const char *path, uint64_t bytes, struct error *err)
     }
     return memcmp(magic, "GGUF", 4) == 0 ||
            error_set(err, ERROR_INPUT,
-                     "%s: is no GGUF file; a model is that or a directory with config.json and "
+                     "%s: is no GGUF file; a model is one, or a directory with config.json and "
                      "safetensors",
                      path);
 }
@@ -106,6 +106,11 @@ bool model_path_format(const char *path, enum model_format *out, struct error *e
         *out = format;
     }
     return fits;
+}
+
+const char *model_format_name(enum model_format format)
+{
+    return format == MODEL_GGUF ? "GGUF" : "safetensors";
 }
 
 /* A GGUF file keeps the name that it was given by: download caches link to names of their own. */

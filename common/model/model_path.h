@@ -10,6 +10,8 @@ enum model_format {
     MODEL_GGUF,        /* the only file or the first split */
 };
 
+const char *model_format_name(enum model_format format); /* "safetensors", "GGUF" */
+
 /* err says what the path is instead, and what a model is. */
 bool model_path_format(const char *path, enum model_format *out, struct error *err) MUST_CHECK;
 

@@ -17,7 +17,7 @@ struct inspect_command {
 enum { KEY_MODEL = 0x2000, KEY_JSON };
 
 static const struct argp_option options[] = {
-    {"model", KEY_MODEL, "DIR", 0, "Hugging Face model directory", 0},
+    {"model", KEY_MODEL, "DIR", 0, "Hugging Face model directory or (first) GGUF file", 0},
     {"json", KEY_JSON, NULL, 0, "Print one JSON object", 0},
     {0},
 };
@@ -127,16 +127,16 @@ static json_t *summary_json(const struct catalog *catalog, const struct summary 
     const struct parameter_counts *parameters = &summary->parameters;
 
     return json_pack(
-        "{s:o,s:{s:I,s:I,s:I,s:I},s:I,s:I,s:{s:I,s:I},s:I,s:I,s:I,s:o,s:o,s:o}", "architecture",
-        arch_json(&catalog->arch), "parameters", "total", (json_int_t)parameters->total, "active",
-        (json_int_t)parameters->active, "expert", (json_int_t)parameters->expert, "draft",
-        (json_int_t)parameters->draft, "bytes", (json_int_t)summary->total_bytes, "active_bytes",
-        (json_int_t)summary->active_bytes, "expert_bytes", "min",
-        (json_int_t)summary->expert_bytes_min, "max", (json_int_t)summary->expert_bytes_max,
-        "kv_values_per_token", (json_int_t)summary->kv_values_token, "files",
-        (json_int_t)catalog->file_count, "unused_tensors", (json_int_t)summary->unused_count,
-        "types", types_json(summary), "parts", parts_json(summary->bytes_of_part), "layers",
-        layers_json(&catalog->arch, summary));
+        "{s:o,s:s,s:{s:I,s:I,s:I,s:I},s:I,s:I,s:{s:I,s:I},s:I,s:I,s:I,s:o,s:o,s:o}", "architecture",
+        arch_json(&catalog->arch), "format", model_format_name(catalog->format), "parameters",
+        "total", (json_int_t)parameters->total, "active", (json_int_t)parameters->active, "expert",
+        (json_int_t)parameters->expert, "draft", (json_int_t)parameters->draft, "bytes",
+        (json_int_t)summary->total_bytes, "active_bytes", (json_int_t)summary->active_bytes,
+        "expert_bytes", "min", (json_int_t)summary->expert_bytes_min, "max",
+        (json_int_t)summary->expert_bytes_max, "kv_values_per_token",
+        (json_int_t)summary->kv_values_token, "files", (json_int_t)catalog->file_count,
+        "unused_tensors", (json_int_t)summary->unused_count, "types", types_json(summary), "parts",
+        parts_json(summary->bytes_of_part), "layers", layers_json(&catalog->arch, summary));
 }
 
 /* --- for people --- */
@@ -183,6 +183,21 @@ static void arch_print(const struct arch *arch)
     (void)printf("context        %u tokens\n", arch->context_tokens_max);
 }
 
+/* Layers of a GGUF file may differ in their types. */
+static void expert_print(const struct summary *summary)
+{
+    struct units_text least, most;
+
+    if (summary->expert_bytes_max == 0) {
+        return;
+    }
+    (void)printf("one expert     %s", units_bytes(&least, summary->expert_bytes_min));
+    if (summary->expert_bytes_min < summary->expert_bytes_max) {
+        (void)printf(" to %s", units_bytes(&most, summary->expert_bytes_max));
+    }
+    (void)printf("\n");
+}
+
 static void totals_print(const struct catalog *catalog, const struct summary *summary)
 {
     char total[32], active[32];
@@ -191,9 +206,11 @@ static void totals_print(const struct catalog *catalog, const struct summary *su
     (void)printf("parameters     %s, %s active for a token\n",
                  count_text(total, sizeof(total), summary->parameters.total),
                  count_text(active, sizeof(active), summary->parameters.active));
-    (void)printf("weights        %s in %u files, %s read for a token\n",
+    (void)printf("weights        %s in %u %s files, %s read for a token\n",
                  units_bytes(&bytes, summary->total_bytes), catalog->file_count,
+                 model_format_name(catalog->format),
                  units_bytes(&active_bytes, summary->active_bytes));
+    expert_print(summary);
     (void)printf("KV cache       %s a token (f16)\n",
                  units_bytes(&kv_token, summary_kv_bytes_token(summary, KV_F16)));
     if (summary->unused_count > 0) {

@@ -43,7 +43,7 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Model:", 10},
     {"model", KEY_MODEL, "PATH", 0,
      "Hugging Face model directory (config.json, safetensors, tokenizer.json), or a GGUF file: the "
-     "only or the first one",
+     "first, if there are several",
      10},
     {"weights", KEY_WEIGHTS, "dummy[:SEED]", 0,
      "Plausible random weights in little memory; --model may then be a config.json alone", 10},

@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/model/model_path.h"
 #include "coordinator/api/api.h"
 #include "coordinator/api/sampling_defaults.h"
 #include "coordinator/cli/cli.h"
@@ -13,7 +14,6 @@
 
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -41,7 +41,7 @@ static const struct argp_option options[] = {
     {"host", KEY_HOST, "HOST", 0, "Address of the HTTP server (127.0.0.1)", 1},
     {"port", KEY_PORT, "PORT", 0, "Its port (8080); 0: a free one", 1},
     {"model-name", KEY_MODEL_NAME, "NAME", 0,
-     "Name in /v1/models and in requests (the model directory's name)", 1},
+     "Name in /v1/models and in requests (that of the model's directory or file)", 1},
     {"chat-template", KEY_CHAT_TEMPLATE, "NAME|FILE", 0,
      "Chat template, where the model's own is unknown", 1},
     {"parse-special", KEY_PARSE_SPECIAL, NULL, 0, "Let users write control tokens in their texts",
@@ -79,18 +79,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     default:
         return ARGP_ERR_UNKNOWN;
     }
-}
-
-/* "/models/R1/" → "R1". */
-static char *name_of_directory(const char *path)
-{
-    char *resolved = realpath(path, NULL);
-    const char *text = resolved ? resolved : path;
-    const char *slash = strrchr(text, '/');
-    char *name = mem_strdup(slash && slash[1] ? slash + 1 : text);
-
-    free(resolved);
-    return name;
 }
 
 static bool is_loopback(const char *host)
@@ -258,7 +246,7 @@ int command_serve(int argc, char **argv)
     cluster_options_init(&own.cluster, OPTIONS_SERVE);
     argp_parse(&argp, argc, argv, 0, NULL, &own);
     if (!own.model_name) {
-        own.model_name = name = name_of_directory(own.cluster.model);
+        own.model_name = name = model_path_name(own.cluster.model);
     }
     log_init("coordinator", LOG_INFO);
     cli_signals_install();

@@ -52,7 +52,7 @@ static void other_paths_are_refused_with_what_they_are(void **state)
     expect_refused(scratch_path(&scratch, "nothing"), "nothing: No such file or directory");
     expect_refused("/dev/null", "/dev/null: is neither a file nor a directory");
     write_text(scratch_path(&scratch, "empty.gguf"), "");
-    expect_refused(scratch.path, "empty.gguf: is no GGUF file; a model is that or a directory");
+    expect_refused(scratch.path, "empty.gguf: is no GGUF file; a model is one, or a directory");
     write_text(scratch_path(&scratch, "short"), "GGU");
     expect_refused(scratch.path, "short: is no GGUF file");
     write_text(scratch_path(&scratch, "pointer.gguf"), "version https://git-lfs.github.com/spec\n");
