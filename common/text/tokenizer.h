@@ -1,7 +1,7 @@
 #ifndef SHOAL_TEXT_TOKENIZER_H
 #define SHOAL_TEXT_TOKENIZER_H
 
-/* Byte-level BPE from Hugging Face's tokenizer.json.
+/* Byte-level BPE from Hugging Face's tokenizer.json or from the metadata of a GGUF file.
  *
  * Added tokens are cut out first (leftmost, longest), then the pre-tokenizer's Split patterns are
  * applied in order (PCRE2 with JIT), then every piece is mapped byte by byte to GPT-2's printable
@@ -33,13 +33,19 @@ enum special_mode {
     SPECIAL_PARSE, /* all added tokens are recognised (templates; --parse-special) */
 };
 
-/* Reads <directory>/tokenizer.json, and add_bos_token, bos/eos and the chat template of
- * tokenizer_config.json if that is there. Errors name file and field. */
-struct tokenizer *tokenizer_open(const char *directory, struct error *err) MUST_CHECK;
+/* From a directory: its tokenizer.json, and add_bos_token, bos/eos and the chat template of
+ * tokenizer_config.json if that is there. From NAME.gguf (the only file or the first split, with
+ * tensors or without): its metadata; tokenizer_gguf.c says what these leave open. Errors name file
+ * and field or key. */
+struct tokenizer *tokenizer_open(const char *path, struct error *err) MUST_CHECK;
 /* From the two texts (config may be NULL); `name` is for messages. For tests and the fuzzer. */
 struct tokenizer *tokenizer_parse(const char *json, size_t json_bytes, const char *config,
                                   size_t config_bytes, const char *name,
                                   struct error *err) MUST_CHECK;
+struct gguf_header;
+/* From a GGUF file's metadata (borrowed for the call); errors name the key. */
+struct tokenizer *tokenizer_from_gguf(const struct gguf_header *header,
+                                      struct error *err) MUST_CHECK;
 void tokenizer_close(struct tokenizer *tokenizer); /* NULL is legal */
 
 /* A span of a prompt; spans join to one string before the patterns see it, but added tokens are

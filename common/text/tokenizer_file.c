@@ -1,8 +1,8 @@
 /* tokenizer_file.c - a tokenizer from its files.
  *
- * tokenizer.json says how text becomes tokens; tokenizer_config.json says which tokens begin and
- * end a text and carries the chat template, which newer models put into chat_template.jinja
- * instead.
+ * In a directory, tokenizer.json says how text becomes tokens; tokenizer_config.json says which
+ * tokens begin and end a text and carries the chat template, which newer models put into
+ * chat_template.jinja instead.
  */
 #include "common/text/tokenizer_internal.h"
 
@@ -86,18 +86,8 @@ bool tokenizer_read_config(struct tokenizer *tokenizer, const json_t *config, st
                             err) &&
            marker_read(tokenizer, config, "bos_token", &tokenizer->bos, err) &&
            marker_read(tokenizer, config, "eos_token", &tokenizer->eos, err) &&
+           tokenizer_check_bos(tokenizer, "add_bos_token", err) &&
            template_read(tokenizer, config, err);
-}
-
-static struct tokenizer *tokenizer_new(void)
-{
-    struct tokenizer *tokenizer = mem_new(struct tokenizer);
-
-    tokenizer->bos.id = VOCAB_NO_TOKEN;
-    tokenizer->eos.id = VOCAB_NO_TOKEN;
-    splitter_init(&tokenizer->splitter);
-    added_trie_init(&tokenizer->added);
-    return tokenizer;
 }
 
 static bool main_file_read(struct tokenizer *tokenizer, const char *json, size_t json_bytes,
@@ -183,7 +173,7 @@ static bool part_read_if_there(struct tokenizer *tokenizer, const char *path,
     return !file_exists(path) || part_read(tokenizer, path, CONFIG_BYTES_MAX, read_part, err);
 }
 
-struct tokenizer *tokenizer_open(const char *directory, struct error *err)
+static struct tokenizer *directory_open(const char *directory, struct error *err)
 {
     struct tokenizer *tokenizer = tokenizer_new();
     char *main_path = mem_printf("%s/tokenizer.json", directory);
@@ -203,17 +193,12 @@ struct tokenizer *tokenizer_open(const char *directory, struct error *err)
     return tokenizer;
 }
 
-void tokenizer_close(struct tokenizer *tokenizer)
+struct tokenizer *tokenizer_open(const char *path, struct error *err)
 {
-    if (tokenizer == NULL) {
-        return;
-    }
-    bpe_deinit(&tokenizer->bpe);
-    vocab_deinit(&tokenizer->vocab);
-    splitter_deinit(&tokenizer->splitter);
-    added_trie_deinit(&tokenizer->added);
-    mem_free(tokenizer->bos.text);
-    mem_free(tokenizer->eos.text);
-    mem_free(tokenizer->chat_template);
-    mem_free(tokenizer);
+    static const char suffix[] = ".gguf";
+    size_t length = strlen(path);
+    size_t suffix_length = sizeof suffix - 1;
+    bool is_gguf = length >= suffix_length && strcmp(path + length - suffix_length, suffix) == 0;
+
+    return is_gguf ? tokenizer_open_gguf(path, err) : directory_open(path, err);
 }

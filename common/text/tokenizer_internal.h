@@ -32,6 +32,40 @@ struct tokenizer {
     char *chat_template; /* NULL: none */
 };
 
+/* --- what tokenizer.json and GGUF say alike (tokenizer_parts.c) --- */
+
+struct added_token {
+    const char *text; /* borrowed */
+    size_t length;
+    bool special;
+};
+/* After all model tokens. */
+bool tokenizer_add_added(struct tokenizer *tokenizer, uint32_t id, const struct added_token *token,
+                         struct error *err) MUST_CHECK;
+
+/* Two tokens as the file spells them; borrowed. */
+struct merge_pair {
+    const char *left;
+    size_t left_length;
+    const char *right;
+    size_t right_length;
+};
+/* "a b"; false if it is not of this form. */
+bool merge_pair_split(const char *text, size_t length, struct merge_pair *out);
+/* After bpe_init. `bytes` is working memory. */
+bool tokenizer_add_merge(struct tokenizer *tokenizer, const struct merge_pair *pair, uint32_t rank,
+                         struct buffer *bytes, struct error *err) MUST_CHECK;
+
+struct tokenizer *tokenizer_new(void);
+/* ERROR_INPUT if <bos> is to be added and there is none; `field` is what asks for it. */
+bool tokenizer_check_bos(const struct tokenizer *tokenizer, const char *field,
+                         struct error *err) MUST_CHECK;
+
+/* --- files --- */
+
+/* Errors name the file. */
+struct tokenizer *tokenizer_open_gguf(const char *path, struct error *err) MUST_CHECK;
+
 /* Each reads its part of tokenizer.json into a zeroed tokenizer. Errors name the field. */
 bool tokenizer_read_vocab(struct tokenizer *tokenizer, const json_t *root,
                           struct error *err) MUST_CHECK; /* added_tokens, model */

@@ -100,12 +100,11 @@ static bool added_token_read(struct tokenizer *tokenizer, const json_t *entry, s
 
     if (!json_get_string(entry, "content", &content, err) ||
         !json_get_bool_or(entry, "special", false, &special, err) ||
-        !fields_unused(entry, unused_added_fields, ARRAY_LENGTH(unused_added_fields), err) ||
-        !vocab_add_added(&tokenizer->vocab, id, content, special, err)) {
+        !fields_unused(entry, unused_added_fields, ARRAY_LENGTH(unused_added_fields), err)) {
         return false;
     }
-    added_trie_add(&tokenizer->added, content, strlen(content), id);
-    return true;
+    struct added_token token = {content, strlen(content), special};
+    return tokenizer_add_added(tokenizer, id, &token, err);
 }
 
 static bool added_tokens_read(struct tokenizer *tokenizer, json_t *added, struct error *err)
@@ -122,72 +121,21 @@ static bool added_tokens_read(struct tokenizer *tokenizer, json_t *added, struct
     return true;
 }
 
-struct merge_text {
-    const char *left;
-    size_t left_length;
-    const char *right;
-    size_t right_length;
-};
-
 /* "a b" or ["a", "b"]. */
-static bool merge_text_read(const json_t *merge, struct merge_text *out, struct error *err)
+static bool merge_read(const json_t *merge, struct merge_pair *out, struct error *err)
 {
     const json_t *left = json_array_get(merge, 0);
     const json_t *right = json_array_get(merge, 1);
 
     if (json_array_size(merge) == 2 && json_is_string(left) && json_is_string(right)) {
-        *out = (struct merge_text){json_string_value(left), json_string_length(left),
+        *out = (struct merge_pair){json_string_value(left), json_string_length(left),
                                    json_string_value(right), json_string_length(right)};
         return true;
     }
-    const char *text = json_string_value(merge);
-    const char *space = text == NULL ? NULL : strchr(text, ' ');
-    if (space == NULL || strchr(space + 1, ' ') != NULL) {
+    if (!json_is_string(merge) ||
+        !merge_pair_split(json_string_value(merge), json_string_length(merge), out)) {
         return error_set(err, ERROR_INPUT, "a merge is \"a b\" or [\"a\", \"b\"], got %s",
                          json_type_word(merge));
-    }
-    *out = (struct merge_text){text, (size_t)(space - text), space + 1, strlen(space + 1)};
-    return true;
-}
-
-/* Appends the token's bytes to `bytes`. */
-static bool merge_part_find(const struct vocab *vocab, const char *text, size_t length,
-                            struct buffer *bytes, uint32_t *id)
-{
-    size_t begin = bytes->length;
-
-    if (!vocab_unspell(text, length, bytes)) {
-        return false;
-    }
-    *id = vocab_find_model(vocab, buffer_text(bytes) + begin, bytes->length - begin);
-    return *id != VOCAB_NO_TOKEN;
-}
-
-static bool merge_read(struct tokenizer *tokenizer, const json_t *merge, uint32_t rank,
-                       struct buffer *bytes, struct error *err)
-{
-    struct merge_text text = {0};
-    uint32_t left = 0;
-    uint32_t right = 0;
-
-    if (!merge_text_read(merge, &text, err)) {
-        return false;
-    }
-    buffer_clear(bytes);
-    if (!merge_part_find(&tokenizer->vocab, text.left, text.left_length, bytes, &left)) {
-        return error_set(err, ERROR_INPUT, "\"%.*s\" is not in model.vocab",
-                         text.left_length < 60 ? (int)text.left_length : 60, text.left);
-    }
-    if (!merge_part_find(&tokenizer->vocab, text.right, text.right_length, bytes, &right)) {
-        return error_set(err, ERROR_INPUT, "\"%.*s\" is not in model.vocab",
-                         text.right_length < 60 ? (int)text.right_length : 60, text.right);
-    }
-    uint32_t result = vocab_find_model(&tokenizer->vocab, bytes->data, bytes->length);
-    if (result == VOCAB_NO_TOKEN) {
-        return error_set(err, ERROR_INPUT, "the two joined are not in model.vocab");
-    }
-    if (!bpe_add_merge(&tokenizer->bpe, left, right, rank, result)) {
-        return error_set(err, ERROR_INPUT, "this pair is there twice");
     }
     return true;
 }
@@ -195,13 +143,15 @@ static bool merge_read(struct tokenizer *tokenizer, const json_t *merge, uint32_
 static bool merges_read(struct tokenizer *tokenizer, json_t *merges, struct error *err)
 {
     struct buffer bytes = {0};
+    struct merge_pair pair = {0};
     json_t *merge;
     size_t index;
     bool ok = true;
 
     json_array_foreach(merges, index, merge)
     {
-        ok = merge_read(tokenizer, merge, (uint32_t)index, &bytes, err);
+        ok = merge_read(merge, &pair, err) &&
+             tokenizer_add_merge(tokenizer, &pair, (uint32_t)index, &bytes, err);
         if (!ok) {
             error_wrap(err, "model.merges[%zu]", index);
             break;

@@ -172,12 +172,11 @@ static bool same_spelling(const struct vocab *vocab, const struct vocab_entry *e
     return same;
 }
 
-bool vocab_add_added(struct vocab *vocab, uint32_t id, const char *text, bool special,
+bool vocab_add_added(struct vocab *vocab, uint32_t id, const char *text, size_t length,
                      struct error *err)
 {
     ASSERT(id < vocab->count);
     struct vocab_entry *entry = &vocab->entries[id];
-    size_t length = strlen(text);
 
     if (length == 0 || length > TEXT_MAX - vocab->text.length) {
         return error_set(err, ERROR_INPUT, "content is empty or too long");
@@ -188,14 +187,21 @@ bool vocab_add_added(struct vocab *vocab, uint32_t id, const char *text, bool sp
     }
     uint32_t *slot = index_slot(vocab, &vocab->added, text, length);
     if (*slot != VOCAB_NO_TOKEN) {
-        return error_set(err, ERROR_INPUT, "content \"%.60s\" is there twice", text);
+        return error_set(err, ERROR_INPUT, "content \"%.*s\" is there twice",
+                         length < 60 ? (int)length : 60, text);
     }
     entry->added.begin = (uint32_t)vocab->text.length;
     entry->added.length = (uint32_t)length;
     buffer_append(&vocab->text, text, length);
-    entry->flags |= VOCAB_PRESENT | VOCAB_ADDED | (special ? VOCAB_SPECIAL : 0u);
+    entry->flags |= VOCAB_PRESENT | VOCAB_ADDED;
     *slot = id;
     return true;
+}
+
+void vocab_mark_special(struct vocab *vocab, uint32_t id)
+{
+    ASSERT(id < vocab->count && vocab->entries[id].flags & VOCAB_ADDED);
+    vocab->entries[id].flags |= VOCAB_SPECIAL;
 }
 
 uint32_t vocab_find_model(const struct vocab *vocab, const char *bytes, size_t length)

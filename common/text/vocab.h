@@ -58,8 +58,9 @@ void vocab_deinit(struct vocab *vocab);
 bool vocab_add_model(struct vocab *vocab, uint32_t id, const char *text, size_t length,
                      struct error *err) MUST_CHECK;
 /* After all model tokens. The id may be that of the same text in the model. */
-bool vocab_add_added(struct vocab *vocab, uint32_t id, const char *text, bool special,
+bool vocab_add_added(struct vocab *vocab, uint32_t id, const char *text, size_t length,
                      struct error *err) MUST_CHECK;
+void vocab_mark_special(struct vocab *vocab, uint32_t id);
 
 uint32_t vocab_find_model(const struct vocab *vocab, const char *bytes, size_t length);
 uint32_t vocab_find_added(const struct vocab *vocab, const char *text, size_t length);

@@ -14,7 +14,7 @@ struct template_command {
 enum { KEY_MODEL = 0x2000, KEY_CHAT_TEMPLATE };
 
 static const struct argp_option options[] = {
-    {"model", KEY_MODEL, "DIR", 0, "Use the template of this model", 0},
+    {"model", KEY_MODEL, "DIR|FILE.gguf", 0, "Use the template of this model", 0},
     {"chat-template", KEY_CHAT_TEMPLATE, "NAME|FILE.jinja", 0,
      "Use this family (deepseek-v3, llama-3.3, qwen3, ...), or the one that the file belongs to",
      0},
@@ -40,7 +40,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (own->model == NULL && own->name == NULL) {
-            argp_error(state, "--model DIR or --chat-template NAME is needed");
+            argp_error(state, "--model DIR|FILE.gguf or --chat-template NAME is needed");
         }
         return 0;
     default:

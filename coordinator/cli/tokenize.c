@@ -16,7 +16,8 @@ struct tokenize_command {
 enum { KEY_MODEL = 0x2000, KEY_DECODE };
 
 static const struct argp_option options[] = {
-    {"model", KEY_MODEL, "DIR", 0, "Model directory; tokenizer.json is enough", 0},
+    {"model", KEY_MODEL, "DIR|FILE.gguf", 0,
+     "Model; tokenizer.json or a vocabulary-only GGUF is enough", 0},
     {"decode", KEY_DECODE, NULL, 0, "{\"ids\": [...]} to {\"text\": ..., \"bytes_hex\": ...}", 0},
     {0},
 };
@@ -40,7 +41,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (own->model == NULL) {
-            argp_error(state, "--model DIR is missing");
+            argp_error(state, "--model DIR|FILE.gguf is missing");
         }
         return 0;
     default:
@@ -139,7 +140,7 @@ int command_tokenize(int argc, char **argv)
         NULL,
         "Reads {\"text\": ...} lines and writes {\"ids\": [...]} lines.\v"
         "No begin token is added; control tokens in the text are recognised.\n"
-        "  echo '{\"text\": \"Hello\"}' | shoal tokenize --model DIR",
+        "  echo '{\"text\": \"Hello\"}' | shoal tokenize --model DIR|FILE.gguf",
         NULL,
         NULL,
         NULL};

@@ -195,11 +195,11 @@ static void wrong_merges_are_refused(void **state)
 {
     (void)state;
     check_refused((struct parts){.merges = "\"a z\""},
-                  "t: model.merges[0]: \"z\" is not in model.vocab");
+                  "t: model.merges[0]: \"z\" is not in the vocabulary");
     check_refused((struct parts){.merges = "\"z a\""},
-                  "t: model.merges[0]: \"z\" is not in model.vocab");
+                  "t: model.merges[0]: \"z\" is not in the vocabulary");
     check_refused((struct parts){.merges = "\"b c\""},
-                  "t: model.merges[0]: the two joined are not in model.vocab");
+                  "t: model.merges[0]: the two joined are not in the vocabulary");
     check_refused((struct parts){.merges = "\"a b\",\"a b\""},
                   "t: model.merges[1]: this pair is there twice");
     check_refused((struct parts){.merges = "\"ab\""},
@@ -309,6 +309,9 @@ static void the_configuration_names_the_markers(void **state)
     check_text_refused(
         json, "{\"bos_token\":\"<t>\"}",
         "t (tokenizer_config.json): bos_token \"<t>\" is no token of tokenizer.json");
+    check_text_refused(
+        json, "{\"add_bos_token\":true}",
+        "t (tokenizer_config.json): add_bos_token is true, but no begin token is named");
     check_text_refused(json, "{\"eos_token\":5}",
                        "t (tokenizer_config.json): field \"eos_token\" must be a string, got an "
                        "integer");
