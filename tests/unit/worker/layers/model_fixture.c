@@ -65,7 +65,8 @@ struct test_model test_model_open(const char *name, const struct weights_share *
     struct error err = {ERROR_NONE, ""};
     char path[512];
 
-    snprintf(path, sizeof(path), "%s/%s/model", SHOAL_TEST_DATA, name);
+    snprintf(path, sizeof(path), "%s/%s/model%s", SHOAL_TEST_DATA, name,
+             strncmp(name, "gguf/", 5) == 0 ? ".gguf" : "");
     model.catalog = catalog_open(path, &err);
     assert_string_equal(err.message, "");
     assert_non_null(model.catalog);

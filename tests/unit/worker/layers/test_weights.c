@@ -4,6 +4,7 @@
 
 #include "common/base/file.h"
 #include "common/model/quant.h"
+#include "worker/kernels/kernels.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -58,6 +59,8 @@ static void a_whole_model_reads_every_main_tensor_once(void **state)
     every_main_tensor_is_read_once(v3);
     every_main_tensor_is_read_once("qwen2-untied");
     every_main_tensor_is_read_once("qwen3_moe-bf16");
+    every_main_tensor_is_read_once("gguf/deepseek_v3/Q4_K_M");
+    every_main_tensor_is_read_once("gguf/llama/Q8_0");
 }
 
 static void a_middle_stage_has_neither_embedding_nor_head(void **state)
@@ -156,6 +159,133 @@ static float packed_float(const struct packed_matrix *w, uint32_t row, uint32_t 
 
     return values[((size_t)(row / PANEL_ROWS) * w->columns + column) * PANEL_ROWS +
                   row % PANEL_ROWS];
+}
+
+/* Column `k` of a packed matrix, by the product with a unit vector: a chain that is exact. */
+static void packed_column(const struct packed_matrix *w, uint32_t k, float *out)
+{
+    float *x = mem_new_array(float, w->columns);
+
+    x[k] = 1.0f;
+    kernels_for(CPU_REF, NUMERICS_EXACT)
+        ->matmul_exact(w, 0, packed_panel_count(w->rows), (struct rows_view){x, w->columns}, 1,
+                       (struct rows_out){out, w->rows});
+    mem_free(x);
+}
+
+static void expect_same_matrix(const struct packed_matrix *w, const float *rows)
+{
+    float *column = mem_new_array(float, w->rows);
+
+    for (uint32_t k = 0; k < w->columns; k++) {
+        packed_column(w, k, column);
+        for (uint32_t row = 0; row < w->rows; row++) {
+            assert_true(column[row] == rows[(size_t)row * w->columns + k]);
+        }
+    }
+    mem_free(column);
+}
+
+static float *tensor_values(const struct test_model *model, const struct tensor *tensor)
+{
+    void *bytes = tensor_bits(model, tensor);
+    float *values = mem_new_array(float, (size_t)tensor->rows * tensor->columns);
+
+    weight_values_widen(values, tensor->type, bytes, (uint64_t)tensor->rows * tensor->columns);
+    mem_free(bytes);
+    return values;
+}
+
+static void split_kv_b_stays_as_it_is(void **state)
+{
+    struct test_model model = test_model_open("gguf/deepseek_v3/Q4_K_M", NULL);
+    const struct attention_weights *attention = &model.weights->layers[1].attention;
+    const struct tensor *k_b = catalog_find(model.catalog, ROLE_K_B, 1, CATALOG_NO_EXPERT);
+    const struct tensor *v_b = catalog_find(model.catalog, ROLE_V_B, 1, CATALOG_NO_EXPERT);
+    float *keys = tensor_values(&model, k_b), *values = tensor_values(&model, v_b);
+
+    (void)state;
+    assert_int_equal(attention->w_uk[0].type, k_b->type);
+    for (uint32_t h = 0; h < model.weights->arch.head_count; h++) {
+        const struct packed_matrix *uk = &attention->w_uk[h], *uv = &attention->w_uv[h];
+
+        expect_same_matrix(uk, keys + (size_t)h * uk->rows * uk->columns);
+        expect_same_matrix(uv, values + (size_t)h * uv->rows * uv->columns);
+    }
+    mem_free(keys);
+    mem_free(values);
+    test_model_close(&model);
+}
+
+/* Blocks run along the latent: W_UK, its transpose, is f32, W_UV keeps its blocks. */
+static void joined_kv_b_of_blocks_is_widened_for_keys(void **state)
+{
+    struct test_model model = test_model_open("gguf/deepseek_v3/Q4_K_M", NULL);
+    struct arch *arch = &model.weights->arch;
+    uint32_t head_rows = arch->qk_nope_dim + arch->v_head_dim;
+    uint32_t rows = arch->head_count * head_rows;
+    struct tensor kv_b = {.type = WEIGHT_Q6_K, .rows = rows, .columns = arch->kv_lora_rank};
+    struct weights_piece piece = {PIECE_KV_B, &kv_b, 0, 0};
+    struct packed_matrix uk = {WEIGHT_F32, arch->kv_lora_rank, arch->qk_nope_dim, NULL};
+    struct packed_matrix uv = {WEIGHT_Q6_K, arch->v_head_dim, arch->kv_lora_rank, NULL};
+    const struct tensor *source = /* some real blocks */
+        catalog_find(model.catalog, ROLE_HEAD, CATALOG_NO_LAYER, CATALOG_NO_EXPERT);
+    void *blocks = tensor_bits(&model, source);
+    float *wide = tensor_values(&model, source);
+    uint64_t uk_bytes = packed_bytes(uk.type, uk.rows, uk.columns);
+    uint64_t uv_bytes = packed_bytes(uv.type, uv.rows, uv.columns);
+    struct weights filled = {.arch = *arch};
+    struct weights_rows all = {0, rows, blocks, NULL};
+    struct error err;
+
+    (void)state;
+    assert_int_equal(source->type, WEIGHT_Q6_K);
+    assert_true(source->rows >= rows && source->columns == arch->kv_lora_rank);
+    filled.memory = mem_alloc_zeroed(arch->head_count * (uk_bytes + uv_bytes), 1);
+    assert_true(weights_fill(&filled, &piece, &all, &err));
+    for (uint32_t h = 0; h < arch->head_count; h++) {
+        const float *head = wide + (size_t)h * head_rows * kv_b.columns;
+        float *column = mem_new_array(float, uk.rows);
+
+        uk.data = filled.memory + h * uk_bytes;
+        uv.data = filled.memory + arch->head_count * uk_bytes + h * uv_bytes;
+        expect_same_matrix(&uv, head + (size_t)arch->qk_nope_dim * kv_b.columns);
+        for (uint32_t k = 0; k < uk.columns; k++) {
+            packed_column(&uk, k, column);
+            assert_memory_equal(column, head + (size_t)k * kv_b.columns,
+                                kv_b.columns * sizeof(float));
+        }
+        mem_free(column);
+    }
+    mem_free(filled.memory);
+    mem_free(blocks);
+    mem_free(wide);
+    test_model_close(&model);
+}
+
+static void a_scale_that_is_no_number_is_named(void **state)
+{
+    struct test_model model = test_model_open("gguf/llama/Q8_0", NULL);
+    const struct weights_piece *piece = NULL;
+    struct weights_rows rows = {16, 32, NULL, NULL};
+    struct error err;
+    uint8_t *values;
+
+    (void)state;
+    for (uint32_t i = 0; piece == NULL; i++) {
+        if (model.weights->pieces[i].kind == PIECE_PACK) {
+            piece = &model.weights->pieces[i];
+        }
+    }
+    values = mem_alloc_zeroed(16, weight_row_bytes(WEIGHT_Q8_0, piece->tensor->columns));
+    values[34 * 5 + 1] = 0x7e; /* NaN */
+    rows.values = values;
+    assert_false(weights_fill(model.weights, piece, &rows, &err));
+    assert_int_equal(err.code, ERROR_INPUT);
+    assert_non_null(strstr(err.message, piece->tensor->name));
+    assert_non_null(strstr(err.message, "rows 16 to 31"));
+    mem_free(values);
+    test_model_close(&model);
 }
 
 /* A head's rows begin inside a block of scales: 64 rows a head. */
@@ -326,6 +456,9 @@ int main(void)
         cmocka_unit_test(experts_of_others_take_no_memory),
         cmocka_unit_test(kv_b_becomes_two_matrices_per_head),
         cmocka_unit_test(kv_b_of_f8_is_scaled_by_its_global_row),
+        cmocka_unit_test(split_kv_b_stays_as_it_is),
+        cmocka_unit_test(joined_kv_b_of_blocks_is_widened_for_keys),
+        cmocka_unit_test(a_scale_that_is_no_number_is_named),
         cmocka_unit_test(pieces_may_be_filled_in_parts),
         cmocka_unit_test(every_missing_tensor_is_named),
         cmocka_unit_test(gate_and_up_may_have_different_types),
