@@ -1,0 +1,98 @@
+"""Models as GGUF files: the golden checkpoints, converted, give the logits of the checkpoint they
+come from, byte for byte where the file holds the same numbers in the same order."""
+import json
+import os
+import tempfile
+import unittest
+
+import gguf_convert
+from shoal import DATA, largest_difference, read_floats, shoal
+
+SAME = ["deepseek_v3-bf16", "deepseek_v2-lite-bf16", "deepseek_v2-bf16", "qwen2-bf16",
+        "qwen2-untied", "qwen3_moe-bf16", "qwen3-random"]
+# Rows of q and k lie pair by pair, so their products add up in another order.
+REORDERED = ["llama-bf16", "llama-tied"]
+LAYOUTS = [("2x1", "zmq"), ("2x2", "zmq"), ("2x1", "mpi")]
+TOLERANCE = 2e-3
+
+
+def checkpoint(case):
+    return os.path.join(DATA, case, "model")
+
+
+class Gguf(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def convert(self, case, name, **options):
+        return gguf_convert.convert(checkpoint(case), os.path.join(self.folder, name), **options)
+
+    def logits(self, model, case, *options):
+        """The bytes, and where they are."""
+        path = os.path.join(self.folder, "logits")
+        shoal("logits", "--model", model, "--prompts", os.path.join(DATA, case, "prompts.jsonl"),
+              "--out", path, "--kv-type", "f32", *options)
+        with open(path, "rb") as file:
+            return file.read(), path
+
+    def error_of(self, path, case):
+        return largest_difference(read_floats(path),
+                                  read_floats(os.path.join(DATA, case, "logits.f32")))
+
+    def test_f32_files_give_the_checkpoints_logits(self):
+        for case in SAME:
+            with self.subTest(case=case):
+                got, path = self.logits(self.convert(case, case), case)
+                self.assertLessEqual(self.error_of(path, case), TOLERANCE)
+                self.assertTrue(got == self.logits(checkpoint(case), case)[0])
+
+    def test_llama_files_give_the_oracles_logits(self):
+        for case in REORDERED:
+            with self.subTest(case=case):
+                _, path = self.logits(self.convert(case, case), case)
+                error = self.error_of(path, case)
+                print(f"{case}: largest logit error {error:.2e}")
+                self.assertLessEqual(error, TOLERANCE)
+
+    def test_split_files_and_layouts_give_the_same_bytes(self):
+        case = "deepseek_v3-bf16"
+        split = self.convert(case, "split", kind="F16", splits=3)
+        reference, path = self.logits(self.convert(case, "whole", kind="F16"), case)
+        self.assertLessEqual(self.error_of(path, case), TOLERANCE)
+        self.assertTrue(self.logits(split, case)[0] == reference)
+        for layout, link in LAYOUTS:
+            with self.subTest(layout=layout, link=link):
+                self.assertTrue(self.logits(split, case, "--layout", layout, "--link", link)[0]
+                                == reference)
+
+    def inspect(self, model):
+        return json.loads(shoal("inspect", "--model", model, "--json").stdout)
+
+    def test_inspect_counts_a_converted_model_as_its_checkpoint(self):
+        for case in ["deepseek_v3-bf16", "qwen3_moe-bf16"]:
+            for kv_b in ["joined", "split"]:
+                published = self.inspect(checkpoint(case))
+                got = self.inspect(self.convert(case, "f16", kind="F16", kv_b=kv_b, splits=2))
+                for field in ["architecture", "parameters", "kv_values_per_token", "expert_bytes",
+                              "unused_tensors"]:
+                    self.assertEqual(got[field], published[field], field)
+                self.assertEqual((got["format"], got["files"]), ("GGUF", 2))
+                self.assertEqual(set(got["types"]), {"F16", "F32"})
+                self.assertEqual(len(got["layers"]), len(published["layers"]))
+
+    def test_damaged_files_are_refused_by_name(self):
+        path = self.convert("qwen2-bf16", "damaged")
+        size = os.path.getsize(path)
+        for length, words in [(size - 1, "reach beyond the file"), (size // 100, "damaged.gguf: "),
+                              (3, "is no GGUF file")]:
+            os.truncate(path, length)
+            done = shoal("logits", "--model", path, "--prompts", os.devnull, "--out", os.devnull,
+                         check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(words, done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
