@@ -18,5 +18,12 @@ const char *units_bytes(struct units_text *out, uint64_t bytes);
  * `what` ("--memory") is for messages. */
 bool units_parse_bytes(const char *text, const char *what, uint64_t *bytes,
                        struct error *err) MUST_CHECK;
+/* "40GB/s", "1.25 Gbit/s", "512MiB/s": bytes as above, or bits with k M G T, in a second. More than
+ * none; at most a petabyte. */
+bool units_parse_rate(const char *text, const char *what, double *bytes_per_s,
+                      struct error *err) MUST_CHECK;
+/* "100us", "1.5 ms", "20µs", "2s", "800ns"; at most an hour. */
+bool units_parse_duration(const char *text, const char *what, int64_t *ns,
+                          struct error *err) MUST_CHECK;
 
 #endif

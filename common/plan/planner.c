@@ -1,14 +1,15 @@
 /* planner.c - a placement from facts about model and workers.
  *
  * Fills in what the request leaves open, puts the workers in order (islands together), lets
- * partition.c find the layer borders, then writes the placement: seats, lanes, owners of experts,
- * and the KV budget from what the tightest worker has left. Every replica list has one owner here;
- * the balancers add more. A model that does not fit is refused by planner_refusal.c.
+ * partition.c find the layer borders, and takes the KV budget from what the tightest worker has
+ * left. planner_placement.c writes the outcome down; what does not fit is refused by
+ * planner_refusal.c.
  */
 #include "common/plan/planner.h"
 
 #include "common/base/check.h"
 #include "common/plan/partition.h"
+#include "common/plan/planner_placement.h"
 #include "common/plan/planner_refusal.h"
 
 #include <inttypes.h>
@@ -131,72 +132,6 @@ static struct planner_request request_complete(const struct planner_request *req
     return full;
 }
 
-static void stages_write(const struct partition *partition, const struct partition_stage *stages,
-                         struct placement *placement, struct arena *arena)
-{
-    uint32_t lane_count = partition->lane_count;
-
-    placement->stage_count = partition->stage_count;
-    placement->lane_count = lane_count;
-    placement->stages = arena_new_array(arena, struct placement_stage, partition->stage_count);
-    placement->lane_member =
-        arena_new_array(arena, uint32_t, (size_t)partition->stage_count * lane_count);
-    for (uint32_t i = 0; i < partition->stage_count; i++) {
-        struct placement_stage *stage = &placement->stages[i];
-
-        stage->layer_begin = stages[i].layer_begin;
-        stage->layer_end = stages[i].layer_end;
-        stage->member_count = stages[i].worker_end - stages[i].worker_begin;
-        stage->workers = arena_new_array(arena, uint32_t, stage->member_count);
-        for (uint32_t member = 0; member < stage->member_count; member++) {
-            stage->workers[member] = partition->workers[stages[i].worker_begin + member]->id;
-        }
-        for (uint32_t lane = 0; lane < lane_count; lane++) {
-            placement->lane_member[(size_t)i * lane_count + lane] = lane % stage->member_count;
-        }
-    }
-}
-
-/* Owners of one layer's experts: contiguous, in member order. Returns the new end of the list. */
-static uint32_t owners_write_layer(struct placement *placement, uint32_t layer, uint32_t next,
-                                   const uint32_t *expert_counts)
-{
-    uint32_t member = 0;
-    uint32_t member_end = expert_counts[0];
-    size_t index = (size_t)layer * placement->expert_count;
-
-    for (uint32_t expert = 0; expert < placement->expert_count; expert++) {
-        while (expert == member_end) {
-            member_end += expert_counts[++member];
-        }
-        if (layer >= placement->dense_layer_count) {
-            placement->replica_member[next++] = member;
-        }
-        placement->replica_offset[index + expert + 1] = next;
-    }
-    return next;
-}
-
-static void owners_write(const struct partition *partition, const struct partition_stage *stages,
-                         struct placement *placement, struct arena *arena)
-{
-    size_t pairs = (size_t)placement->layer_count * placement->expert_count;
-    uint32_t *counts = arena_new_array(arena, uint32_t, partition->lane_count);
-    uint32_t next = 0;
-
-    if (placement->expert_count == 0) {
-        return;
-    }
-    placement->replica_offset = arena_new_array(arena, uint32_t, pairs + 1);
-    placement->replica_member = arena_new_array(arena, uint32_t, pairs);
-    for (uint32_t i = 0; i < partition->stage_count; i++) {
-        ASSERT(partition_experts(partition, &stages[i], counts));
-        for (uint32_t layer = stages[i].layer_begin; layer < stages[i].layer_end; layer++) {
-            next = owners_write_layer(placement, layer, next, counts);
-        }
-    }
-}
-
 /* KV blocks per lane that a worker of the placement could hold beside its weights. */
 static uint64_t kv_blocks_fitting(const struct partition *partition,
                                   const struct partition_stage *stage, uint32_t member,
@@ -232,28 +167,6 @@ static uint64_t kv_blocks_choose(const struct partition *partition,
     return blocks < UINT32_MAX ? blocks : UINT32_MAX - 1;
 }
 
-static struct placement *placement_make(const struct planner_request *request, uint64_t kv_blocks,
-                                        const struct partition *partition,
-                                        const struct partition_stage *stages, struct arena *arena)
-{
-    struct placement *placement = arena_new(arena, struct placement);
-
-    placement->epoch = request->epoch;
-    memcpy(placement->numerics_id, request->numerics_id, strlen(request->numerics_id) + 1);
-    placement->layer_count = request->layer_count;
-    placement->expert_count = request->expert_count;
-    placement->dense_layer_count = request->dense_layer_count;
-    placement->kv_type = request->kv_type;
-    placement->kv_block_count = (uint32_t)kv_blocks;
-    placement->slot_count = request->slot_count;
-    placement->context_tokens_max = request->context_tokens_max;
-    placement->step_rows_max = request->step_rows_max;
-    placement->steps_in_flight_max = request->steps_in_flight_max;
-    stages_write(partition, stages, placement, arena);
-    owners_write(partition, stages, placement, arena);
-    return placement;
-}
-
 static bool request_check(const struct planner_request *request, struct error *err)
 {
     if (request->layer_count == 0 || request->worker_count == 0 ||
@@ -267,61 +180,57 @@ static bool request_check(const struct planner_request *request, struct error *e
     return workers_check(request, err);
 }
 
-struct placement *planner_make(const struct planner_request *request, struct arena *arena,
-                               struct error *err)
-{
+/* What planner_make decides on, from a request that has passed the checks. */
+struct setup {
     struct planner_request full;
     struct partition partition;
     struct partition_stage *stages;
+};
+
+static bool setup_make(struct setup *setup, const struct planner_request *request,
+                       struct arena *arena, struct error *err)
+{
+    if (!request_check(request, err)) {
+        return false;
+    }
+    setup->full = request_complete(request);
+    if (!layout_check(&setup->full, err)) {
+        return false;
+    }
+    setup->stages = arena_new_array(arena, struct partition_stage, setup->full.stage_count);
+    partition_init(&setup->partition, &setup->full, workers_order(&setup->full, arena), arena);
+    return true;
+}
+
+struct placement *planner_make(const struct planner_request *request, struct arena *arena,
+                               struct error *err)
+{
+    struct setup setup;
     struct placement *placement;
     uint64_t kv_blocks;
 
-    if (!request_check(request, err)) {
+    if (!setup_make(&setup, request, arena, err)) {
         return NULL;
     }
-    full = request_complete(request);
-    if (!layout_check(&full, err)) {
+    if (!partition_solve(&setup.partition, PARTITION_TIME, setup.stages)) {
+        char text[sizeof(err->message)];
+        struct planner_refusal *refusal = planner_refusal_find(&setup.partition, arena);
+
+        (void)error_set(err, ERROR_LIMIT, "%s", planner_refusal_write(refusal, text, sizeof(text)));
         return NULL;
     }
-    stages = arena_new_array(arena, struct partition_stage, full.stage_count);
-    partition_init(&partition, &full, workers_order(&full, arena), arena);
-    if (!partition_solve(&partition, PARTITION_TIME, stages)) {
-        planner_refuse(&partition, arena, err);
-        return NULL;
-    }
-    kv_blocks = request->kv_tokens > 0 ? full.kv_tokens / PLAN_BLOCK_TOKENS
-                                       : kv_blocks_choose(&partition, stages, arena);
-    placement = placement_make(&full, kv_blocks, &partition, stages, arena);
+    kv_blocks = request->kv_tokens > 0 ? setup.full.kv_tokens / PLAN_BLOCK_TOKENS
+                                       : kv_blocks_choose(&setup.partition, setup.stages, arena);
+    placement = planner_placement(&setup.partition, setup.stages, PARTITION_TIME, kv_blocks, arena);
     return placement_check(placement, err) ? placement : NULL;
 }
 
-struct planner_share planner_share_of(const struct planner_request *request,
-                                      const struct placement *placement, uint32_t worker)
+struct planner_refusal *planner_refusal_of(const struct planner_request *request,
+                                           struct arena *arena)
 {
-    struct planner_share share = {0};
-    struct placement_seat seat;
-    const struct placement_stage *stage;
-    uint64_t lanes = 0;
+    struct setup setup;
+    struct error err;
 
-    if (!placement_seat_of(placement, worker, &seat)) {
-        return share;
-    }
-    stage = &placement->stages[seat.stage];
-    for (uint32_t lane = 0; lane < placement->lane_count; lane++) {
-        lanes += placement_lane_worker(placement, seat.stage, lane) == worker;
-    }
-    share.weight_bytes = (seat.stage == 0 ? request->embedding_bytes : 0) +
-                         (stage->layer_end == placement->layer_count ? request->head_bytes : 0);
-    for (uint32_t layer = stage->layer_begin; layer < stage->layer_end; layer++) {
-        share.weight_bytes += request->layers[layer].common_bytes;
-        for (uint32_t expert = 0; expert < placement->expert_count; expert++) {
-            if (placement_owns(placement, layer, expert, seat.member)) {
-                share.weight_bytes += request->layers[layer].expert_bytes;
-                share.expert_slots++;
-            }
-        }
-    }
-    share.kv_bytes = (uint64_t)placement->kv_block_count * PLAN_BLOCK_TOKENS *
-                     request->kv_entry_bytes * (stage->layer_end - stage->layer_begin) * lanes;
-    return share;
+    ASSERT(setup_make(&setup, request, arena, &err));
+    return planner_refusal_find(&setup.partition, arena);
 }

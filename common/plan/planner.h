@@ -12,10 +12,10 @@
 
 struct planner_worker {
     uint32_t id;
-    uint64_t memory_bytes;       /* limit of the ledger */
-    double read_bytes_per_s;     /* measured */
-    uint64_t island;             /* MPI world id; 0: none. Islands are kept together */
-    uint32_t rank;               /* in the island */
+    uint64_t memory_bytes;   /* limit of the ledger */
+    double read_bytes_per_s; /* measured */
+    uint64_t island;         /* MPI world id; 0: none. Islands are kept together */
+    uint32_t rank;           /* in the island */
     char host[64];
 };
 
@@ -30,18 +30,21 @@ struct planner_request {
     const char *numerics_id;
     uint32_t layer_count;
     const struct planner_layer *layers; /* [layer_count] */
-    uint64_t embedding_bytes; /* first stage */
-    uint64_t head_bytes;      /* last stage */
+    uint64_t embedding_bytes;           /* first stage */
+    uint64_t head_bytes;                /* last stage */
     uint32_t dense_layer_count;
     uint32_t expert_count;
-    uint32_t expert_group_count; /* arch_combine_group_count: groups are kept whole where possible */
-    uint64_t kv_entry_bytes;     /* of one token in one layer */
-    uint64_t fixed_bytes;        /* step buffers, frames, code: per worker */
+    uint32_t
+        expert_group_count;  /* arch_combine_group_count: groups are kept whole where possible */
+    uint64_t kv_entry_bytes; /* of one token in one layer */
+    uint64_t fixed_bytes;    /* per worker, beside weights and KV; */
+    uint64_t buffer_bytes;   /* of these: a step's activations, block tables, */
+    uint64_t frame_bytes;    /* and messages to and from other workers */
     enum kv_type kv_type;
     uint32_t context_tokens_max;
-    uint64_t kv_tokens;      /* wanted per lane; 0: what fits, at most slot_count * context */
-    uint32_t slot_count;     /* 0: a default of 64 */
-    uint32_t step_rows_max;  /* 0: a default of 512 */
+    uint64_t kv_tokens;           /* wanted per lane; 0: what fits, at most slot_count * context */
+    uint32_t slot_count;          /* 0: a default of 64 */
+    uint32_t step_rows_max;       /* 0: a default of 512 */
     uint32_t steps_in_flight_max; /* 0: stages + 2 */
     uint32_t worker_count;
     const struct planner_worker *workers;
@@ -49,18 +52,51 @@ struct planner_request {
     uint32_t group_size;  /* members of each stage; 0 with stage_count 0 */
 };
 
-/* In the arena. ERROR_LIMIT with the figures when it does not fit: what each worker would need, what
- * it has, and the nearest thing that would fit. */
+/* In the arena. ERROR_LIMIT with the figures when it does not fit: what each worker would need,
+ * what it has, and the nearest thing that would fit. */
 struct placement *planner_make(const struct planner_request *request, struct arena *arena,
                                struct error *err) MUST_CHECK;
+
+/* Why planner_make answered ERROR_LIMIT, and what would do. */
+struct planner_refusal {
+    struct placement *nearest; /* asks least of its worst worker, with the KV that was wanted */
+    struct planner_request request; /* complete, for the ledgers of `nearest` */
+    uint32_t tightest;              /* id of that worker */
+    double overload;                /* what it needs / what it has */
+    uint64_t missing_bytes;         /* over all workers that lack any */
+    /* Each alone would do; 0: it does not help. */
+    uint64_t kv_tokens;    /* no more than so many per lane */
+    uint32_t workers_more; /* so many more like worker workers_like */
+    uint32_t workers_like;
+    uint64_t memory_bytes; /* so much for each of the workers that are there */
+};
+/* For a request that was refused so. In the arena. */
+struct planner_refusal *planner_refusal_of(const struct planner_request *request,
+                                           struct arena *arena);
+/* One line for an error or a person; returns `text`. */
+const char *planner_refusal_write(const struct planner_refusal *refusal, char *text,
+                                  size_t text_bytes);
+/* Its last part: "a context of 4096 tokens, or 3 more workers like worker 0 would fit". */
+const char *planner_remedy_write(const struct planner_refusal *refusal, char *text,
+                                 size_t text_bytes);
 
 /* What a worker holds under a placement; the coordinator's table and the tests use it. */
 struct planner_share {
     uint64_t weight_bytes;
     uint64_t kv_bytes;
     uint32_t expert_slots; /* experts of all its layers */
+    uint32_t lane_count;
 };
 struct planner_share planner_share_of(const struct planner_request *request,
                                       const struct placement *placement, uint32_t worker);
+
+/* All that a worker needs, and what it has. */
+struct planner_ledger {
+    uint64_t weight_bytes, kv_bytes, buffer_bytes, frame_bytes;
+    uint64_t fixed_bytes; /* the rest: program, staging */
+    uint64_t total_bytes, limit_bytes;
+};
+struct planner_ledger planner_ledger_of(const struct planner_request *request,
+                                        const struct placement *placement, uint32_t worker);
 
 #endif

@@ -2,59 +2,21 @@
  *
  * The partition that asks least of its worst worker is the one to show: its figures say by how much
  * it fails. Then two questions are put to the same optimiser: how many KV tokens would fit on these
- * workers, and how many more workers like the largest would carry the request as it is. Where
- * neither helps, as when a layer is larger than every worker, that partition answers a third: how
- * much memory as many workers would need.
+ * workers, and how many more workers like the largest would carry the request as it is. That
+ * partition itself answers a third: how much memory as many workers would need. Its answer is all
+ * that is left where a layer is larger than every worker.
  */
 #include "common/plan/planner_refusal.h"
 
 #include "common/base/check.h"
 #include "common/base/units.h"
+#include "common/plan/planner_placement.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #define WORKERS_MORE_MAX 64
-
-struct tightest {
-    const struct planner_worker *worker;
-    struct partition_need need;
-    uint32_t lanes;
-    uint64_t most_bytes; /* that any worker needs, this one or another */
-};
-
-static struct tightest tightest_find(const struct partition *partition, struct arena *arena)
-{
-    uint32_t *counts = arena_new_array(arena, uint32_t, partition->lane_count);
-    struct partition_stage *stages =
-        arena_new_array(arena, struct partition_stage, partition->stage_count);
-    struct tightest tightest = {0};
-    double worst = -1;
-
-    ASSERT(partition_solve(partition, PARTITION_MEMORY, stages));
-    for (uint32_t i = 0; i < partition->stage_count; i++) {
-        uint32_t member_count = stages[i].worker_end - stages[i].worker_begin;
-
-        partition_experts_spread(partition, &stages[i], counts);
-        for (uint32_t m = 0; m < member_count; m++) {
-            const struct planner_worker *worker = partition->workers[stages[i].worker_begin + m];
-            struct partition_need need = partition_need(partition, &stages[i], m, counts[m]);
-            double load = (double)need.total_bytes / ((double)worker->memory_bytes + 1);
-
-            if (need.total_bytes > tightest.most_bytes) {
-                tightest.most_bytes = need.total_bytes;
-            }
-            if (load > worst) {
-                worst = load;
-                tightest.worker = worker;
-                tightest.need = need;
-                tightest.lanes = partition_lanes(partition, m, member_count);
-            }
-        }
-    }
-    return tightest;
-}
 
 /* The largest number of KV tokens per lane that fits, in whole blocks; 0: none. */
 static uint64_t kv_tokens_fitting(const struct partition *partition, struct arena *arena)
@@ -129,51 +91,110 @@ static uint32_t workers_more(const struct partition *partition, const struct pla
     return 0;
 }
 
-static void remedy_write(const struct partition *partition, const struct tightest *tightest,
-                         struct arena *arena, char *text, size_t text_bytes)
+/* The worst worker's figures, and the sum of what is missing. */
+static void ledgers_read(struct planner_refusal *refusal)
 {
+    const struct planner_request *request = &refusal->request;
+
+    for (uint32_t i = 0; i < refusal->nearest->stage_count; i++) {
+        const struct placement_stage *stage = &refusal->nearest->stages[i];
+
+        for (uint32_t m = 0; m < stage->member_count; m++) {
+            struct planner_ledger ledger =
+                planner_ledger_of(request, refusal->nearest, stage->workers[m]);
+            double load = (double)ledger.total_bytes / ((double)ledger.limit_bytes + 1);
+
+            if (load > refusal->overload) {
+                refusal->overload = load;
+                refusal->tightest = stage->workers[m];
+            }
+            if (ledger.total_bytes > ledger.limit_bytes) {
+                refusal->missing_bytes += ledger.total_bytes - ledger.limit_bytes;
+            }
+            if (ledger.total_bytes > refusal->memory_bytes) {
+                refusal->memory_bytes = ledger.total_bytes;
+            }
+        }
+    }
+}
+
+struct planner_refusal *planner_refusal_find(const struct partition *partition, struct arena *arena)
+{
+    struct planner_refusal *refusal = arena_new(arena, struct planner_refusal);
     const struct planner_worker *like = worker_largest(partition->request);
-    uint64_t tokens = kv_tokens_fitting(partition, arena);
-    uint32_t more = workers_more(partition, like, arena);
+    struct partition_stage *stages =
+        arena_new_array(arena, struct partition_stage, partition->stage_count);
+
+    ASSERT(partition_solve(partition, PARTITION_MEMORY, stages));
+    refusal->request = *partition->request;
+    refusal->nearest = planner_placement(partition, stages, PARTITION_MEMORY,
+                                         partition->kv_tokens / PLAN_BLOCK_TOKENS, arena);
+    ledgers_read(refusal);
+    refusal->kv_tokens = kv_tokens_fitting(partition, arena);
+    refusal->workers_more = workers_more(partition, like, arena);
+    refusal->workers_like = like->id;
+    return refusal;
+}
+
+const char *planner_remedy_write(const struct planner_refusal *refusal, char *text,
+                                 size_t text_bytes)
+{
+    uint32_t count = refusal->request.worker_count;
     char fewer_text[64] = "";
     char more_text[96] = "";
 
-    if (tokens > 0) {
-        (void)snprintf(fewer_text, sizeof(fewer_text), "a context of %" PRIu64 " tokens", tokens);
+    if (refusal->kv_tokens > 0) {
+        (void)snprintf(fewer_text, sizeof(fewer_text), "a context of %" PRIu64 " tokens",
+                       refusal->kv_tokens);
     }
-    if (more > 0) {
-        (void)snprintf(more_text, sizeof(more_text), "%u more worker%s like worker %u", more,
-                       more == 1 ? "" : "s", like->id);
+    if (refusal->workers_more > 0) {
+        (void)snprintf(more_text, sizeof(more_text), "%u more worker%s like worker %u",
+                       refusal->workers_more, refusal->workers_more == 1 ? "" : "s",
+                       refusal->workers_like);
     }
-    if (tokens == 0 && more == 0) {
+    if (refusal->kv_tokens == 0 && refusal->workers_more == 0) {
         /* Three digits are shown; rounded up, so that what they say does fit. */
-        uint64_t bytes = tightest->most_bytes + tightest->most_bytes / 200;
+        uint64_t bytes = refusal->memory_bytes + refusal->memory_bytes / 200;
         struct units_text most;
 
-        (void)snprintf(text, text_bytes, "%u worker%s with %s each would fit",
-                       partition->request->worker_count,
-                       partition->request->worker_count == 1 ? "" : "s", units_bytes(&most, bytes));
-        return;
+        (void)snprintf(text, text_bytes, "%u worker%s with %s each would fit", count,
+                       count == 1 ? "" : "s", units_bytes(&most, bytes));
+        return text;
     }
     (void)snprintf(text, text_bytes, "%s%s%s would fit", fewer_text,
-                   tokens > 0 && more > 0 ? ", or " : "", more_text);
+                   fewer_text[0] != '\0' && more_text[0] != '\0' ? ", or " : "", more_text);
+    return text;
 }
 
-void planner_refuse(const struct partition *partition, struct arena *arena, struct error *err)
+static const char *host_of(const struct planner_request *request, uint32_t id)
 {
-    struct tightest tightest = tightest_find(partition, arena);
+    for (uint32_t i = 0; i < request->worker_count; i++) {
+        if (request->workers[i].id == id && request->workers[i].host[0] != '\0') {
+            return request->workers[i].host;
+        }
+    }
+    return "local";
+}
+
+const char *planner_refusal_write(const struct planner_refusal *refusal, char *text,
+                                  size_t text_bytes)
+{
+    const struct planner_request *request = &refusal->request;
+    uint32_t id = refusal->tightest;
+    struct planner_ledger ledger = planner_ledger_of(request, refusal->nearest, id);
+    uint32_t lanes = planner_share_of(request, refusal->nearest, id).lane_count;
     struct units_text weights, kv, fixed, total, memory;
     char remedy[192];
 
-    remedy_write(partition, &tightest, arena, remedy, sizeof(remedy));
-    (void)error_set(err, ERROR_LIMIT,
-                    "worker %u (%.63s): weights %s + kv %s (%" PRIu64 " tokens, %u lane%s) + fixed "
-                    "%s = %s, but it has %s; %s",
-                    tightest.worker->id, tightest.worker->host[0] ? tightest.worker->host : "local",
-                    units_bytes(&weights, tightest.need.weight_bytes),
-                    units_bytes(&kv, tightest.need.kv_bytes), partition->kv_tokens, tightest.lanes,
-                    tightest.lanes == 1 ? "" : "s",
-                    units_bytes(&fixed, partition->request->fixed_bytes),
-                    units_bytes(&total, tightest.need.total_bytes),
-                    units_bytes(&memory, tightest.worker->memory_bytes), remedy);
+    (void)snprintf(
+        text, text_bytes,
+        "worker %u (%.63s): weights %s + kv %s (%" PRIu64 " tokens, %u lane%s) + fixed %s = %s, "
+        "but it has %s; %s",
+        id, host_of(request, id), units_bytes(&weights, ledger.weight_bytes),
+        units_bytes(&kv, ledger.kv_bytes),
+        (uint64_t)refusal->nearest->kv_block_count * PLAN_BLOCK_TOKENS, lanes,
+        lanes == 1 ? "" : "s", units_bytes(&fixed, request->fixed_bytes),
+        units_bytes(&total, ledger.total_bytes), units_bytes(&memory, ledger.limit_bytes),
+        planner_remedy_write(refusal, remedy, sizeof(remedy)));
+    return text;
 }

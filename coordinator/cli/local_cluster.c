@@ -141,7 +141,20 @@ bool local_cluster_wait(struct local_cluster *local, struct error *err)
     if (progress.in_place) {
         lines_erase(&progress);
     }
+    if (!serving) {
+        local_cluster_explain(local);
+    }
     return serving;
+}
+
+void local_cluster_explain(const struct local_cluster *local)
+{
+    struct cluster_status *status = cluster_status(local->cluster);
+
+    if (status->misfit != NULL) {
+        (void)fprintf(stderr, "%s\n", status->misfit);
+    }
+    cluster_status_destroy(status);
 }
 
 void local_cluster_stop(struct local_cluster *local)

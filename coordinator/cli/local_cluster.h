@@ -30,6 +30,9 @@ bool local_cluster_start(struct local_cluster *out, const struct cluster_options
 /* Waits until it serves, with progress on standard error. ERROR_PEER "interrupted" when a stop
  * signal came. */
 bool local_cluster_wait(struct local_cluster *local, struct error *err) MUST_CHECK;
+/* Where the model does not fit: every worker's ledger on standard error; local_cluster_wait has
+ * done so when it fails. */
+void local_cluster_explain(const struct local_cluster *local);
 /* Ends workers, threads and all. Legal on a zeroed struct and twice. */
 void local_cluster_stop(struct local_cluster *local);
 

@@ -16,6 +16,7 @@ static const struct command commands[] = {
     {"top", command_top, "watch a running server: what runs where"},
     {"run", command_run, "answer one prompt with a cluster made for it"},
     {"inspect", command_inspect, "describe a model: architecture, parameters, bytes"},
+    {"plan", command_plan, "plan a model for a cluster that need not be there"},
     {"keygen", command_keygen, "make the key that lets machines join a cluster"},
     {"logits", command_logits, "write the logits of every prompt position to a file"},
     {"routing", command_routing, "write the routed experts of every prompt position to a file"},

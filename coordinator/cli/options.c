@@ -178,7 +178,8 @@ void options_from_environment(const struct argp_option *table, argp_parser_t par
 
 /* --- the parser --- */
 
-static void layout_parse(struct cluster_options *own, const char *text, struct argp_state *state)
+void option_layout(const char *text, uint32_t *stage_count, uint32_t *group_size,
+                   struct argp_state *state)
 {
     unsigned stages, group;
     int length = 0;
@@ -189,8 +190,8 @@ static void layout_parse(struct cluster_options *own, const char *text, struct a
         argp_error(state, "--layout must be STAGESxGROUP, like 3x1 or 2x2, not \"%s\"", text);
         return;
     }
-    own->stage_count = stages;
-    own->group_size = group;
+    *stage_count = stages;
+    *group_size = group;
 }
 
 static void link_parse(struct cluster_options *own, const char *text, struct argp_state *state)
@@ -312,7 +313,7 @@ static error_t parse_word(int key, const char *arg, struct argp_state *state)
         weights_parse(own, arg, state);
         return 0;
     case KEY_LAYOUT:
-        layout_parse(own, arg, state);
+        option_layout(arg, &own->stage_count, &own->group_size, state);
         return 0;
     case KEY_LINK:
         link_parse(own, arg, state);

@@ -66,6 +66,8 @@ uint32_t option_u32(const char *text, const char *what, uint32_t minimum, uint32
                     struct argp_state *state);
 double option_number(const char *text, const char *what, double minimum, double maximum,
                      struct argp_state *state);
+void option_layout(const char *text, uint32_t *stage_count, uint32_t *group_size,
+                   struct argp_state *state); /* "8x2" */
 uint64_t option_u64(const char *text, const char *what, struct argp_state *state);
 
 #endif

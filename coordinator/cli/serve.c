@@ -174,6 +174,7 @@ static bool wait_for_end(const struct local_cluster *local, struct error *err)
         }
         cluster_status_destroy(status);
         if (failed) {
+            local_cluster_explain(local);
             return false;
         }
         poll(&item, 1, LOOK_INTERVAL_MS);

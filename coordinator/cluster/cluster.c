@@ -7,7 +7,6 @@
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
-#include "coordinator/cluster/model_bytes.h"
 #include "coordinator/cluster/placement_file.h"
 
 #include <errno.h>
@@ -133,9 +132,6 @@ static struct cluster *cluster_make(const struct cluster_config *config)
     free(absolute); /* libc's */
     model_hash(config->catalog, cluster->model_hash);
     (void)weights_choice_write(&config->catalog->weights, cluster->weights);
-    cluster->layers =
-        arena_new_array(&cluster->arena, struct planner_layer, config->catalog->arch.layer_count);
-    model_bytes_layers(config->catalog, cluster->layers);
     cluster->next_remote_id = config->local_count;
     cluster->next_sequence = 1;
     ASSERT(pthread_mutex_init(&cluster->status_mutex, NULL) == 0);
@@ -160,6 +156,7 @@ static void cluster_free(struct cluster *cluster)
     (void)pthread_mutex_destroy(&cluster->status_mutex);
     cluster_status_destroy(cluster->status);
     arena_deinit(&cluster->arena);
+    mem_free(cluster->misfit);
     mem_free(cluster);
 }
 

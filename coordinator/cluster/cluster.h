@@ -144,6 +144,8 @@ struct cluster_worker_status {
 struct cluster_status {
     enum cluster_state state;
     char problem[480]; /* "" when fine; "waiting for workers: 2 of 3" while gathering */
+    char *misfit;      /* FAILED since the model does not fit: a table of every worker's ledger, of
+                          several lines; else NULL */
     uint64_t epoch;
     char numerics_id[64];
     uint32_t stage_count, lane_count, context_tokens_max;

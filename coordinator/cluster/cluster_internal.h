@@ -137,6 +137,7 @@ struct cluster {
     struct arena message_arena;  /* reset after each message */
     enum cluster_state state;
     char problem[480];
+    char *misfit; /* the table of a plan that was refused; NULL: none was */
     int64_t state_since_ns;
     bool draining;
 
@@ -146,11 +147,10 @@ struct cluster {
 
     uint64_t epoch;
     struct arena epoch_arena;
-    struct planner_layer *layers; /* in the cluster's arena */
-    struct planner_request plan;  /* of the epoch */
-    struct placement *placement;  /* NULL: none */
-    struct scheduler *scheduler;  /* while serving, else NULL */
-    struct scheduler_stats past;  /* counts of earlier epochs */
+    struct planner_request plan; /* of the epoch */
+    struct placement *placement; /* NULL: none */
+    struct scheduler *scheduler; /* while serving, else NULL */
+    struct scheduler_stats past; /* counts of earlier epochs */
     int64_t epoch_start_ns;
     uint32_t epoch_failures;
     char epoch_end_reason[300]; /* of the last one; "" when there was none */

@@ -4,14 +4,13 @@
 #include "coordinator/cluster/cluster_internal.h"
 
 #include "common/base/log.h"
-#include "coordinator/cluster/model_bytes.h"
+#include "common/base/mem.h"
+#include "coordinator/cluster/plan_report.h"
+#include "coordinator/cluster/plan_request.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-#define SLOTS_DEFAULT      64
-#define STEP_ROWS_DEFAULT  512
-#define PLAN_STEPS_EXTRA   2    /* the planner's: in flight, beyond one for each stage */
 #define CONTEXT_TOKENS_MIN 1024 /* below it, cutting the context further helps nobody */
 
 /* Workers of one machine measure at the same time, and so each other's noise: those that are alike
@@ -53,65 +52,65 @@ static struct planner_worker *planner_workers(struct cluster *cluster, struct me
     return workers;
 }
 
-static void plan_request(struct cluster *cluster, struct member **order, uint32_t count)
+static void request_fill(struct cluster *cluster, struct member **order, uint32_t count)
 {
     const struct cluster_config *config = &cluster->config;
-    const struct arch *arch = &config->catalog->arch;
     struct planner_request *plan = &cluster->plan;
     char numerics_id[NUMERICS_ID_BYTES];
 
     numerics_id_write(config->numerics, config->kv_type, order[0]->kernels_version, numerics_id);
-    *plan = (struct planner_request){
-        .epoch = cluster->epoch,
-        .numerics_id = arena_strdup(&cluster->epoch_arena, numerics_id),
-        .layer_count = arch->layer_count,
-        .layers = cluster->layers,
-        .embedding_bytes = model_bytes_embedding(config->catalog),
-        .head_bytes = model_bytes_head(config->catalog),
-        .dense_layer_count = arch->dense_layer_count,
-        .expert_count = arch->router.expert_count,
-        .expert_group_count = arch_combine_group_count(arch),
-        .kv_entry_bytes = (uint64_t)arch_kv_values(arch) * kv_type_bytes(config->kv_type),
-        .kv_type = config->kv_type,
-        .context_tokens_max =
-            config->context_tokens_max > 0 ? config->context_tokens_max : arch->context_tokens_max,
-        .kv_tokens = config->kv_tokens,
-        .slot_count = config->slot_count > 0 ? config->slot_count : SLOTS_DEFAULT,
-        .step_rows_max = config->step_rows_max > 0 ? config->step_rows_max : STEP_ROWS_DEFAULT,
-        .worker_count = count,
-        .workers = planner_workers(cluster, order, count),
-        .stage_count = config->stage_count,
-        .group_size = config->group_size,
-    };
+    plan_request_model(config->catalog, PLAN_AS_HELD, config->kv_type, &cluster->epoch_arena, plan);
+    plan->epoch = cluster->epoch;
+    plan->numerics_id = arena_strdup(&cluster->epoch_arena, numerics_id);
+    if (config->context_tokens_max > 0) {
+        plan->context_tokens_max = config->context_tokens_max;
+    }
+    if (config->slot_count > 0) {
+        plan->slot_count = config->slot_count;
+    }
+    if (config->step_rows_max > 0) {
+        plan->step_rows_max = config->step_rows_max;
+    }
+    plan->kv_tokens = config->kv_tokens;
+    plan->worker_count = count;
+    plan->workers = planner_workers(cluster, order, count);
+    plan->stage_count = config->stage_count;
+    plan->group_size = config->group_size;
 }
 
 /* Buffers grow with the context, so this is found anew for each. */
-static struct placement *plan_try(struct cluster *cluster, struct error *err)
+static void size_fill(struct cluster *cluster)
 {
-    struct planner_request *plan = &cluster->plan;
-    uint32_t threads = 1;
+    struct plan_sizer sizer = {
+        .catalog = cluster->config.catalog, .weights = PLAN_AS_HELD, .thread_count = 1};
 
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         uint32_t own = cluster->members[i].thread_count;
 
-        threads = own > threads ? own : threads;
+        sizer.thread_count = own > sizer.thread_count ? own : sizer.thread_count;
     }
-    plan->fixed_bytes =
-        model_bytes_fixed(&cluster->config.catalog->arch,
-                          &(struct model_step_shape){
-                              .rows_max = plan->step_rows_max,
-                              .steps_in_flight_max =
-                                  (plan->stage_count > 0 ? plan->stage_count : plan->worker_count) +
-                                  PLAN_STEPS_EXTRA,
-                              .group_size = plan->group_size > 0 ? plan->group_size : 1,
-                              .context_tokens_max = plan->context_tokens_max,
-                              .slot_count = plan->slot_count,
-                              .thread_count = threads}) +
-        model_bytes_dummy(cluster->config.catalog);
-    return planner_make(plan, &cluster->epoch_arena, err);
+    plan_request_size(&sizer, &cluster->plan);
 }
 
-/* A context that the user did not ask for shrinks until it fits. */
+static struct placement *plan_try(struct cluster *cluster, struct error *err)
+{
+    size_fill(cluster);
+    return planner_make(&cluster->plan, &cluster->epoch_arena, err);
+}
+
+/* Who would hold what, and what is missing, for people. */
+static void misfit_write(struct cluster *cluster)
+{
+    struct buffer text;
+
+    buffer_init(&text);
+    plan_report_refusal(planner_refusal_of(&cluster->plan, &cluster->epoch_arena), &text);
+    mem_free(cluster->misfit);
+    cluster->misfit = buffer_take(&text);
+}
+
+/* A context that the user did not ask for shrinks until it fits; what is refused in the end is the
+ * one that was wanted. */
 static struct placement *plan_make(struct cluster *cluster, struct error *err)
 {
     struct planner_request *plan = &cluster->plan;
@@ -128,6 +127,11 @@ static struct placement *plan_make(struct cluster *cluster, struct error *err)
     if (placement != NULL && plan->context_tokens_max < context_wanted) {
         log_warn("the context is cut to what memory holds: tokens=%u model=%u",
                  plan->context_tokens_max, context_wanted);
+    }
+    if (placement == NULL && err->code == ERROR_LIMIT) {
+        plan->context_tokens_max = context_wanted;
+        size_fill(cluster);
+        misfit_write(cluster);
     }
     return placement;
 }
@@ -167,7 +171,7 @@ struct placement *epoch_plan(struct cluster *cluster, struct member **order, uin
 {
     struct placement *placement;
 
-    plan_request(cluster, order, count);
+    request_fill(cluster, order, count);
     placement = cluster->file_placement != NULL ? placement_of_file(cluster, order)
                                                 : plan_make(cluster, err);
     if (placement != NULL) {

@@ -15,8 +15,6 @@
 #define EXPERT_TILE_VALUES    (48 * 16 * 16)
 #define SAMPLED_ROWS_MAX      64
 #define ROPE_TABLE_VALUES_MAX ((uint64_t)16 << 20)
-#define DUMMY_BLOCK_BYTES     ((uint64_t)96 << 20) /* of worker/layers/weights_dummy.c */
-#define DUMMY_SHARE           1024
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -34,17 +32,6 @@ static uint64_t packed(enum weight_type type, uint64_t rows, uint64_t columns)
         panel_bytes = aligned(panel_bytes);
     }
     return aligned(panels * panel_bytes);
-}
-
-static uint64_t planned(const struct catalog *catalog, uint64_t bytes)
-{
-    return catalog->weights.source == WEIGHTS_DUMMY ? (bytes + DUMMY_SHARE - 1) / DUMMY_SHARE
-                                                    : bytes;
-}
-
-uint64_t model_bytes_dummy(const struct catalog *catalog)
-{
-    return catalog->weights.source == WEIGHTS_DUMMY ? DUMMY_BLOCK_BYTES : 0;
 }
 
 /* One that the model lacks weighs nothing. */
@@ -136,11 +123,11 @@ void model_bytes_layers(const struct catalog *catalog, struct planner_layer *lay
             common += matrix(catalog, ROLE_ROUTER, layer, CATALOG_NO_EXPERT) +
                       vector(arch->router.expert_count) +
                       mlp(catalog, ROLE_SHARED_GATE, layer, CATALOG_NO_EXPERT);
-            layers[layer].expert_bytes = planned(catalog, mlp(catalog, ROLE_EXPERT_GATE, layer, 0));
+            layers[layer].expert_bytes = mlp(catalog, ROLE_EXPERT_GATE, layer, 0);
         } else {
             common += mlp(catalog, ROLE_GATE, layer, CATALOG_NO_EXPERT);
         }
-        layers[layer].common_bytes = planned(catalog, common);
+        layers[layer].common_bytes = common;
     }
 }
 
@@ -149,15 +136,15 @@ uint64_t model_bytes_embedding(const struct catalog *catalog)
     const struct tensor *tensor =
         catalog_find(catalog, ROLE_EMBEDDING, CATALOG_NO_LAYER, CATALOG_NO_EXPERT);
 
-    return tensor == NULL ? 0 : planned(catalog, aligned(tensor->bytes));
+    return tensor == NULL ? 0 : aligned(tensor->bytes);
 }
 
 uint64_t model_bytes_head(const struct catalog *catalog)
 {
     enum tensor_role role = catalog->arch.tied_embedding ? ROLE_EMBEDDING : ROLE_HEAD;
 
-    return planned(catalog, matrix(catalog, role, CATALOG_NO_LAYER, CATALOG_NO_EXPERT) +
-                                vector(catalog->arch.hidden));
+    return matrix(catalog, role, CATALOG_NO_LAYER, CATALOG_NO_EXPERT) +
+           vector(catalog->arch.hidden);
 }
 
 /* The buffers of one forward pass; parts that are used after each other share their memory. */
@@ -181,6 +168,14 @@ static uint64_t forward_values(const struct arch *arch, const struct model_step_
     return 2 * rows * arch->hidden + (experts > most ? experts : most);
 }
 
+/* Outputs of routed experts and of the shared one, until they are added. */
+static uint64_t outputs_bytes(const struct arch *arch, uint64_t rows)
+{
+    return arch->router.expert_count == 0 ? 0
+                                          : rows * (arch->router.chosen_count + (uint64_t)1) *
+                                                ((uint64_t)arch->hidden * sizeof(float) + 128);
+}
+
 /* What members of a stage send each other: rows, and for each the parts of its sum. */
 static uint64_t exchange_bytes(const struct arch *arch, const struct model_step_shape *shape)
 {
@@ -195,14 +190,14 @@ static uint64_t exchange_bytes(const struct arch *arch, const struct model_step_
     uint64_t dispatch = rows * (row_bytes + 16 * chosen + 64);
     uint64_t combine = rows * parts * row_bytes;
 
-    if (arch->router.expert_count == 0) {
+    if (arch->router.expert_count == 0 || others == 0) {
         return 0;
     }
-    return rows * (chosen + 1) * (row_bytes + 128) +
-           (others == 0 ? 0 : 2 * others * (dispatch + 2 * combine) + 2 * dispatch);
+    return 2 * others * (dispatch + 2 * combine) + 2 * dispatch;
 }
 
-uint64_t model_bytes_fixed(const struct arch *arch, const struct model_step_shape *shape)
+struct model_fixed_bytes model_bytes_fixed(const struct arch *arch,
+                                           const struct model_step_shape *shape)
 {
     uint64_t rows = shape->rows_max;
     uint64_t blocks_per_slot = shape->context_tokens_max / 64 + 2;
@@ -215,8 +210,11 @@ uint64_t model_bytes_fixed(const struct arch *arch, const struct model_step_shap
 
     staging = staging < STAGING_BYTES_MAX ? staging : STAGING_BYTES_MAX;
     rope = rope < ROPE_TABLE_VALUES_MAX ? rope + 64 * arch->qk_rope_dim : 0;
-    return PROGRAM_BYTES + shape->thread_count * staging +
-           shape->slot_count * blocks_per_slot * sizeof(uint32_t) + rows * 256 +
-           exchange_bytes(arch, shape) +
-           (forward_values(arch, shape) + frames + logits + rope) * sizeof(float);
+    return (struct model_fixed_bytes){
+        .buffer_bytes = shape->slot_count * blocks_per_slot * sizeof(uint32_t) + rows * 256 +
+                        outputs_bytes(arch, rows) +
+                        (forward_values(arch, shape) + logits + rope) * sizeof(float),
+        .frame_bytes = exchange_bytes(arch, shape) + frames * sizeof(float),
+        .program_bytes = PROGRAM_BYTES + shape->thread_count * staging,
+    };
 }

@@ -11,10 +11,6 @@
 
 /* layers: [arch.layer_count], filled. */
 void model_bytes_layers(const struct catalog *catalog, struct planner_layer *layers);
-/* Dummy weights lie in a few blocks of this size in all, on every worker; 0 for published ones. Of
- * their tensors' bytes the functions here then give a small share, so that a plan divides the
- * layers as it would, and every share fits. */
-uint64_t model_bytes_dummy(const struct catalog *catalog);
 uint64_t model_bytes_embedding(const struct catalog *catalog);
 uint64_t model_bytes_head(const struct catalog *catalog); /* with the final norm */
 
@@ -26,8 +22,14 @@ struct model_step_shape {
     uint32_t context_tokens_max, slot_count;
     uint32_t thread_count;
 };
-/* An upper bound, not far above, of what a worker needs beside weights and KV blocks: program,
- * activations of a step, block tables, frames. The worker's own ledger is exact. */
-uint64_t model_bytes_fixed(const struct arch *arch, const struct model_step_shape *shape);
+/* Upper bounds, not far above, of what a worker needs beside weights and KV blocks. The worker's
+ * own ledger is exact. */
+struct model_fixed_bytes {
+    uint64_t buffer_bytes;  /* activations of a step, block tables */
+    uint64_t frame_bytes;   /* to and from other workers */
+    uint64_t program_bytes; /* code, libraries, staging of the readers */
+};
+struct model_fixed_bytes model_bytes_fixed(const struct arch *arch,
+                                           const struct model_step_shape *shape);
 
 #endif

@@ -340,7 +340,7 @@ static json_t *experts_write(const struct placement *placement)
     return layers;
 }
 
-bool placement_file_write(const char *path, const struct placement *placement, struct error *err)
+json_t *placement_file_json(const struct placement *placement)
 {
     json_t *root = json_pack(
         "{s:i,s:I,s:I,s:I,s:o,s:I,s:o}", "version", FILE_VERSION, "layer_count",
@@ -348,8 +348,6 @@ bool placement_file_write(const char *path, const struct placement *placement, s
         "dense_layer_count", (json_int_t)placement->dense_layer_count, "stages",
         stages_write(placement), "lane_count", (json_int_t)placement->lane_count, "lane_member",
         lanes_write(placement));
-    char *text;
-    bool written;
 
     if (placement->expert_count > 0) {
         json_object_set_new(root, "experts", experts_write(placement));
@@ -360,7 +358,15 @@ bool placement_file_write(const char *path, const struct placement *placement, s
     json_object_set_new(root, "context_tokens_max", json_integer(placement->context_tokens_max));
     json_object_set_new(root, "step_rows_max", json_integer(placement->step_rows_max));
     json_object_set_new(root, "steps_in_flight_max", json_integer(placement->steps_in_flight_max));
-    text = json_dumps(root, JSON_COMPACT);
+    return root;
+}
+
+bool placement_file_write(const char *path, const struct placement *placement, struct error *err)
+{
+    json_t *root = placement_file_json(placement);
+    char *text = json_dumps(root, JSON_COMPACT);
+    bool written;
+
     json_decref(root);
     if (text == NULL) {
         return error_set(err, ERROR_SYSTEM, "%s: out of memory", path);

@@ -21,6 +21,7 @@
 #include "common/base/error.h"
 #include "common/plan/placement.h"
 
+#include <jansson.h>
 #include <stddef.h>
 
 /* Reads and checks all (placement_check included); in the arena. Errors name the path and field. */
@@ -31,5 +32,7 @@ struct placement *placement_file_parse(const char *text, size_t length, const ch
                                        struct arena *arena, struct error *err) MUST_CHECK;
 bool placement_file_write(const char *path, const struct placement *placement,
                           struct error *err) MUST_CHECK;
+/* What is written; the caller drops it with json_decref. */
+json_t *placement_file_json(const struct placement *placement);
 
 #endif

@@ -77,6 +77,9 @@ static struct cluster_status *status_make(struct cluster *cluster, int64_t now_n
 
     status->state = cluster->state;
     memcpy(status->problem, cluster->problem, sizeof(status->problem));
+    if (cluster->state == CLUSTER_FAILED && cluster->misfit != NULL) {
+        status->misfit = mem_strdup(cluster->misfit);
+    }
     status->epoch = cluster->epoch;
     if (cluster->placement != NULL) {
         memcpy(status->numerics_id, cluster->placement->numerics_id, sizeof(status->numerics_id));
@@ -119,6 +122,7 @@ struct cluster_status *status_copy(const struct cluster_status *status)
     struct cluster_status *copy = mem_new(struct cluster_status);
 
     *copy = *status;
+    copy->misfit = status->misfit != NULL ? mem_strdup(status->misfit) : NULL;
     copy->workers = mem_new_array(struct cluster_worker_status, status->worker_count);
     for (uint32_t i = 0; i < status->worker_count; i++) {
         struct cluster_worker_status *worker = &copy->workers[i];
@@ -142,5 +146,6 @@ void cluster_status_destroy(struct cluster_status *status)
         mem_free(status->workers[i].links);
     }
     mem_free(status->workers);
+    mem_free(status->misfit);
     mem_free(status);
 }

@@ -80,9 +80,15 @@ class Sparse(unittest.TestCase):
         for layout, memory, remedy in (("8x1", "8G", memory_would), ("4x2", "8G", memory_would),
                                        ("8x1", "16G",
                                         rf"(\d\d more workers like worker \d|{memory_would})")):
+            refusal = self.refusal("--layout", layout, "--memory", memory)
+            # The table of `shoal plan`: a line for each worker, and what is missing in all.
+            lines = [line.split() for line in refusal.splitlines()]
+            self.assertEqual(lines[0][:4], ["worker", "host", "stage", "member"])
+            self.assertEqual([line[0] for line in lines[1:10]], [*"01234567", "sum"])
+            self.assertRegex(refusal, r"\ndoes not fit +worker \d \(.*\) needs 9\d\.\d GB and has "
+                             r"[\d.]+ [MG]B: \d\d\.\d GB too little\n +[56]\d\d GB are missing in all")
             self.assertRegex(
-                self.refusal("--layout", layout, "--memory", memory),
-                r"^shoal run: worker \d \(.*\): weights \d\d\.\d GB \+ kv [\d.]+ GB "
+                refusal, r"\nshoal run: worker \d \(.*\): weights \d\d\.\d GB \+ kv [\d.]+ GB "
                 r"\(163840 tokens, 1 lane\) \+ fixed [\d.]+ [MG]B = 9\d\.\d GB, "
                 rf"but it has [\d.]+ [MG]B; {remedy} would fit\n$")
 

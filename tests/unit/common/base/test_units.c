@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -149,6 +150,88 @@ static void a_written_amount_is_read_back_within_its_precision(void **state)
     }
 }
 
+static void rates_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double bytes_per_s;
+    } cases[] = {
+        {"40GB/s", 40e9}, {"1Gbit/s", 125e6},   {"1.25 Gbit/s", 156.25e6}, {"512MiB/s", 536870912},
+        {"8 bit/s", 1},   {"200 gbit/S", 25e9}, {"0.5kB/s", 500},          {"1000TB/s", 1e15},
+    };
+
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct error err = {0};
+        double rate;
+
+        assert_true(units_parse_rate(cases[i].text, "bandwidth", &rate, &err));
+        assert_true(rate == cases[i].bytes_per_s);
+    }
+}
+
+static void what_is_no_rate_is_refused(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "",         "40",       "40GB",    "GB/s",    "0GB/s",    "-1GB/s",
+        "40  GB/s", "40/s",     "4 /s",    "1e9 B/s", "40GB/m",   "40GBit",
+        "nan B/s",  "1001TB/s", "40GB/s ", "1.GB/s",  "1 Pbit/s", "99999999999999999999B/s",
+    };
+
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct error err = {0};
+        double rate = -1;
+
+        assert_false(units_parse_rate(cases[i], "bandwidth", &rate, &err));
+        assert_int_equal(err.code, ERROR_USAGE);
+        assert_non_null(strstr(err.message, "bandwidth"));
+        assert_non_null(strstr(err.message, cases[i]));
+    }
+}
+
+static void times_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t ns;
+    } cases[] = {
+        {"100us", 100000},
+        {"1.5 ms", 1500000},
+        {"20\xc2\xb5s", 20000},
+        {"20 \xce\xbcs", 20000},
+        {"2s", 2000000000},
+        {"800ns", 800},
+        {"0s", 0},
+        {"3600s", 3600000000000},
+    };
+
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct error err = {0};
+        int64_t ns;
+
+        assert_true(units_parse_duration(cases[i].text, "latency", &ns, &err));
+        assert_int_equal(ns, cases[i].ns);
+    }
+}
+
+static void what_is_no_time_is_refused(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {"",     "100",  "us",    "-1us", "1 m",
+                                        "1min", "1e3s", "3601s", "1.s",  "99999999999999999999ns"};
+
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct error err = {0};
+        int64_t ns = -1;
+
+        assert_false(units_parse_duration(cases[i], "latency", &ns, &err));
+        assert_int_equal(err.code, ERROR_USAGE);
+        assert_non_null(strstr(err.message, cases[i]));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +241,10 @@ int main(void)
         cmocka_unit_test(the_refusal_names_the_option_and_the_text),
         cmocka_unit_test(amounts_beyond_64_bits_are_refused),
         cmocka_unit_test(a_written_amount_is_read_back_within_its_precision),
+        cmocka_unit_test(rates_are_read),
+        cmocka_unit_test(what_is_no_rate_is_refused),
+        cmocka_unit_test(times_are_read),
+        cmocka_unit_test(what_is_no_time_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

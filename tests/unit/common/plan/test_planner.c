@@ -99,7 +99,9 @@ static void problem_random(struct problem *p, uint64_t seed)
     r->embedding_bytes = sim_random_range(&random, 0, 3000);
     r->head_bytes = sim_random_range(&random, 0, 3000);
     r->kv_entry_bytes = sim_random_range(&random, 0, 5);
-    r->fixed_bytes = sim_random_range(&random, 0, 100);
+    r->buffer_bytes = sim_random_range(&random, 0, 30);
+    r->frame_bytes = sim_random_range(&random, 0, 30);
+    r->fixed_bytes = r->buffer_bytes + r->frame_bytes + sim_random_range(&random, 0, 40);
     r->context_tokens_max = sim_random_u32(&random, 1, 500);
     r->slot_count = 4;
     r->worker_count = r->stage_count * r->group_size;
@@ -122,26 +124,89 @@ static void problem_random(struct problem *p, uint64_t seed)
     }
 }
 
-/* A refusal's remedy is true: what it names fits, and a block more does not. */
-static void assert_remedy_true(const struct problem *p, const struct error *err)
+static bool fits(const struct planner_request *request, struct arena *arena)
 {
-    const char *words = strstr(err->message, "a context of ");
-    struct planner_request request = p->request;
-    unsigned long long tokens;
-    struct arena arena;
-    struct error again;
+    struct error err;
 
-    assert_int_equal(err->code, ERROR_LIMIT);
-    assert_non_null(strstr(err->message, "but it has"));
-    if (words == NULL) {
-        return;
-    }
-    assert_int_equal(sscanf(words, "a context of %llu tokens", &tokens), 1);
-    arena_init(&arena, 65536);
+    return planner_make(request, arena, &err) != NULL;
+}
+
+static void assert_context_true(const struct problem *p, uint64_t tokens, struct arena *arena)
+{
+    struct planner_request request = p->request;
+
     request.kv_tokens = tokens;
-    assert_non_null(planner_make(&request, &arena, &again));
+    assert_true(fits(&request, arena));
     request.kv_tokens = tokens + 64;
-    assert_null(planner_make(&request, &arena, &again));
+    assert_false(fits(&request, arena));
+}
+
+/* The memory is the least that does, where all have the same. */
+static void assert_memory_true(const struct problem *p, uint64_t memory_bytes, struct arena *arena)
+{
+    struct problem more = *p;
+
+    more.request.layers = more.layers;
+    more.request.workers = more.workers;
+    for (uint32_t i = 0; i < p->request.worker_count; i++) {
+        more.workers[i].memory_bytes = memory_bytes;
+    }
+    assert_true(fits(&more.request, arena));
+}
+
+static void assert_workers_true(const struct problem *p, const struct planner_refusal *refusal,
+                                struct arena *arena)
+{
+    struct planner_request request = p->request;
+    uint32_t count = request.worker_count + refusal->workers_more;
+    struct planner_worker *workers = arena_new_array(arena, struct planner_worker, count);
+
+    memcpy(workers, p->workers, request.worker_count * sizeof(*workers));
+    for (uint32_t i = request.worker_count; i < count; i++) {
+        workers[i] = p->workers[refusal->workers_like - p->workers[0].id];
+        workers[i].id = 1000 + i;
+    }
+    request.workers = workers;
+    request.worker_count = count;
+    request.stage_count += refusal->workers_more / request.group_size;
+    assert_true(fits(&request, arena));
+}
+
+/* What a refusal says is true: its figures are those of its placement, and each remedy fits. */
+static void assert_refusal_true(const struct problem *p, const struct error *err)
+{
+    struct arena arena;
+    struct planner_refusal *refusal;
+    struct planner_ledger ledger;
+    uint64_t missing = 0;
+    char text[sizeof(err->message)];
+
+    arena_init(&arena, 65536);
+    refusal = planner_refusal_of(&p->request, &arena);
+    assert_int_equal(err->code, ERROR_LIMIT);
+    assert_string_equal(err->message, planner_refusal_write(refusal, text, sizeof(text)));
+    assert_non_null(strstr(err->message, "but it has"));
+    for (uint32_t i = 0; i < p->request.worker_count; i++) {
+        ledger = planner_ledger_of(&refusal->request, refusal->nearest, p->workers[i].id);
+        assert_int_equal(ledger.limit_bytes, p->workers[i].memory_bytes);
+        assert_int_equal(ledger.total_bytes, ledger.weight_bytes + ledger.kv_bytes +
+                                                 ledger.buffer_bytes + ledger.frame_bytes +
+                                                 ledger.fixed_bytes);
+        assert_true(ledger.total_bytes <= refusal->memory_bytes);
+        missing +=
+            ledger.total_bytes > ledger.limit_bytes ? ledger.total_bytes - ledger.limit_bytes : 0;
+    }
+    assert_true(missing > 0);
+    assert_int_equal(missing, refusal->missing_bytes);
+    ledger = planner_ledger_of(&refusal->request, refusal->nearest, refusal->tightest);
+    assert_true(ledger.total_bytes > ledger.limit_bytes);
+    if (refusal->kv_tokens > 0) {
+        assert_context_true(p, refusal->kv_tokens, &arena);
+    }
+    if (refusal->workers_more > 0) {
+        assert_workers_true(p, refusal, &arena);
+    }
+    assert_memory_true(p, refusal->memory_bytes, &arena);
     arena_deinit(&arena);
 }
 
@@ -177,7 +242,7 @@ static void planner_equals_brute_force(void **state)
             fail_msg("seed %d: brute force %g, planner: %s", (int)seed, best, err.message);
         }
         if (placement == NULL) {
-            assert_remedy_true(&p, &err);
+            assert_refusal_true(&p, &err);
         } else {
             fitted++;
             assert_true(placement_time(&p.request, placement) <= best * (1 + 1e-9));

@@ -166,13 +166,14 @@ static void estimate_compare(const struct arch *arch, uint32_t stages, uint32_t 
         struct stage_bytes stage = stage_bytes(seat, arch, threads);
         struct planner_share share = planner_share_of(&request, placement, worker);
         struct traffic traffic = {0};
-        uint64_t estimate = model_bytes_fixed(
+        struct model_fixed_bytes fixed = model_bytes_fixed(
             arch, &(struct model_step_shape){.rows_max = placement->step_rows_max,
                                              .steps_in_flight_max = placement->steps_in_flight_max,
                                              .group_size = group,
                                              .context_tokens_max = placement->context_tokens_max,
                                              .slot_count = placement->slot_count,
                                              .thread_count = threads});
+        uint64_t estimate = fixed.buffer_bytes + fixed.frame_bytes + fixed.program_bytes;
         uint64_t needed;
 
         traffic_plan(seat, arch, &arena, &traffic);

@@ -1,0 +1,61 @@
+/* planner_share.c - what a placement asks of one worker. */
+#include "common/base/check.h"
+#include "common/plan/planner.h"
+
+struct planner_share planner_share_of(const struct planner_request *request,
+                                      const struct placement *placement, uint32_t worker)
+{
+    struct planner_share share = {0};
+    struct placement_seat seat;
+    const struct placement_stage *stage;
+
+    if (!placement_seat_of(placement, worker, &seat)) {
+        return share;
+    }
+    stage = &placement->stages[seat.stage];
+    for (uint32_t lane = 0; lane < placement->lane_count; lane++) {
+        share.lane_count += placement_lane_worker(placement, seat.stage, lane) == worker;
+    }
+    share.weight_bytes = (seat.stage == 0 ? request->embedding_bytes : 0) +
+                         (stage->layer_end == placement->layer_count ? request->head_bytes : 0);
+    for (uint32_t layer = stage->layer_begin; layer < stage->layer_end; layer++) {
+        share.weight_bytes += request->layers[layer].common_bytes;
+        for (uint32_t expert = 0; expert < placement->expert_count; expert++) {
+            if (placement_owns(placement, layer, expert, seat.member)) {
+                share.weight_bytes += request->layers[layer].expert_bytes;
+                share.expert_slots++;
+            }
+        }
+    }
+    share.kv_bytes = (uint64_t)placement->kv_block_count * PLAN_BLOCK_TOKENS *
+                     request->kv_entry_bytes * (stage->layer_end - stage->layer_begin) *
+                     share.lane_count;
+    return share;
+}
+
+static uint64_t limit_of(const struct planner_request *request, uint32_t worker)
+{
+    for (uint32_t i = 0; i < request->worker_count; i++) {
+        if (request->workers[i].id == worker) {
+            return request->workers[i].memory_bytes;
+        }
+    }
+    return 0;
+}
+
+struct planner_ledger planner_ledger_of(const struct planner_request *request,
+                                        const struct placement *placement, uint32_t worker)
+{
+    struct planner_share share = planner_share_of(request, placement, worker);
+
+    ASSERT(request->buffer_bytes + request->frame_bytes <= request->fixed_bytes);
+    return (struct planner_ledger){
+        .weight_bytes = share.weight_bytes,
+        .kv_bytes = share.kv_bytes,
+        .buffer_bytes = request->buffer_bytes,
+        .frame_bytes = request->frame_bytes,
+        .fixed_bytes = request->fixed_bytes - request->buffer_bytes - request->frame_bytes,
+        .total_bytes = share.weight_bytes + share.kv_bytes + request->fixed_bytes,
+        .limit_bytes = limit_of(request, worker),
+    };
+}

@@ -1,0 +1,229 @@
+/* plan.c - `shoal plan`: what would go where on machines that need not be there.
+ *
+ * The planner, the byte figures and the refusal are those of a cluster that runs; only the workers
+ * come from a file instead of registering.
+ */
+#include "coordinator/cli/plan.h"
+
+#include "common/base/mem.h"
+#include "coordinator/cli/cli.h"
+#include "coordinator/cli/jsonl.h"
+#include "coordinator/cluster/plan_request.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    KEY_MODEL = 0x2000,
+    KEY_CLUSTER,
+    KEY_OBJECTIVE,
+    KEY_CONTEXT,
+    KEY_LAYOUT,
+    KEY_KV_TYPE,
+    KEY_JSON,
+};
+
+static const struct argp_option options[] = {
+    {"model", KEY_MODEL, "M", 0,
+     "Hugging Face model directory, GGUF file, or the config.json of a model that is not "
+     "downloaded yet",
+     0},
+    {"cluster", KEY_CLUSTER, "FILE", 0, "The machines, as YAML (deploy/docs/cluster-file.md)", 0},
+    {"objective", KEY_OBJECTIVE, "throughput|latency", 0,
+     "Choose the layout for most tokens a second in all (the default), or for the least time of a "
+     "token of one sequence alone",
+     0},
+    {"context", KEY_CONTEXT, "TOKENS", 0,
+     "Tokens that every sequence may have (the model's, halved until it fits)", 0},
+    {"layout", KEY_LAYOUT, "SxG", 0, "Plan S stages of G workers instead of choosing", 0},
+    {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Type of cache entries: f16, f32 or bf16 (f16)", 0},
+    {"json", KEY_JSON, NULL, 0, "Print one JSON object, with the placement for --placement", 0},
+    {0},
+};
+
+static void objective_parse(struct plan_command *own, const char *text, struct argp_state *state)
+{
+    if (strcmp(text, "throughput") == 0) {
+        own->objective = PLAN_THROUGHPUT;
+    } else if (strcmp(text, "latency") == 0) {
+        own->objective = PLAN_LATENCY;
+    } else {
+        argp_error(state, "--objective must be throughput or latency, not \"%s\"", text);
+    }
+}
+
+static void kv_type_read(struct plan_command *own, const char *text, struct argp_state *state)
+{
+    struct error err;
+
+    if (!kv_type_parse(text, &own->kv_type, &err)) {
+        argp_error(state, "--kv-type: %s", err.message);
+    }
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    struct plan_command *own = state->input;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        options_from_environment(options, parse_option, state);
+        return 0;
+    case KEY_MODEL:
+        own->model = arg;
+        return 0;
+    case KEY_CLUSTER:
+        own->cluster = arg;
+        return 0;
+    case KEY_OBJECTIVE:
+        objective_parse(own, arg, state);
+        return 0;
+    case KEY_CONTEXT:
+        own->context_tokens = option_u32(arg, "--context", 1, UINT32_MAX / 2, state);
+        return 0;
+    case KEY_LAYOUT:
+        option_layout(arg, &own->stage_count, &own->group_size, state);
+        return 0;
+    case KEY_KV_TYPE:
+        kv_type_read(own, arg, state);
+        return 0;
+    case KEY_JSON:
+        own->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument \"%s\"", arg);
+        return 0;
+    case ARGP_KEY_END:
+        if (own->model == NULL || own->cluster == NULL) {
+            argp_error(state, "--model M and --cluster FILE are needed");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* --- the plan --- */
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), end_length = strlen(end);
+
+    return length >= end_length && strcmp(text + length - end_length, end) == 0;
+}
+
+/* Nothing downloaded but the description: a config.json, or a directory in which no weights are. */
+static bool is_bare(const char *path)
+{
+    static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json"};
+    struct stat facts;
+    bool found = false;
+
+    if (stat(path, &facts) == 0 && !S_ISDIR(facts.st_mode)) {
+        return ends_with(path, ".json");
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(weights); i++) {
+        char *file = mem_printf("%s/%s", path, weights[i]);
+
+        found = found || access(file, F_OK) == 0;
+        mem_free(file);
+    }
+    return !found;
+}
+
+static bool model_open(struct plan_command *own, struct error *err)
+{
+    struct weights_choice weights = {.source =
+                                         is_bare(own->model) ? WEIGHTS_DUMMY : WEIGHTS_PUBLISHED};
+
+    own->catalog = catalog_open_weights(own->model, &weights, err);
+    if (own->catalog != NULL && own->context_tokens > own->catalog->arch.context_tokens_max) {
+        return error_set(err, ERROR_USAGE, "--context %u: the model's context has %u tokens",
+                         own->context_tokens, own->catalog->arch.context_tokens_max);
+    }
+    return own->catalog != NULL;
+}
+
+/* Sums that one row's experts come back as where owners hold whole router groups. */
+static uint32_t parts_max(const struct arch *arch)
+{
+    bool limited =
+        arch->router.group_count > 1 && arch->router.group_chosen_count < arch->router.chosen_count;
+
+    return limited ? arch->router.group_chosen_count : arch->router.chosen_count;
+}
+
+static bool plan_make(struct plan_command *own, struct arena *arena, struct error *err)
+{
+    const struct arch *arch = &own->catalog->arch;
+    struct planner_request request;
+    struct plan_sizer sizer = {.catalog = own->catalog,
+                               .weights = PLAN_AS_PUBLISHED,
+                               .thread_count = own->file->thread_count_max};
+    struct plan_search search = {
+        .facts = {.request = &request,
+                  .ports = own->file->ports,
+                  .hidden = arch->hidden,
+                  .chosen_count = arch->router.chosen_count,
+                  .parts_max = parts_max(arch)},
+        .size = plan_request_size,
+        .size_context = &sizer,
+        .objective = own->objective,
+        .context = own->context_tokens > 0 ? PLAN_CONTEXT_FIXED : PLAN_CONTEXT_SHRINKS,
+    };
+
+    plan_request_model(own->catalog, PLAN_AS_PUBLISHED, own->kv_type, arena, &request);
+    request.epoch = 1;
+    request.numerics_id = "plan";
+    request.worker_count = own->file->worker_count;
+    request.workers = own->file->workers;
+    request.stage_count = own->stage_count;
+    request.group_size = own->group_size;
+    if (own->context_tokens > 0) {
+        request.context_tokens_max = own->context_tokens;
+    }
+    own->outcome = plan_search_run(&search, arena, err);
+    return own->outcome != NULL;
+}
+
+int command_plan(int argc, char **argv)
+{
+    static const struct argp argp = {
+        options,
+        parse_option,
+        NULL,
+        "Plans a model for a described cluster: which layers and experts go where, what every "
+        "worker needs, whether it fits, and how fast it could be at most.\v"
+        "Exits with 0 if it fits, with 1 if not.\n\n"
+        "  shoal plan --model DIR --cluster deploy/clusters/eight-desktops.yaml\n"
+        "  shoal plan --model config.json --cluster rack.yaml --objective latency --context 32768",
+        NULL,
+        NULL,
+        NULL};
+    struct plan_command own = {.objective = PLAN_THROUGHPUT, .kv_type = KV_F16};
+    struct arena arena;
+    struct error err = {0};
+    bool fine;
+    bool fits = false;
+
+    argp_parse(&argp, argc, argv, 0, NULL, &own);
+    arena_init(&arena, 1 << 16);
+    own.file = cluster_file_read(own.cluster, &arena, &err);
+    fine = own.file != NULL && model_open(&own, &err) && plan_make(&own, &arena, &err);
+    if (fine) {
+        fits = own.outcome->refusal == NULL;
+        if (own.json) {
+            fine = jsonl_write(stdout, plan_json(&own), &err);
+        } else {
+            plan_print(&own);
+        }
+    }
+    catalog_close(own.catalog);
+    arena_deinit(&arena);
+    if (!fine) {
+        return cli_fail(argv[0], &err);
+    }
+    return fits ? CLI_OK : CLI_FAILED;
+}

@@ -1,0 +1,469 @@
+/* cluster_file.c - a described cluster, from YAML to workers and ports.
+ *
+ * libcyaml holds the text to the schema below and says what breaks it in lines of log, which become
+ * one message here. Amounts with units are strings to it and are read afterwards.
+ */
+#include "coordinator/cluster/cluster_file.h"
+
+#include "common/base/file.h"
+#include "common/base/mem.h"
+#include "common/base/units.h"
+#include "coordinator/cluster/yaml_place.h"
+
+#include <ctype.h>
+#include <cyaml/cyaml.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FILE_BYTES_MAX      ((size_t)256 << 10)
+#define GROUPS_MAX          256
+#define NUMBER_MAX          4096 /* machines, workers, cores */
+#define WORKERS_MACHINE_MAX 64
+#define TEXT_CHARACTERS_MAX 32
+#define NAME_CHARACTERS_MAX 40
+
+/* --- the schema: what the file says, in its own words --- */
+
+struct network_words {
+    char *bandwidth;
+    char *latency;
+};
+struct group_words {
+    char *name; /* NULL: not given, as for all pointers to numbers */
+    uint32_t *count;
+    char *memory;
+    uint32_t cores;
+    char *read_bandwidth;
+    uint32_t *workers;
+    struct network_words *network;
+};
+struct cluster_words {
+    struct group_words *nodes;
+    uint32_t nodes_count;
+    struct network_words *network;
+};
+
+#define MAY_LACK (CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL)
+
+static const cyaml_schema_field_t network_fields[] = {
+    CYAML_FIELD_STRING_PTR("bandwidth", CYAML_FLAG_POINTER, struct network_words, bandwidth, 1,
+                           TEXT_CHARACTERS_MAX),
+    CYAML_FIELD_STRING_PTR("latency", CYAML_FLAG_POINTER, struct network_words, latency, 1,
+                           TEXT_CHARACTERS_MAX),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_field_t group_fields[] = {
+    CYAML_FIELD_STRING_PTR("name", MAY_LACK, struct group_words, name, 1, NAME_CHARACTERS_MAX),
+    CYAML_FIELD_UINT_PTR("count", MAY_LACK, struct group_words, count),
+    CYAML_FIELD_STRING_PTR("memory", CYAML_FLAG_POINTER, struct group_words, memory, 1,
+                           TEXT_CHARACTERS_MAX),
+    CYAML_FIELD_UINT("cores", CYAML_FLAG_DEFAULT, struct group_words, cores),
+    CYAML_FIELD_STRING_PTR("read_bandwidth", CYAML_FLAG_POINTER, struct group_words, read_bandwidth,
+                           1, TEXT_CHARACTERS_MAX),
+    CYAML_FIELD_UINT_PTR("workers", MAY_LACK, struct group_words, workers),
+    CYAML_FIELD_MAPPING_PTR("network", MAY_LACK, struct group_words, network, network_fields),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_value_t group_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct group_words, group_fields)};
+
+static const cyaml_schema_field_t cluster_fields[] = {
+    CYAML_FIELD_SEQUENCE("nodes", CYAML_FLAG_POINTER, struct cluster_words, nodes, &group_value, 1,
+                         GROUPS_MAX),
+    CYAML_FIELD_MAPPING_PTR("network", MAY_LACK, struct cluster_words, network, network_fields),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_value_t cluster_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct cluster_words, cluster_fields)};
+
+/* --- what libcyaml complains about --- */
+
+struct complaint {
+    char text[160]; /* its first line */
+    char field[64]; /* innermost of the backtrace; "" */
+    struct yaml_place place;
+};
+
+static const char backtrace_word[] = "Backtrace:";
+
+/* "  in mapping field 'cores' (line: 3, column: 12)" */
+static void complaint_locate(struct complaint *complaint, const char *line)
+{
+    const char *at = strstr(line, "(line: ");
+    const char *name = strchr(line, '\'');
+    const char *name_end = name != NULL ? strchr(name + 1, '\'') : NULL;
+
+    if (at == NULL || complaint->place.line != 0 ||
+        sscanf(at, "(line: %" SCNu32 ", column: %" SCNu32 ")", &complaint->place.line,
+               &complaint->place.column) != 2) {
+        return;
+    }
+    if (name_end != NULL && strstr(line, "mapping field") != NULL) {
+        (void)snprintf(complaint->field, sizeof(complaint->field), "%.*s",
+                       (int)(name_end - name - 1), name + 1);
+    }
+}
+
+FORMAT_PRINTF(3, 0)
+static void complaint_log(cyaml_log_t level, void *context, const char *format, va_list args)
+{
+    struct complaint *complaint = context;
+    char line[256];
+    const char *text = line;
+
+    (void)level;
+    (void)vsnprintf(line, sizeof(line), format, args);
+    line[strcspn(line, "\n")] = '\0';
+    text += strncmp(text, "Load: ", 6) == 0 ? 6 : 0;
+    if (text[0] == ' ') {
+        complaint_locate(complaint, text);
+    } else if (strcmp(text, backtrace_word) != 0 && complaint->text[0] == '\0') {
+        (void)snprintf(complaint->text, sizeof(complaint->text), "%.150s", text);
+    }
+}
+
+/* What follows the prefix, if `text` begins with it; else NULL. */
+static const char *after(const char *text, const char *prefix)
+{
+    size_t length = strlen(prefix);
+
+    return strncmp(text, prefix, length) == 0 ? text + length : NULL;
+}
+
+static const char *refused_key(const struct complaint *complaint)
+{
+    const char *key = after(complaint->text, "Unexpected key: ");
+
+    return key != NULL ? key : after(complaint->text, "Mapping field already seen: ");
+}
+
+static bool complaint_report(const struct complaint *complaint, const char *text, size_t length,
+                             cyaml_err_t result, struct error *err)
+{
+    const char *key = refused_key(complaint);
+    const char *what = complaint->text[0] != '\0' ? complaint->text : cyaml_strerror(result);
+    struct yaml_place place = complaint->place;
+    /* These name their field themselves. */
+    bool is_named = key != NULL || after(what, "Missing required mapping field: ") != NULL ||
+                    complaint->field[0] == '\0';
+    char line[32] = "";
+
+    if (key != NULL) {
+        struct yaml_place found = yaml_place_of_key(text, length, key, place);
+
+        place = found.line != 0 ? found : place;
+    }
+    if (place.line != 0) {
+        (void)snprintf(line, sizeof(line), "line %" PRIu32 ": ", place.line);
+    }
+    return error_set(err, ERROR_INPUT, "%s%s%s%s%s", line, is_named ? "" : "field \"",
+                     is_named ? "" : complaint->field, is_named ? "" : "\": ", what);
+}
+
+static const cyaml_config_t loading = {.log_fn = complaint_log,
+                                       .mem_fn = cyaml_mem,
+                                       .log_level = CYAML_LOG_WARNING,
+                                       .flags = CYAML_CFG_NO_ALIAS};
+
+static struct cluster_words *words_load(const char *text, size_t length, struct error *err)
+{
+    struct complaint complaint = {.text = ""};
+    cyaml_config_t config = loading;
+    struct cluster_words *words = NULL;
+    cyaml_err_t result;
+
+    config.log_ctx = &complaint;
+    result = cyaml_load_data((const uint8_t *)text, length, &config, &cluster_value,
+                             (cyaml_data_t **)&words, NULL);
+    if (result != CYAML_OK) {
+        (void)complaint_report(&complaint, text, length, result, err);
+        return NULL;
+    }
+    if (words == NULL) {
+        (void)error_set(err, ERROR_INPUT, "it is empty; \"nodes\" must list the machines");
+    }
+    return words;
+}
+
+static void words_free(struct cluster_words *words)
+{
+    (void)cyaml_free(&loading, &cluster_value, words, 0);
+}
+
+/* --- from words to amounts --- */
+
+struct group {
+    char name[NAME_CHARACTERS_MAX + 1];
+    uint32_t count, workers, cores;
+    uint64_t memory_bytes;
+    double read_bytes_per_s;
+    struct plan_port port; /* bytes_per_s 0: none given */
+};
+
+/* Stands at one field, which messages name. */
+struct reader {
+    const char *text; /* of the file */
+    size_t length;
+    struct yaml_path path;
+    char what[96]; /* "nodes[0].memory" */
+    struct error *err;
+};
+
+static void reader_at(struct reader *reader, const char *field, const char *inner)
+{
+    char entry[32] = "";
+
+    reader->path.field = field;
+    reader->path.inner = inner;
+    if (reader->path.list != NULL) {
+        (void)snprintf(entry, sizeof(entry), "%s[%zu].", reader->path.list, reader->path.index);
+    }
+    (void)snprintf(reader->what, sizeof(reader->what), "%s%s%s%s", entry, field,
+                   inner != NULL ? "." : "", inner != NULL ? inner : "");
+}
+
+/* Puts the line in front of what is wrong. */
+static bool reader_fail(struct reader *reader)
+{
+    struct yaml_place place = yaml_place_of_value(reader->text, reader->length, &reader->path);
+
+    reader->err->code = ERROR_INPUT;
+    return error_wrap(reader->err, "line %" PRIu32, place.line);
+}
+
+static bool network_read(struct reader *reader, const struct network_words *words,
+                         struct plan_port *port)
+{
+    int64_t latency_ns;
+
+    reader_at(reader, "network", "bandwidth");
+    if (!units_parse_rate(words->bandwidth, reader->what, &port->bytes_per_s, reader->err)) {
+        return reader_fail(reader);
+    }
+    reader_at(reader, "network", "latency");
+    if (!units_parse_duration(words->latency, reader->what, &latency_ns, reader->err)) {
+        return reader_fail(reader);
+    }
+    port->latency_s = (double)latency_ns * 1e-9;
+    return true;
+}
+
+static bool name_read(struct reader *reader, const char *words, struct group *group)
+{
+    reader_at(reader, "name", NULL);
+    if (words == NULL) {
+        (void)snprintf(group->name, sizeof(group->name), "node%zu", reader->path.index + 1);
+        return true;
+    }
+    for (const char *c = words; *c != '\0'; c++) {
+        if (!isalnum((unsigned char)*c) && strchr("._-", *c) == NULL) {
+            (void)error_set(reader->err, ERROR_INPUT,
+                            "%s: \"%s\" must be of letters, digits and . _ -", reader->what, words);
+            return reader_fail(reader);
+        }
+    }
+    (void)snprintf(group->name, sizeof(group->name), "%s", words);
+    return true;
+}
+
+static bool number_read(struct reader *reader, const char *field, const uint32_t *number,
+                        uint32_t most, uint32_t *out)
+{
+    *out = number != NULL ? *number : 1;
+    if (*out >= 1 && *out <= most) {
+        return true;
+    }
+    reader_at(reader, field, NULL);
+    (void)error_set(reader->err, ERROR_INPUT, "%s: %" PRIu32 " must be from 1 to %" PRIu32,
+                    reader->what, *out, most);
+    return reader_fail(reader);
+}
+
+static bool numbers_read(struct reader *reader, const struct group_words *words,
+                         struct group *group)
+{
+    return number_read(reader, "count", words->count, NUMBER_MAX, &group->count) &&
+           number_read(reader, "cores", &words->cores, NUMBER_MAX, &group->cores) &&
+           number_read(reader, "workers", words->workers, /* each needs a core */
+                       group->cores < WORKERS_MACHINE_MAX ? group->cores : WORKERS_MACHINE_MAX,
+                       &group->workers);
+}
+
+static bool amounts_read(struct reader *reader, const struct group_words *words,
+                         struct group *group)
+{
+    reader_at(reader, "memory", NULL);
+    if (!units_parse_bytes(words->memory, reader->what, &group->memory_bytes, reader->err)) {
+        return reader_fail(reader);
+    }
+    if (group->memory_bytes < group->workers) {
+        (void)error_set(reader->err, ERROR_INPUT, "%s: without memory a worker holds nothing",
+                        reader->what);
+        return reader_fail(reader);
+    }
+    reader_at(reader, "read_bandwidth", NULL);
+    return units_parse_rate(words->read_bandwidth, reader->what, &group->read_bytes_per_s,
+                            reader->err) ||
+           reader_fail(reader);
+}
+
+static bool group_read(struct reader *reader, const struct group_words *words, struct group *group)
+{
+    return name_read(reader, words->name, group) && numbers_read(reader, words, group) &&
+           amounts_read(reader, words, group) &&
+           (words->network == NULL || network_read(reader, words->network, &group->port));
+}
+
+/* Names tell the groups apart, in tables. */
+static bool name_is_new(struct reader *reader, const struct group *groups, size_t index)
+{
+    for (size_t i = 0; i < index; i++) {
+        if (strcmp(groups[i].name, groups[index].name) == 0) {
+            reader_at(reader, "name", NULL);
+            (void)error_set(reader->err, ERROR_INPUT, "%s: nodes[%zu] has the name \"%s\" too",
+                            reader->what, i, groups[i].name);
+            return reader_fail(reader);
+        }
+    }
+    return true;
+}
+
+static bool groups_read(struct reader *reader, const struct cluster_words *words,
+                        struct group *groups)
+{
+    for (size_t i = 0; i < words->nodes_count; i++) {
+        reader->path = (struct yaml_path){.list = "nodes", .index = i};
+        if (!group_read(reader, &words->nodes[i], &groups[i]) || !name_is_new(reader, groups, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- from groups to workers --- */
+
+static bool count_all(const struct group *groups, size_t group_count, struct cluster_file *out,
+                      struct error *err)
+{
+    for (size_t i = 0; i < group_count; i++) {
+        out->machine_count += groups[i].count;
+        out->worker_count += groups[i].count * groups[i].workers;
+    }
+    return out->worker_count <= NUMBER_MAX ||
+           error_set(err, ERROR_LIMIT,
+                     "it describes %" PRIu32 " workers, at most %d can be planned",
+                     out->worker_count, NUMBER_MAX);
+}
+
+/* A group without a network of its own is on the whole cluster's. */
+static bool ports_complete(struct group *groups, size_t group_count, const struct plan_port *whole,
+                           const struct cluster_file *file, struct error *err)
+{
+    for (size_t i = 0; i < group_count; i++) {
+        if (groups[i].port.bytes_per_s > 0) {
+            continue;
+        }
+        if (whole->bytes_per_s <= 0 && file->machine_count > 1) {
+            return error_set(err, ERROR_INPUT,
+                             "nodes[%zu] (%s) has no network: \"network\" with bandwidth and "
+                             "latency is missing, there or for the whole cluster",
+                             i, groups[i].name);
+        }
+        groups[i].port = *whole;
+    }
+    return true;
+}
+
+static unsigned digits_of(uint32_t number)
+{
+    return number < 10 ? 1 : 1 + digits_of(number / 10);
+}
+
+/* "desktop-03": with as many digits as the last, so that names sort as numbers do. */
+static void host_write(const struct group *group, uint32_t number, char *host, size_t host_bytes)
+{
+    if (group->count == 1) {
+        (void)snprintf(host, host_bytes, "%s", group->name);
+    } else {
+        (void)snprintf(host, host_bytes, "%s-%0*" PRIu32, group->name, (int)digits_of(group->count),
+                       number + 1);
+    }
+}
+
+static void workers_write(const struct group *groups, size_t group_count, struct arena *arena,
+                          struct cluster_file *out)
+{
+    uint32_t next = 0, machine = 0;
+
+    out->workers = arena_new_array(arena, struct planner_worker, out->worker_count);
+    out->ports = arena_new_array(arena, struct plan_port, out->worker_count);
+    for (const struct group *group = groups; group < groups + group_count; group++) {
+        uint32_t threads = (group->cores + group->workers - 1) / group->workers;
+
+        out->thread_count_max = threads > out->thread_count_max ? threads : out->thread_count_max;
+        for (uint32_t i = 0; i < group->count * group->workers; i++, next++) {
+            struct planner_worker *worker = &out->workers[next];
+
+            out->ports[next] = group->port;
+            out->ports[next].machine = machine + i / group->workers;
+            *worker = (struct planner_worker){.id = next,
+                                              .memory_bytes = group->memory_bytes / group->workers,
+                                              .read_bytes_per_s =
+                                                  group->read_bytes_per_s / group->workers};
+            host_write(group, i / group->workers, worker->host, sizeof(worker->host));
+        }
+        machine += group->count;
+    }
+}
+
+static bool cluster_make(struct reader *reader, const struct cluster_words *words,
+                         struct arena *arena, struct cluster_file *out)
+{
+    size_t group_count = words->nodes_count;
+    struct group *groups = mem_new_array(struct group, group_count);
+    struct plan_port whole = {.bytes_per_s = 0};
+    bool good = groups_read(reader, words, groups);
+
+    if (good && words->network != NULL) {
+        reader->path = (struct yaml_path){.list = NULL};
+        good = network_read(reader, words->network, &whole);
+    }
+    good = good && count_all(groups, group_count, out, reader->err) &&
+           ports_complete(groups, group_count, &whole, out, reader->err);
+    if (good) {
+        workers_write(groups, group_count, arena, out);
+    }
+    mem_free(groups);
+    return good;
+}
+
+struct cluster_file *cluster_file_parse(const char *text, size_t length, const char *name,
+                                        struct arena *arena, struct error *err)
+{
+    struct reader reader = {.text = text, .length = length, .err = err};
+    struct cluster_file *file = arena_new(arena, struct cluster_file);
+    struct cluster_words *words = words_load(text, length, err);
+    bool good = words != NULL && cluster_make(&reader, words, arena, file);
+
+    words_free(words);
+    if (!good) {
+        (void)error_wrap(err, "%s", name);
+        return NULL;
+    }
+    return file;
+}
+
+struct cluster_file *cluster_file_read(const char *path, struct arena *arena, struct error *err)
+{
+    struct cluster_file *file;
+    char *text;
+    size_t length;
+
+    if (!file_read(path, FILE_BYTES_MAX, &text, &length, err)) {
+        return NULL;
+    }
+    file = cluster_file_parse(text, length, path, arena, err);
+    mem_free(text);
+    return file;
+}
