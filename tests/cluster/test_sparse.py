@@ -63,7 +63,7 @@ class Sparse(unittest.TestCase):
 
         words = shoal("inspect", "--model", self.model).stdout
         self.assertIn("671 B, 36.6 B active for a token", words)
-        self.assertIn("689 GB in 163 files", words)
+        self.assertIn("689 GB in 163 safetensors files", words)
 
     def refusal(self, *options):
         done = shoal("run", "--model", self.model, *options, "--tokens", "[0,1,2,3]",
