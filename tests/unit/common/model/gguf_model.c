@@ -74,7 +74,7 @@ static void matrix(struct gguf_model *model, enum quant_type type, const char *n
 {
     struct gguf_model_tensor tensor = {.type = type, .dimensions = {columns, rows}};
 
-    (void)snprintf(tensor.name, sizeof(tensor.name), "%s.weight", name);
+    (void)snprintf(tensor.name, sizeof(tensor.name), "%.48s.weight", name);
     gguf_model_add(model, tensor);
 }
 

