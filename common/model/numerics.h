@@ -13,7 +13,8 @@
 
 enum numerics {
     NUMERICS_EXACT, /* f32 activations; weights of every type widened exactly */
-    NUMERICS_INT8,  /* int8 activations for weights of block types, f32 ones for the others */
+    NUMERICS_INT8,  /* int8 activations for weights of block types, f32 ones for the others, and for
+                       MLA's latent (kv_a, W_UK, W_UV) and the router */
     NUMERICS_COUNT
 };
 

@@ -4,9 +4,11 @@ import json
 import os
 import tempfile
 import unittest
+from random import Random
 
 import gguf_convert
-from shoal import DATA, largest_difference, read_floats, shoal
+from closeness import agreeing_rows, relative_error
+from shoal import DATA, largest_difference, random_model, read_floats, read_jsonl, shoal
 
 SAME = ["deepseek_v3-bf16", "deepseek_v2-lite-bf16", "deepseek_v2-bf16", "qwen2-bf16",
         "qwen2-untied", "qwen3_moe-bf16", "qwen3-random"]
@@ -14,6 +16,10 @@ SAME = ["deepseek_v3-bf16", "deepseek_v2-lite-bf16", "deepseek_v2-bf16", "qwen2-
 REORDERED = ["llama-bf16", "llama-tied"]
 LAYOUTS = [("2x1", "zmq"), ("2x2", "zmq"), ("2x1", "mpi")]
 TOLERANCE = 2e-3
+# Every width is a multiple of 32.
+SMALL_BLOCKS = ["--layers", 3, "--hidden", 128, "--heads", 4, "--q-lora", 64, "--kv-lora", 64,
+                "--nope", 32, "--rope", 32, "--v", 32, "--width", 256, "--expert-width", 64,
+                "--experts", 16, "--vocab", 1024]
 
 
 def checkpoint(case):
@@ -66,6 +72,37 @@ class Gguf(unittest.TestCase):
             with self.subTest(layout=layout, link=link):
                 self.assertTrue(self.logits(split, case, "--layout", layout, "--link", link)[0]
                                 == reference)
+
+    def test_joined_and_split_kv_b_give_the_same_bytes(self):
+        for case in ["deepseek_v3-bf16", "deepseek_v2-lite-bf16"]:
+            with self.subTest(case=case):
+                got = [self.logits(self.convert(case, kv_b, kind="F16", kv_b=kv_b), case)[0]
+                       for kv_b in ["joined", "split"]]
+                self.assertTrue(got[0] == got[1])
+
+    def test_joined_and_split_kv_b_are_close_in_q8_0(self):
+        """Their blocks run along different axes there."""
+        random = Random(1)
+        prompts = [[random.randrange(1000) for _ in range(count)] for count in (5, 150)]
+        path = os.path.join(self.folder, "prompts.jsonl")
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps({"tokens": tokens}) + "\n" for tokens in prompts)
+        logits, routing = {}, {}
+        with random_model(*SMALL_BLOCKS) as model:
+            for kv_b in ["joined", "split"]:
+                stem = os.path.join(self.folder, kv_b)
+                file = gguf_convert.convert(model, stem, kind="Q8_0", kv_b=kv_b)
+                for command in ["logits", "routing"]:
+                    shoal(command, "--model", file, "--prompts", path, "--out",
+                          f"{stem}-{command}", "--kv-type", "f32")
+                logits[kv_b] = read_floats(f"{stem}-logits")
+                routing[kv_b] = read_jsonl(f"{stem}-routing")
+        rows = agreeing_rows(prompts, routing["split"], routing["joined"])
+        error = relative_error(logits["split"], logits["joined"], rows, 1024)
+        print(f"joined and split in Q8_0: rms {error:.4f} of the deviation over {len(rows)} rows")
+        self.assertGreater(len(rows), 120)
+        self.assertLess(0, error)
+        self.assertLessEqual(error, 0.05)
 
     def inspect(self, model):
         return json.loads(shoal("inspect", "--model", model, "--json").stdout)

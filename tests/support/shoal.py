@@ -66,6 +66,23 @@ def largest_difference(got, wanted):
     return max(abs(a - b) for a, b in zip(got, wanted))
 
 
+def cpu_levels():
+    """What SHOAL_CPU can be on this machine; says what it lacks, so that no level is skipped
+    silently."""
+    needs = {"ref": set(), "avx2": {"avx2", "fma", "f16c"},
+             "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, "vnni": {"avx512_vnni"}}
+    with open("/proc/cpuinfo") as file:
+        flags = set(next(line for line in file if line.startswith("flags")).split())
+    there, needed = [], set()
+    for level, own in needs.items():
+        needed |= own
+        if needed <= flags:
+            there.append(level)
+        else:
+            print(f"skipped: this machine has no {level}")
+    return there
+
+
 def wait_until(condition, seconds, what):
     """Polls a condition; a test never sleeps for a fixed time."""
     end = time.monotonic() + seconds * PATIENCE

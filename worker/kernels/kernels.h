@@ -65,7 +65,8 @@ struct kernels {
     void (*matmul_gate_up)(const struct packed_matrix *gate, const struct packed_matrix *up,
                            uint32_t panel_begin, uint32_t panel_end, struct rows_view x,
                            uint32_t row_count, struct rows_out out);
-    /* matmul of NUMERICS_EXACT, for what is never rounded to int8 (W_UK, W_UV). */
+    /* matmul of NUMERICS_EXACT, for what is never rounded to int8 (W_UK, W_UV, kv_a, the
+     * router). */
     void (*matmul_exact)(const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end,
                          struct rows_view x, uint32_t row_count, struct rows_out out);
     /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. In place allowed. */

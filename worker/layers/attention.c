@@ -233,10 +233,9 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
     const struct layer_weights *weights = forward_layer(forward, layer);
     struct attention_buffers *buffers = &forward->attention;
     uint32_t value_count = arch->head_count * arch->v_head_dim;
-    struct product out = {&weights->attention.out,
-                          NULL,
-                          {buffers->attended, value_count},
-                          {buffers->out, arch->hidden}};
+    struct product out = {.w = &weights->attention.out,
+                          .x = {buffers->attended, value_count},
+                          .out = {buffers->out, arch->hidden}};
     struct attention_work work = {
         .forward = forward,
         .weights = &weights->attention,

@@ -74,9 +74,11 @@ static void project(struct attention_work *work, uint32_t row_count)
     size_t key_values = (size_t)arch->kv_head_count * arch->qk_rope_dim;
     struct rows_view x = {forward->normed, arch->hidden};
     struct product products[] = {
-        {&weights->q, NULL, x, {buffers->q, (size_t)arch->head_count * arch->qk_rope_dim}},
-        {&weights->k, NULL, x, {buffers->entries, entry_values}},
-        {&weights->v, NULL, x, {buffers->entries + key_values, entry_values}},
+        {.w = &weights->q,
+         .x = x,
+         .out = {buffers->q, (size_t)arch->head_count * arch->qk_rope_dim}},
+        {.w = &weights->k, .x = x, .out = {buffers->entries, entry_values}},
+        {.w = &weights->v, .x = x, .out = {buffers->entries + key_values, entry_values}},
     };
 
     product_run(forward, products, 3, row_count);

@@ -55,13 +55,16 @@ static void project(struct attention_work *work, uint32_t row_count)
     struct rows_view q_a = {buffers->q_a, arch->q_lora_rank};
     struct rows_out q = {buffers->q, q_values};
     struct product first[] = {
-        {&work->weights->kv_a, NULL, x, {buffers->entries, entry_values}},
-        {&work->weights->q_a, NULL, x, {buffers->q_a, arch->q_lora_rank}},
+        {.w = &work->weights->kv_a,
+         .x = x,
+         .out = {buffers->entries, entry_values},
+         .activations = PRODUCT_F32},
+        {.w = &work->weights->q_a, .x = x, .out = {buffers->q_a, arch->q_lora_rank}},
     };
-    struct product second = {&work->weights->q_b, NULL, q_a, q};
+    struct product second = {.w = &work->weights->q_b, .x = q_a, .out = q};
 
     if (arch->q_lora_rank == 0) {
-        first[1] = (struct product){&work->weights->q_b, NULL, x, q};
+        first[1] = (struct product){.w = &work->weights->q_b, .x = x, .out = q};
     }
     product_run(forward, first, 2, row_count);
     rows_run(forward, entry_row, work, row_count);

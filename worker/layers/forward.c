@@ -260,7 +260,7 @@ void forward_logits(struct forward *forward, const float *x, const uint32_t *row
     const struct weights *weights = forward->config.weights;
     struct final_work work = {forward, x, row_indexes};
     struct product head = {
-        &weights->head, NULL, {forward->normed, arch->hidden}, {out, arch->vocab}};
+        .w = &weights->head, .x = {forward->normed, arch->hidden}, .out = {out, arch->vocab}};
 
     ASSERT(count <= forward->config.rows_max);
     if (count == 0) {

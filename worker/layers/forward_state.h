@@ -114,12 +114,17 @@ void rows_norm(struct forward *forward, const float *x, const float *weight, uin
 /* x[r] += y[r] over rows of `hidden` values. */
 void rows_add(struct forward *forward, float *x, const float *y, uint32_t row_count);
 
+enum product_activations {
+    PRODUCT_BY_NUMERICS,
+    PRODUCT_F32, /* in any numerics: small ones whose errors reach far */
+};
 /* One product of the same rows as its neighbours in a call of product_run. */
 struct product {
     const struct packed_matrix *w;
     const struct packed_matrix *up; /* not NULL: out = silu(w . x) * (up . x) */
     struct rows_view x;
     struct rows_out out;
+    enum product_activations activations; /* PRODUCT_F32 only without `up` */
 };
 /* How many panels one tile takes: `panels`, cut to what suits the kernels; 1 … panels_max. */
 uint32_t panels_rounded(size_t panels, uint32_t panels_max);

@@ -13,8 +13,9 @@ static void mlp_run(struct forward *forward, const struct mlp_weights *mlp, uint
     uint32_t hidden = forward->config.arch->hidden;
     uint32_t width = mlp->gate.rows;
     float *act = forward->mlp.act;
-    struct product gate_up = {&mlp->gate, &mlp->up, {x, hidden}, {act, width}};
-    struct product down = {&mlp->down, NULL, {act, width}, {out, hidden}};
+    struct product gate_up = {
+        .w = &mlp->gate, .up = &mlp->up, .x = {x, hidden}, .out = {act, width}};
+    struct product down = {.w = &mlp->down, .x = {act, width}, .out = {out, hidden}};
 
     product_run(forward, &gate_up, 1, row_count);
     product_run(forward, &down, 1, row_count);

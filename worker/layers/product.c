@@ -55,6 +55,8 @@ static void product_tile(void *context, size_t tile, uint32_t thread)
     out = (struct rows_out){product->out.values + row * product->out.stride, product->out.stride};
     if (product->up != NULL) {
         work->kernels->matmul_gate_up(product->w, product->up, panel, panel_end, x, rows, out);
+    } else if (product->activations == PRODUCT_F32) {
+        work->kernels->matmul_exact(product->w, panel, panel_end, x, rows, out);
     } else {
         work->kernels->matmul(product->w, panel, panel_end, x, rows, out);
     }

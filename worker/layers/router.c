@@ -165,10 +165,10 @@ void forward_route(struct forward *forward, uint32_t layer, uint32_t row_count, 
     const struct arch *arch = forward->config.arch;
     const struct layer_weights *weights = forward_layer(forward, layer);
     struct route_work work = {forward, weights, choices};
-    struct product scores = {&weights->router,
-                             NULL,
-                             {forward->normed, arch->hidden},
-                             {forward->router.scores, arch->router.expert_count}};
+    struct product scores = {.w = &weights->router,
+                             .x = {forward->normed, arch->hidden},
+                             .out = {forward->router.scores, arch->router.expert_count},
+                             .activations = PRODUCT_F32};
 
     ASSERT(row_count <= forward->config.rows_max && arch_layer_is_moe(arch, layer));
     *normed = forward->normed;
