@@ -27,13 +27,30 @@ struct encoding {
     struct token_list *out;
 };
 
+static void list_grow(struct token_list *list, size_t count)
+{
+    while (list->capacity < count) {
+        list->capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
+    }
+    list->ids = mem_resize(list->ids, list->capacity, sizeof *list->ids);
+}
+
 void token_list_append(struct token_list *list, uint32_t id)
 {
     if (list->count == list->capacity) {
-        list->capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
-        list->ids = mem_resize(list->ids, list->capacity, sizeof *list->ids);
+        list_grow(list, list->count + 1);
     }
     list->ids[list->count++] = id;
+}
+
+void token_list_extend(struct token_list *list, const uint32_t *ids, size_t count)
+{
+    if (list->capacity - list->count < count) {
+        list_grow(list, list->count + count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        list->ids[list->count++] = ids[i];
+    }
 }
 
 void token_list_deinit(struct token_list *list)

@@ -5,7 +5,7 @@
  *
  * Added tokens are cut out first (leftmost, longest), then the pre-tokenizer's Split patterns are
  * applied in order (PCRE2 with JIT), then every piece is mapped byte by byte to GPT-2's printable
- * stand-ins and merged by rank with a priority queue: n log n in the piece's length. The only
+ * stand-ins and merged by rank, in time linear in the length. The only
  * normaliser is NFC. Immutable after opening: any number of threads may encode and decode with one
  * tokenizer at a time (per-thread match data is made inside).
  */
@@ -25,6 +25,7 @@ struct token_list {
     size_t capacity;
 };
 void token_list_append(struct token_list *list, uint32_t id);
+void token_list_extend(struct token_list *list, const uint32_t *ids, size_t count);
 void token_list_deinit(struct token_list *list);
 
 /* Which added tokens a span of text may become. */

@@ -98,7 +98,7 @@ bool tokenizer_add_merge(struct tokenizer *tokenizer, const struct merge_pair *p
     if (result == VOCAB_NO_TOKEN) {
         return error_set(err, ERROR_INPUT, "the two joined are not in the vocabulary");
     }
-    if (!bpe_add_merge(&tokenizer->bpe, left, right, rank, result)) {
+    if (!bpe_add_merge(&tokenizer->bpe, left, right, (struct bpe_outcome){rank, result})) {
         return error_set(err, ERROR_INPUT, "this pair is there twice");
     }
     return true;
