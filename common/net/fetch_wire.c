@@ -1,0 +1,240 @@
+/* fetch_wire.c - what a client and a server of model files say to each other, byte by byte.
+ *
+ *   request  0 magic "SHFQ", 4 u16 version, 6 u16 kind, 8 u64 tag, 16 model hash (16 characters),
+ *            32 u32 file, 36 u32 bytes, 40 u64 offset, 48 u32 CRC32C of what is before
+ *   reply    0 magic "SHFR", 4 u16 version, 6 u16 status, 8 u64 tag, 16 u64 offset, 24 u32 bytes,
+ *            28 u32 CRC32C of the bytes, 32 u32 CRC32C of what is before
+ *   listing  for each file: u64 bytes, u64 bytes of metadata, u8 length of the name, the name
+ */
+#include "common/net/fetch_wire.h"
+
+#include "common/base/hash.h"
+#include "common/base/mem.h"
+
+#include <string.h>
+
+#define REQUEST_MAGIC 0x51464853u
+#define REPLY_MAGIC   0x52464853u
+#define VERSION       1
+#define LISTED_BYTES  17 /* of a file, before its name */
+
+static void put(uint8_t *out, uint64_t value, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        out[i] = (uint8_t)(value >> 8 * i);
+    }
+}
+
+static uint64_t get(const uint8_t *in, size_t bytes)
+{
+    uint64_t value = 0;
+
+    for (size_t i = 0; i < bytes; i++) {
+        value |= (uint64_t)in[i] << 8 * i;
+    }
+    return value;
+}
+
+void fetch_request_encode(const struct fetch_request *request, uint8_t out[FETCH_REQUEST_BYTES])
+{
+    put(out, REQUEST_MAGIC, 4);
+    put(out + 4, VERSION, 2);
+    put(out + 6, request->kind, 2);
+    put(out + 8, request->tag, 8);
+    memcpy(out + 16, request->model_hash, FETCH_HASH_BYTES);
+    put(out + 32, request->file, 4);
+    put(out + 36, request->bytes, 4);
+    put(out + 40, request->offset, 8);
+    put(out + 48, hash_crc32c(0, out, 48), 4);
+}
+
+/* Length, magic, version and the checksum behind everything else. */
+static bool envelope_check(const uint8_t *in, size_t length, size_t wanted, uint32_t magic,
+                           struct error *err)
+{
+    if (length != wanted) {
+        return error_set(err, ERROR_INPUT, "%zu bytes, not %zu", length, wanted);
+    }
+    if (get(in, 4) != magic) {
+        return error_set(err, ERROR_INPUT, "magic %08x, not %08x", (uint32_t)get(in, 4), magic);
+    }
+    if (get(in + 4, 2) != VERSION) {
+        return error_set(err, ERROR_INPUT, "version %u, not %u", (uint32_t)get(in + 4, 2), VERSION);
+    }
+    return get(in + wanted - 4, 4) == hash_crc32c(0, in, wanted - 4) ||
+           error_set(err, ERROR_INPUT, "wrong checksum");
+}
+
+bool fetch_request_decode(const void *bytes, size_t length, struct fetch_request *out,
+                          struct error *err)
+{
+    const uint8_t *in = bytes;
+    struct fetch_request request = {0};
+    uint64_t kind;
+
+    if (!envelope_check(in, length, FETCH_REQUEST_BYTES, REQUEST_MAGIC, err)) {
+        return error_wrap(err, "request");
+    }
+    kind = get(in + 6, 2);
+    request.tag = get(in + 8, 8);
+    memcpy(request.model_hash, in + 16, FETCH_HASH_BYTES);
+    request.file = (uint32_t)get(in + 32, 4);
+    request.bytes = (uint32_t)get(in + 36, 4);
+    request.offset = get(in + 40, 8);
+    if (kind != FETCH_LIST && kind != FETCH_READ) {
+        return error_set(err, ERROR_INPUT, "request: unknown kind %u", (uint32_t)kind);
+    }
+    request.kind = (enum fetch_kind)kind;
+    if (request.kind == FETCH_READ && (request.bytes == 0 || request.bytes > FETCH_CHUNK_BYTES)) {
+        return error_set(err, ERROR_INPUT, "request: %u bytes, must be 1 to %u", request.bytes,
+                         FETCH_CHUNK_BYTES);
+    }
+    *out = request;
+    return true;
+}
+
+void fetch_reply_encode(const struct fetch_reply *reply, uint8_t out[FETCH_REPLY_BYTES])
+{
+    put(out, REPLY_MAGIC, 4);
+    put(out + 4, VERSION, 2);
+    put(out + 6, reply->status, 2);
+    put(out + 8, reply->tag, 8);
+    put(out + 16, reply->offset, 8);
+    put(out + 24, reply->bytes, 4);
+    put(out + 28, reply->crc32c, 4);
+    put(out + 32, hash_crc32c(0, out, 32), 4);
+}
+
+bool fetch_reply_decode(const void *bytes, size_t length, struct fetch_reply *out,
+                        struct error *err)
+{
+    const uint8_t *in = bytes;
+    uint64_t status;
+
+    if (!envelope_check(in, length, FETCH_REPLY_BYTES, REPLY_MAGIC, err)) {
+        return error_wrap(err, "reply");
+    }
+    status = get(in + 6, 2);
+    if (status != FETCH_HERE && status != FETCH_REFUSED) {
+        return error_set(err, ERROR_INPUT, "reply: unknown status %u", (uint32_t)status);
+    }
+    *out = (struct fetch_reply){
+        .status = (enum fetch_status)status,
+        .tag = get(in + 8, 8),
+        .offset = get(in + 16, 8),
+        .bytes = (uint32_t)get(in + 24, 4),
+        .crc32c = (uint32_t)get(in + 28, 4),
+    };
+    return true;
+}
+
+void fetch_listing_encode(const struct fetch_file *files, uint32_t file_count, struct buffer *out)
+{
+    for (uint32_t i = 0; i < file_count; i++) {
+        size_t name_bytes = strlen(files[i].name);
+        uint8_t head[LISTED_BYTES];
+
+        ASSERT(name_bytes > 0 && name_bytes <= FETCH_NAME_BYTES_MAX);
+        put(head, files[i].bytes, 8);
+        put(head + 8, files[i].metadata_bytes, 8);
+        head[16] = (uint8_t)name_bytes;
+        buffer_append(out, head, sizeof(head));
+        buffer_append(out, files[i].name, name_bytes);
+    }
+}
+
+/* A name becomes a file of the client's: one component, printable ASCII or UTF-8, no dot first. */
+static bool name_check(const uint8_t *name, size_t length, struct error *err)
+{
+    if (length == 0 || name[0] == '.') {
+        return error_set(err, ERROR_INPUT, "a file without a name, or one that begins with a dot");
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (name[i] < ' ' || name[i] == '/' || name[i] == '\\' || name[i] == 0x7f) {
+            return error_set(err, ERROR_INPUT, "a file name with byte 0x%02x", name[i]);
+        }
+    }
+    return true;
+}
+
+/* One file at the front of `in`; its bytes, or 0. */
+static size_t listed_read(const uint8_t *in, size_t left, struct fetch_file *out, char *name,
+                          struct error *err)
+{
+    size_t name_bytes;
+
+    if (left < LISTED_BYTES || left - LISTED_BYTES < in[16]) {
+        error_set(err, ERROR_INPUT, "it ends within a file");
+        return 0;
+    }
+    name_bytes = in[16];
+    out->bytes = get(in, 8);
+    out->metadata_bytes = get(in + 8, 8);
+    out->name = name;
+    if (!name_check(in + LISTED_BYTES, name_bytes, err)) {
+        return 0;
+    }
+    memcpy(name, in + LISTED_BYTES, name_bytes);
+    name[name_bytes] = '\0';
+    if (out->metadata_bytes > out->bytes || out->bytes > INT64_MAX) {
+        error_set(err, ERROR_INPUT, "%s: impossible sizes", name);
+        return 0;
+    }
+    return LISTED_BYTES + name_bytes;
+}
+
+static bool names_are_unique(const struct fetch_listing *listing, struct error *err)
+{
+    const struct fetch_file *files = listing->files;
+
+    for (uint32_t i = 1; i < listing->file_count; i++) {
+        if (strcmp(files[i - 1].name, files[i].name) >= 0) {
+            return error_set(err, ERROR_INPUT, "%s does not follow %s", files[i].name,
+                             files[i - 1].name);
+        }
+    }
+    return true;
+}
+
+bool fetch_listing_decode(const void *bytes, size_t length, struct fetch_listing *out,
+                          struct error *err)
+{
+    const uint8_t *in = bytes;
+    /* Each listed file has more bytes than its name needs; so many files are there at most. */
+    size_t most = length / (LISTED_BYTES + 1);
+    struct fetch_listing listing = {0};
+    char *names = mem_new_array(char, length + 1);
+
+    listing.files = mem_new_array(struct fetch_file, most + 1);
+    listing.memory = names;
+    for (size_t at = 0; at < length;) {
+        size_t taken = 0;
+
+        if (listing.file_count < FETCH_FILES_MAX && listing.file_count < most) {
+            taken =
+                listed_read(in + at, length - at, &listing.files[listing.file_count], names, err);
+            names += taken > 0 ? taken - LISTED_BYTES + 1 : 0;
+        } else {
+            error_set(err, ERROR_INPUT, "more files than can be");
+        }
+        if (taken == 0) {
+            fetch_listing_deinit(&listing);
+            return error_wrap(err, "listing of files");
+        }
+        at += taken;
+        listing.file_count++;
+    }
+    if (!names_are_unique(&listing, err)) {
+        fetch_listing_deinit(&listing);
+        return error_wrap(err, "listing of files");
+    }
+    *out = listing;
+    return true;
+}
+
+void fetch_listing_deinit(struct fetch_listing *listing)
+{
+    mem_free(listing->files);
+    mem_free(listing->memory);
+    memset(listing, 0, sizeof(*listing));
+}
