@@ -8,7 +8,8 @@ from random import Random
 
 import gguf_convert
 from closeness import agreeing_rows, relative_error
-from shoal import DATA, largest_difference, random_model, read_floats, read_jsonl, shoal
+from shoal import (DATA, Server, largest_difference, random_model, read_floats, read_jsonl,
+                   shoal)
 
 SAME = ["deepseek_v3-bf16", "deepseek_v2-lite-bf16", "deepseek_v2-bf16", "qwen2-bf16",
         "qwen2-untied", "qwen3_moe-bf16", "qwen3-random"]
@@ -118,6 +119,27 @@ class Gguf(unittest.TestCase):
                 self.assertEqual((got["format"], got["files"]), ("GGUF", 2))
                 self.assertEqual(set(got["types"]), {"F16", "F32"})
                 self.assertEqual(len(got["layers"]), len(published["layers"]))
+
+    def test_text_is_the_oracles(self):
+        for case in ["deepseek_v3-bf16", "llama-bf16", "qwen3_moe-bf16"]:
+            path = self.convert(case, case, kv_b="split")
+            for row in read_jsonl(os.path.join(DATA, case, "text.jsonl"))[:2]:
+                with self.subTest(case=case, text=row["text"]):
+                    got = json.loads(shoal(
+                        "run", "--model", path, "--json", "--kv-type", "f32", "--temperature", 0,
+                        "--ignore-eos", "-n", 32, "-p", row["text"]).stdout)
+                    self.assertEqual(got["prompt_tokens"], row["tokens"])
+                    self.assertEqual(got["tokens"], row["greedy"])
+
+    def test_a_served_model_is_called_what_its_file_is_called(self):
+        path = self.convert("deepseek_v3-bf16", "Tiny-V3-F16", kind="F16", splits=2)
+        with Server(model=path) as server:
+            status, models = server.request("GET", "/v1/models")
+            self.assertEqual(status, 200)
+            self.assertEqual([model["id"] for model in models["data"]], ["Tiny-V3-F16"])
+            answer = server.post("/v1/completions", {"model": "Tiny-V3-F16", "prompt": "Once",
+                                                     "max_tokens": 4, "ignore_eos": True})
+            self.assertEqual(answer["usage"]["completion_tokens"], 4)
 
     def test_damaged_files_are_refused_by_name(self):
         path = self.convert("qwen2-bf16", "damaged")

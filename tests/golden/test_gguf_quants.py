@@ -121,6 +121,20 @@ class Quants(unittest.TestCase):
                 if case.has_experts:
                     self.check_routing(case)
 
+    def test_generated_tokens_are_the_oracles(self):
+        for case in self.cases:
+            if case.name not in EXACT_EVERYWHERE:
+                continue
+            for prompt in case.golden:
+                with self.subTest(case=case.name, prompt=prompt["id"]):
+                    got = json.loads(shoal(
+                        "run", "--model", os.path.join(case.path, "model.gguf"), "--json",
+                        "--numerics", "exact", "--kv-type", "f32", "--temperature", 0,
+                        "--ignore-eos", "-n", 32, "--layout", "2x1", "--tokens",
+                        json.dumps(prompt["tokens"])).stdout)
+                    self.assertEqual(got["tokens"], case.greedy[prompt["id"]]["tokens"])
+                    self.assertTrue(got["numerics_id"].startswith("exact/"))
+
     def check_int8(self, case):
         # The oracle's choices behind its own prompts too are those of exact numerics.
         agreeing = set(agreeing_rows(case.prompts, case.routing("int8"), case.routing("exact")))
