@@ -106,6 +106,15 @@ class Tokenizers(unittest.TestCase):
                      text_input=request)
         self.assertEqual(json.loads(done.stdout)["text"], "<|begin_of_text|><｜User｜>Hi")
 
+    def test_text_runs_through_a_gguf_model(self):
+        model = os.path.join(DATA, "gguf", "llama", "Q8_0", "model.gguf")
+        got = json.loads(shoal("run", "--model", model, "-p", "Hello world", "-n", 8, "--seed", 1,
+                               "--ignore-eos", "--show-special", "--json").stdout)
+        self.assertEqual(got["prompt_tokens"],
+                         [376] + tokenize(model, [{"text": "Hello world"}])[0]["ids"])
+        self.assertEqual(len(got["tokens"]), 8)
+        self.assertEqual(got["text"], tokenize(model, [{"ids": got["tokens"]}], "--decode")[0]["text"])
+
     def test_a_wrong_file_is_refused_by_key(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "m.gguf")
