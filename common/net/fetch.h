@@ -25,12 +25,12 @@
 #define FETCH_NAME_BYTES_MAX    255
 #define FETCH_LISTING_BYTES_MAX ((size_t)24 << 20)
 
-/* A file on offer. `metadata_bytes` from its beginning describe the others: all of a JSON file, the
- * header of one with weights. */
+/* A file on offer. `header_bytes` from its beginning, and the extra ones, describe the model. */
 struct fetch_file {
-    const char *name; /* without a folder; unique */
+    const char *name; /* without a folder; files are sorted by it */
     uint64_t bytes;
-    uint64_t metadata_bytes;
+    uint64_t header_bytes;
+    uint64_t extra_offset, extra_bytes;
 };
 
 /* --- server; its own thread --- */

@@ -4,7 +4,8 @@
  *            32 u32 file, 36 u32 bytes, 40 u64 offset, 48 u32 CRC32C of what is before
  *   reply    0 magic "SHFR", 4 u16 version, 6 u16 status, 8 u64 tag, 16 u64 offset, 24 u32 bytes,
  *            28 u32 CRC32C of the bytes, 32 u32 CRC32C of what is before
- *   listing  for each file: u64 bytes, u64 bytes of metadata, u8 length of the name, the name
+ *   listing  for each file: u64 bytes, u64 header bytes, u64 extra offset, u64 extra bytes, u8
+ * length of the name, the name
  */
 #include "common/net/fetch_wire.h"
 
@@ -16,7 +17,7 @@
 #define REQUEST_MAGIC 0x51464853u
 #define REPLY_MAGIC   0x52464853u
 #define VERSION       1
-#define LISTED_BYTES  17 /* of a file, before its name */
+#define LISTED_BYTES  33 /* of a file, before its name */
 
 static void put(uint8_t *out, uint64_t value, size_t bytes)
 {
@@ -136,8 +137,10 @@ void fetch_listing_encode(const struct fetch_file *files, uint32_t file_count, s
 
         ASSERT(name_bytes > 0 && name_bytes <= FETCH_NAME_BYTES_MAX);
         put(head, files[i].bytes, 8);
-        put(head + 8, files[i].metadata_bytes, 8);
-        head[16] = (uint8_t)name_bytes;
+        put(head + 8, files[i].header_bytes, 8);
+        put(head + 16, files[i].extra_offset, 8);
+        put(head + 24, files[i].extra_bytes, 8);
+        head[LISTED_BYTES - 1] = (uint8_t)name_bytes;
         buffer_append(out, head, sizeof(head));
         buffer_append(out, files[i].name, name_bytes);
     }
@@ -163,20 +166,23 @@ static size_t listed_read(const uint8_t *in, size_t left, struct fetch_file *out
 {
     size_t name_bytes;
 
-    if (left < LISTED_BYTES || left - LISTED_BYTES < in[16]) {
+    if (left < LISTED_BYTES || left - LISTED_BYTES < in[LISTED_BYTES - 1]) {
         error_set(err, ERROR_INPUT, "it ends within a file");
         return 0;
     }
-    name_bytes = in[16];
+    name_bytes = in[LISTED_BYTES - 1];
     out->bytes = get(in, 8);
-    out->metadata_bytes = get(in + 8, 8);
+    out->header_bytes = get(in + 8, 8);
+    out->extra_offset = get(in + 16, 8);
+    out->extra_bytes = get(in + 24, 8);
     out->name = name;
     if (!name_check(in + LISTED_BYTES, name_bytes, err)) {
         return 0;
     }
     memcpy(name, in + LISTED_BYTES, name_bytes);
     name[name_bytes] = '\0';
-    if (out->metadata_bytes > out->bytes || out->bytes > INT64_MAX) {
+    if (out->bytes > INT64_MAX || out->header_bytes > out->bytes ||
+        out->extra_offset > out->bytes || out->extra_bytes > out->bytes - out->extra_offset) {
         error_set(err, ERROR_INPUT, "%s: impossible sizes", name);
         return 0;
     }

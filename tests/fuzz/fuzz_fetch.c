@@ -40,7 +40,7 @@ static void try_listing(const uint8_t *bytes, size_t size)
         return;
     }
     for (uint32_t i = 0; i < listing.file_count; i++) {
-        ASSERT(listing.files[i].metadata_bytes <= listing.files[i].bytes);
+        ASSERT(listing.files[i].header_bytes <= listing.files[i].bytes);
         ASSERT(listing.files[i].name[0] != '.' && strchr(listing.files[i].name, '/') == NULL);
     }
     fetch_listing_deinit(&listing);

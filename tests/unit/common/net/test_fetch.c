@@ -46,8 +46,8 @@ static void service_open(struct service *service, const struct cluster_key *key)
     service->paths[1] = mem_strdup(scratch_path(&service->scratch, "weights"));
     assert_true(file_write(service->paths[0], "{}", 2, 0600, &err));
     assert_true(file_write(service->paths[1], service->data, DATA_BYTES, 0600, &err));
-    service->files[0] = (struct fetch_file){"config.json", 2, 2};
-    service->files[1] = (struct fetch_file){"weights", DATA_BYTES, 100};
+    service->files[0] = (struct fetch_file){"config.json", 2, 2, 0, 0};
+    service->files[1] = (struct fetch_file){"weights", DATA_BYTES, 100, 7000, 32};
     service->server = fetch_server_start(
         &(struct fetch_server_config){.endpoint = "tcp://127.0.0.1:0",
                                       .key = key,
@@ -130,7 +130,9 @@ static void files_are_listed_with_their_sizes(void **state)
     assert_string_equal(listing.files[0].name, "config.json");
     assert_string_equal(listing.files[1].name, "weights");
     assert_int_equal(listing.files[1].bytes, DATA_BYTES);
-    assert_int_equal(listing.files[1].metadata_bytes, 100);
+    assert_int_equal(listing.files[1].header_bytes, 100);
+    assert_int_equal(listing.files[1].extra_offset, 7000);
+    assert_int_equal(listing.files[1].extra_bytes, 32);
     fetch_listing_deinit(&listing);
     fetch_client_close(client);
     service_close(&service);
@@ -351,9 +353,9 @@ static void requests_come_back_as_they_were(void **state)
     assert_false(fetch_request_decode(packed, sizeof(packed), &got, &err));
 }
 
-static bool listing_of(const char *name, uint64_t bytes, uint64_t metadata_bytes, struct error *err)
+static bool listing_of(const char *name, uint64_t bytes, uint64_t header_bytes, struct error *err)
 {
-    struct fetch_file files[] = {{"a", 5, 0}, {name, bytes, metadata_bytes}};
+    struct fetch_file files[] = {{"a", 5, 0, 0, 0}, {name, bytes, header_bytes, 0, 0}};
     struct fetch_listing listing;
     struct buffer packed = {0};
     bool decoded;
@@ -386,7 +388,7 @@ static void names_that_leave_the_folder_are_refused(void **state)
 
 static void cut_listings_are_refused(void **state)
 {
-    struct fetch_file files[] = {{"a", 5, 0}, {"bcd", 6, 1}};
+    struct fetch_file files[] = {{"a", 5, 0, 0, 0}, {"bcd", 6, 1, 2, 3}};
     struct fetch_listing listing;
     struct buffer packed = {0};
     struct error err;
@@ -394,7 +396,7 @@ static void cut_listings_are_refused(void **state)
     (void)state;
     fetch_listing_encode(files, 2, &packed);
     for (size_t length = 1; length < packed.length; length++) {
-        if (length == 18) {
+        if (length == 34) {
             continue; /* one whole file */
         }
         assert_false(fetch_listing_decode(packed.data, length, &listing, &err));
