@@ -187,6 +187,7 @@ void codec_assign_encode(const struct assign_message *in, struct arena *arena, S
     out->model = codec_text(in->model);
     out->model_hash = codec_text(in->model_hash);
     out->weights = codec_text(in->weights);
+    out->fetch_port = in->fetch_port;
     out->n_peers = in->peer_count;
     out->peers =
         (Shoal__PeerAddress **)codec_list(arena, in->peer_count, sizeof(Shoal__PeerAddress));
@@ -236,5 +237,9 @@ bool codec_assign_decode(const Shoal__Assign *in, struct arena *arena, struct as
     out->model = in->model;
     out->model_hash = in->model_hash;
     out->weights = in->weights;
+    if (in->fetch_port > UINT16_MAX) {
+        return error_set(err, ERROR_INPUT, "fetch_port: %u is no port", in->fetch_port);
+    }
+    out->fetch_port = (uint16_t)in->fetch_port;
     return peers_decode(in, arena, out, err);
 }

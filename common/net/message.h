@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define PROTOCOL_MAJOR 1 /* another major is refused by both sides, with both versions named */
-#define PROTOCOL_MINOR 1 /* fields may be added; the lower minor of the two is spoken */
+#define PROTOCOL_MINOR 2 /* fields may be added; the lower minor of the two is spoken */
 
 enum message_kind {
     MESSAGE_REGISTER = 1, /* worker → coordinator: who I am */
@@ -69,6 +69,7 @@ struct assign_message {
     const char *model;          /* directory as the coordinator names it */
     const char *model_hash;     /* of config and catalog: a worker with another model refuses */
     const char *weights;        /* of a weights_choice: "dummy:SEED"; "": the model's own */
+    uint16_t fetch_port;        /* of the coordinator, that serves the model's files; 0: none */
 };
 struct ledger_line {
     const char *what; /* "weights", "KV cache", … */

@@ -33,6 +33,7 @@ enum option_key {
     KEY_MAX_BATCH,
     KEY_PLACEMENT,
     KEY_CONTROL,
+    KEY_FETCH_PORT,
     KEY_KEY,
     KEY_INSECURE,
     KEY_STEP_LOG,
@@ -75,6 +76,8 @@ static const struct argp_option options[] = {
     {"placement", KEY_PLACEMENT, "FILE", 0, "Use this placement instead of planning one", 11},
     {"control", KEY_CONTROL, "tcp://HOST:PORT", 0,
      "Where workers find the coordinator (a free port of 127.0.0.1)", 11},
+    {"fetch-port", KEY_FETCH_PORT, "N", 0,
+     "Port beside --control where workers without the model get its files (a free one)", 11},
     {"key", KEY_KEY, "FILE", 0, "Cluster key made by `shoal keygen'; needed off this machine", 11},
     {"insecure", KEY_INSECURE, NULL, 0,
      "Do without keys (--control) or authentication (--host) off this machine", 11},
@@ -333,6 +336,9 @@ static error_t parse_word(int key, const char *arg, struct argp_state *state)
     case KEY_CONTROL:
         own->control_endpoint = arg;
         return 0;
+    case KEY_FETCH_PORT:
+        own->fetch_port = (uint16_t)option_u32(arg, "--fetch-port", 0, UINT16_MAX, state);
+        return 0;
     case KEY_KEY:
         own->key_path = arg;
         return 0;
@@ -387,6 +393,7 @@ bool cluster_options_apply(const struct cluster_options *own, struct cluster_con
         .worker_program = own->worker_program,
         .threads = own->threads,
         .worker_memory_bytes = own->memory_bytes,
+        .fetch_port = own->fetch_port,
         .placement_path = own->placement_path,
         .step_log_path = own->step_log_path,
         .kv_type = own->kv_type,

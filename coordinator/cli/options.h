@@ -40,6 +40,7 @@ struct cluster_options {
     uint64_t kv_tokens;
     uint32_t batch_max;
     const char *control_endpoint; /* never NULL: tcp://127.0.0.1:0 unless given */
+    uint16_t fetch_port;          /* 0: a free one */
     const char *key_path;
     enum keys_policy keys_policy;
     const char *placement_path;

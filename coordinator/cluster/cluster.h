@@ -42,6 +42,7 @@ struct cluster_config {
     const char *worker_program;   /* path of shoal-worker; NULL: beside this executable */
     uint32_t threads;             /* per local worker; 0: cores / local_count, at least 1 */
     uint64_t worker_memory_bytes; /* --memory of local workers; 0: what is there */
+    uint16_t fetch_port;          /* where remote workers get model files; 0: a free one */
     const char *placement_path;   /* --placement FILE; NULL: plan */
     const char *step_log_path;    /* see the end of this file; NULL: off */
 

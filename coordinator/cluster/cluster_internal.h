@@ -23,6 +23,7 @@
 #include "common/plan/planner.h"
 #include "coordinator/cluster/cluster.h"
 #include "coordinator/cluster/local_workers.h"
+#include "coordinator/cluster/model_service.h"
 #include "coordinator/cluster/token_rate.h"
 
 #include <pthread.h>
@@ -133,8 +134,9 @@ struct cluster {
     /* The thread's own from here on. */
     struct poller *poller;
     struct control_server *server;
-    struct local_workers *local; /* NULL: none */
-    struct arena message_arena;  /* reset after each message */
+    struct local_workers *local;   /* NULL: none */
+    struct model_service *service; /* NULL: all workers are here, or weights are dummy */
+    struct arena message_arena;    /* reset after each message */
     enum cluster_state state;
     char problem[480];
     char *misfit; /* the table of a plan that was refused; NULL: none was */

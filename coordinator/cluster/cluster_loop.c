@@ -300,6 +300,8 @@ static void thread_end(struct cluster *cluster)
     }
     local_workers_destroy(cluster->local);
     cluster->local = NULL;
+    model_service_stop(cluster->service);
+    cluster->service = NULL;
     control_server_destroy(cluster->server);
     poller_remove_fd(cluster->poller, cluster->waker.fd);
     poller_destroy(cluster->poller);
@@ -329,6 +331,23 @@ static bool local_start(struct cluster *cluster, struct error *err)
     return cluster->local != NULL;
 }
 
+/* Workers started here have the files; others may not. */
+static bool service_start(struct cluster *cluster, struct error *err)
+{
+    const struct cluster_config *config = &cluster->config;
+    struct model_service_config service = {.catalog = config->catalog,
+                                           .model_hash = cluster->model_hash,
+                                           .control_endpoint = cluster->control_endpoint,
+                                           .port = config->fetch_port,
+                                           .key = &config->key};
+
+    if (config->remote_count == 0 || config->catalog->weights.source != WEIGHTS_PUBLISHED) {
+        return true;
+    }
+    cluster->service = model_service_start(&service, err);
+    return cluster->service != NULL;
+}
+
 static bool thread_begin(struct cluster *cluster, struct error *err)
 {
     const struct cluster_config *config = &cluster->config;
@@ -353,7 +372,7 @@ static bool thread_begin(struct cluster *cluster, struct error *err)
                    control_server_endpoint(cluster->server));
     log_info("control channel: endpoint=%s encrypted=%s", cluster->control_endpoint,
              config->key.present ? "yes" : "no");
-    return local_start(cluster, err);
+    return service_start(cluster, err) && local_start(cluster, err);
 }
 
 void *cluster_thread(void *context)

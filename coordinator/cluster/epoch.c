@@ -177,7 +177,10 @@ static void assign(struct cluster *cluster, int64_t now_ns)
                                          .peers = peers,
                                          .model = cluster->model_path,
                                          .model_hash = cluster->model_hash,
-                                         .weights = cluster->weights}};
+                                         .weights = cluster->weights,
+                                         .fetch_port = cluster->service != NULL
+                                                           ? model_service_port(cluster->service)
+                                                           : 0}};
 
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         const struct member *member = &cluster->members[i];
