@@ -23,6 +23,7 @@
 #define FETCH_WINDOW            2
 #define FETCH_FILES_MAX         65536u
 #define FETCH_NAME_BYTES_MAX    255
+#define FETCH_MODEL_HASH_BYTES  16 /* of the text, without its NUL */
 #define FETCH_LISTING_BYTES_MAX ((size_t)24 << 20)
 
 /* A file on offer. `header_bytes` from its beginning, and the extra ones, describe the model. */

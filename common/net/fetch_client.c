@@ -106,7 +106,7 @@ static bool request_send(struct fetch_client *client, struct job *job)
     };
     uint8_t packed[FETCH_REQUEST_BYTES];
 
-    memcpy(request.model_hash, client->config.model_hash, FETCH_HASH_BYTES);
+    memcpy(request.model_hash, client->config.model_hash, FETCH_MODEL_HASH_BYTES);
     fetch_request_encode(&request, packed);
     if (zmq_send(client->dealer.socket.zmq, packed, sizeof(packed), ZMQ_DONTWAIT) < 0) {
         return false;
@@ -327,7 +327,7 @@ struct fetch_client *fetch_client_open(const struct fetch_client_config *config,
     client->poller = poller_create();
     client->reconnect_ns = RECONNECT_NS;
     error_set(&client->last, ERROR_PEER, "no answer yet");
-    if (strlen(config->model_hash) != FETCH_HASH_BYTES) {
+    if (strlen(config->model_hash) != FETCH_MODEL_HASH_BYTES) {
         error_set(err, ERROR_USAGE, "\"%s\" is no model hash", config->model_hash);
         fetch_client_close(client);
         return NULL;

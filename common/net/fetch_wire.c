@@ -42,7 +42,7 @@ void fetch_request_encode(const struct fetch_request *request, uint8_t out[FETCH
     put(out + 4, VERSION, 2);
     put(out + 6, request->kind, 2);
     put(out + 8, request->tag, 8);
-    memcpy(out + 16, request->model_hash, FETCH_HASH_BYTES);
+    memcpy(out + 16, request->model_hash, FETCH_MODEL_HASH_BYTES);
     put(out + 32, request->file, 4);
     put(out + 36, request->bytes, 4);
     put(out + 40, request->offset, 8);
@@ -78,7 +78,7 @@ bool fetch_request_decode(const void *bytes, size_t length, struct fetch_request
     }
     kind = get(in + 6, 2);
     request.tag = get(in + 8, 8);
-    memcpy(request.model_hash, in + 16, FETCH_HASH_BYTES);
+    memcpy(request.model_hash, in + 16, FETCH_MODEL_HASH_BYTES);
     request.file = (uint32_t)get(in + 32, 4);
     request.bytes = (uint32_t)get(in + 36, 4);
     request.offset = get(in + 40, 8);

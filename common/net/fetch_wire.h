@@ -7,13 +7,12 @@
 
 #define FETCH_REQUEST_BYTES 52
 #define FETCH_REPLY_BYTES   36
-#define FETCH_HASH_BYTES    16 /* of a model hash, without the NUL */
 
 enum fetch_kind { FETCH_LIST = 1, FETCH_READ = 2 };
 struct fetch_request {
     enum fetch_kind kind;
     uint64_t tag; /* comes back with the reply */
-    char model_hash[FETCH_HASH_BYTES + 1];
+    char model_hash[FETCH_MODEL_HASH_BYTES + 1];
     uint32_t file;
     uint32_t bytes; /* 1 … FETCH_CHUNK_BYTES; LIST: 0 */
     uint64_t offset;
