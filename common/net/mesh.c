@@ -136,6 +136,9 @@ static void ready_enter(struct mesh *mesh)
     for (uint32_t i = 0; i < mesh->epoch.peer_count; i++) {
         const struct link_report *report = &mesh->reports[i];
 
+        /* What was measured is no traffic of steps; both ends are done with it. */
+        mesh->links[i].link->counters = (struct link_counters){0};
+
         log_debug("link to worker %u: kind=%s latency_us=%.1f bytes_per_s=%.3g", report->peer,
                   report->kind, (double)report->latency_ns / 1e3, report->bytes_per_s);
     }

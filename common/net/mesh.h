@@ -78,7 +78,8 @@ struct frame *mesh_receive(struct mesh *mesh);
 enum mesh_activity { MESH_QUIET, MESH_STEP_OPEN };
 int64_t mesh_wait_ns(struct mesh *mesh, enum mesh_activity activity);
 
-/* Counters of all links for heartbeats: fills at most `capacity`, returns the number. */
+/* Counters of all links for heartbeats, from ready on, so that they count frames of steps: fills at
+ * most `capacity`, returns the number. */
 uint32_t mesh_usage(const struct mesh *mesh, struct link_usage *out, uint32_t capacity);
 
 #endif
