@@ -23,8 +23,10 @@
 #define MEASURED_ENOUGH 8 /* steps until the measured times set deadlines */
 #define PATIENCE_FACTOR 10
 #define PATIENCE_MIN_NS 2000000000ll
-#define PATIENCE_NEW_NS 60000000000ll
-#define EXPECTED_NS_MAX 3600e9
+/* Nothing is known yet, and a large model on few cores takes its time for every row. */
+#define PATIENCE_NEW_NS     60000000000ll
+#define PATIENCE_NEW_ROW_NS 4000000000ll
+#define EXPECTED_NS_MAX     3600e9
 
 void pace_init(struct pace *pace, uint32_t stage_count, uint32_t steps_in_flight_max)
 {
@@ -103,9 +105,11 @@ int64_t pace_expected_ns(const struct pace *pace, uint32_t row_count)
     return (int64_t)fmin(fmax(pace->round_trip_ns, pace->row_ns * row_count), EXPECTED_NS_MAX);
 }
 
-int64_t pace_patience_ns(const struct pace *pace, int64_t expected_ns)
+int64_t pace_patience_ns(const struct pace *pace, int64_t expected_ns, uint64_t row_count)
 {
-    int64_t min = pace->measured < MEASURED_ENOUGH ? PATIENCE_NEW_NS : PATIENCE_MIN_NS;
+    int64_t min = pace->measured < MEASURED_ENOUGH
+                      ? PATIENCE_NEW_NS + (int64_t)row_count * PATIENCE_NEW_ROW_NS
+                      : PATIENCE_MIN_NS;
     int64_t patience = PATIENCE_FACTOR * expected_ns;
 
     return patience > min ? patience : min;

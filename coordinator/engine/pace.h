@@ -25,7 +25,8 @@ void pace_measure(struct pace *pace, int64_t issued_ns, int64_t done_ns, uint32_
 uint32_t pace_steps_in_flight(const struct pace *pace);
 /* The round trip that a step with so many rows will take; 0: nothing measured. */
 int64_t pace_expected_ns(const struct pace *pace, uint32_t row_count);
-/* How long a step may take when it and those before it are expected to take `expected_ns`. */
-int64_t pace_patience_ns(const struct pace *pace, int64_t expected_ns);
+/* How long a step may take when it and those before it have so many rows and are expected to take
+ * `expected_ns`. */
+int64_t pace_patience_ns(const struct pace *pace, int64_t expected_ns, uint64_t row_count);
 
 #endif

@@ -280,12 +280,14 @@ static void prefill_add(struct scheduler *scheduler, struct draft *draft)
 static void deadline_set(struct scheduler *scheduler, struct flight *flight, int64_t now_ns)
 {
     int64_t expected = 0;
+    uint64_t rows = 0;
 
     flight->expected_ns = pace_expected_ns(&scheduler->pace, flight->row_count);
     for (uint32_t i = 0; i < scheduler->deck.count; i++) {
         expected += flight_deck_at(&scheduler->deck, i)->expected_ns;
+        rows += flight_deck_at(&scheduler->deck, i)->row_count;
     }
-    flight->deadline_ns = now_ns + pace_patience_ns(&scheduler->pace, expected);
+    flight->deadline_ns = now_ns + pace_patience_ns(&scheduler->pace, expected, rows);
 }
 
 static bool rows_ready(const struct scheduler *scheduler)

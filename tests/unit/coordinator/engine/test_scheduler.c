@@ -431,7 +431,8 @@ static void steps_are_overdue_after_ten_times_the_measured_time(void **state)
     assert_true(scheduler_deadline_ns(scheduler) == INT64_MAX);
     add(scheduler, 1, 1, 100);
     assert_true(scheduler_next(scheduler, now, &step));
-    assert_true(scheduler_deadline_ns(scheduler) == 60000 * MS); /* nothing is measured */
+    /* Nothing is measured: a minute, and four seconds for the row. */
+    assert_true(scheduler_deadline_ns(scheduler) == 64000 * MS);
     for (uint32_t i = 0; i < 50; i++) {
         now += 500 * MS;
         answer(scheduler, &step, 42, now);
@@ -441,6 +442,23 @@ static void steps_are_overdue_after_ten_times_the_measured_time(void **state)
     assert_false(scheduler_overdue(scheduler, now + 4999 * MS, &overdue));
     assert_true(scheduler_overdue(scheduler, now + 5000 * MS, &overdue));
     assert_int_equal(overdue, step.number);
+    scheduler_destroy(scheduler);
+}
+
+/* A large model on few cores: the first prompt takes minutes. */
+static void the_first_steps_may_take_seconds_for_each_row(void **state)
+{
+    struct scheduler_config config = config_small();
+    struct scheduler *scheduler;
+    struct step step;
+
+    (void)state;
+    config.step_rows_max = 512;
+    scheduler = scheduler_create(&config);
+    add(scheduler, 1, 300, 5);
+    assert_true(scheduler_next(scheduler, 0, &step));
+    assert_int_equal(step.entries[0].token_count, 300);
+    assert_true(scheduler_deadline_ns(scheduler) == 1260000 * MS);
     scheduler_destroy(scheduler);
 }
 
@@ -571,6 +589,7 @@ int main(void)
         cmocka_unit_test(wrong_reports_are_refused_without_effect),
         cmocka_unit_test(fail_all_ends_everything_and_work_goes_on_after_it),
         cmocka_unit_test(steps_are_overdue_after_ten_times_the_measured_time),
+        cmocka_unit_test(the_first_steps_may_take_seconds_for_each_row),
         cmocka_unit_test(a_prompt_is_cut_to_keep_both_stages_busy),
         cmocka_unit_test(two_equal_stages_are_busy_more_than_nine_tenths_of_the_time),
         cmocka_unit_test(one_stage_keeps_its_batch_whole),
