@@ -222,6 +222,13 @@ void summary_destroy(struct summary *summary)
     mem_free(summary);
 }
 
+uint64_t summary_expert_bytes(const struct catalog *catalog, const struct summary *summary,
+                              uint32_t layer)
+{
+    ASSERT(arch_layer_is_moe(&catalog->arch, layer) && layer < summary->layer_count);
+    return summary->layers[layer].bytes[PART_EXPERTS] / catalog->arch.router.expert_count;
+}
+
 uint64_t summary_kv_bytes_token(const struct summary *summary, enum kv_type type)
 {
     return summary->kv_values_token * kv_type_bytes(type);

@@ -64,6 +64,9 @@ struct summary {
 struct summary *summary_create(const struct catalog *catalog);
 void summary_destroy(struct summary *summary); /* NULL is legal */
 
+/* Of one routed expert of a MoE layer; all of a layer are alike in what is published. */
+uint64_t summary_expert_bytes(const struct catalog *catalog, const struct summary *summary,
+                              uint32_t layer);
 uint64_t summary_kv_bytes_token(const struct summary *summary, enum kv_type type);
 const char *summary_part_name(enum summary_part part); /* "attention" */
 

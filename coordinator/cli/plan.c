@@ -5,15 +5,13 @@
  */
 #include "coordinator/cli/plan.h"
 
-#include "common/base/mem.h"
 #include "coordinator/cli/cli.h"
 #include "coordinator/cli/jsonl.h"
+#include "coordinator/cli/model_headers.h"
 #include "coordinator/cluster/plan_request.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum {
     KEY_MODEL = 0x2000,
@@ -107,38 +105,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 /* --- the plan --- */
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), end_length = strlen(end);
-
-    return length >= end_length && strcmp(text + length - end_length, end) == 0;
-}
-
-/* Nothing downloaded but the description: a config.json, or a directory in which no weights are. */
-static bool is_bare(const char *path)
-{
-    static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json"};
-    struct stat facts;
-    bool found = false;
-
-    if (stat(path, &facts) == 0 && !S_ISDIR(facts.st_mode)) {
-        return ends_with(path, ".json");
-    }
-    for (size_t i = 0; i < ARRAY_LENGTH(weights); i++) {
-        char *file = mem_printf("%s/%s", path, weights[i]);
-
-        found = found || access(file, F_OK) == 0;
-        mem_free(file);
-    }
-    return !found;
-}
-
 static bool model_open(struct plan_command *own, struct error *err)
 {
-    struct weights_choice weights = {.source =
-                                         is_bare(own->model) ? WEIGHTS_DUMMY : WEIGHTS_PUBLISHED};
-
-    own->catalog = catalog_open_weights(own->model, &weights, err);
+    own->catalog = model_headers_open(own->model, err);
     if (own->catalog != NULL && own->context_tokens > own->catalog->arch.context_tokens_max) {
         return error_set(err, ERROR_USAGE, "--context %u: the model's context has %u tokens",
                          own->context_tokens, own->catalog->arch.context_tokens_max);
