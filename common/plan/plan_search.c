@@ -1,7 +1,7 @@
 /* plan_search.c - every layout, planned and timed.
  *
  * The context shrinks for all layouts together: a layout that fits with more context is not passed
- * over for one that is faster with less.
+ * over for one that is faster with less. Shorter steps are the last resort.
  */
 #include "common/plan/plan_search.h"
 
@@ -62,7 +62,6 @@ static bool layout_try(const struct plan_search *search, struct plan_layout *lay
     struct plan_facts facts = search->facts;
     struct error misfit;
 
-    search->size(search->size_context, &layout->request);
     layout->placement = planner_make(&layout->request, arena, &misfit);
     if (layout->placement == NULL) {
         *err = misfit;
@@ -73,16 +72,23 @@ static bool layout_try(const struct plan_search *search, struct plan_layout *lay
     return true;
 }
 
-/* All layouts with one context; chooses among those that fit. */
-static bool layouts_try(const struct plan_search *search, uint32_t context_tokens,
-                        struct plan_outcome *outcome, struct arena *arena, struct error *err)
+static void sizes_set(const struct plan_search *search, struct plan_outcome *outcome,
+                      struct plan_layout *layout)
+{
+    layout->request.context_tokens_max = outcome->context_tokens;
+    layout->request.step_rows_max = outcome->step_rows_max;
+    search->size(search->size_context, &layout->request);
+}
+
+/* All layouts with the outcome's context and steps; chooses among those that fit. */
+static bool layouts_try(const struct plan_search *search, struct plan_outcome *outcome,
+                        struct arena *arena, struct error *err)
 {
     outcome->fitting_count = 0;
-    outcome->context_tokens = context_tokens;
     for (uint32_t i = 0; i < outcome->layout_count; i++) {
         struct plan_layout *layout = &outcome->layouts[i];
 
-        layout->request.context_tokens_max = context_tokens;
+        sizes_set(search, outcome, layout);
         if (!layout_try(search, layout, arena, err)) {
             return false;
         }
@@ -98,16 +104,14 @@ static bool layouts_try(const struct plan_search *search, uint32_t context_token
     return true;
 }
 
-static void nearest_choose(const struct plan_search *search, uint32_t context_tokens,
-                           struct plan_outcome *outcome, struct arena *arena)
+static void nearest_choose(const struct plan_search *search, struct plan_outcome *outcome,
+                           struct arena *arena)
 {
-    outcome->context_tokens = context_tokens;
     for (uint32_t i = 0; i < outcome->layout_count; i++) {
         struct plan_layout *layout = &outcome->layouts[i];
         struct planner_refusal *refusal;
 
-        layout->request.context_tokens_max = context_tokens;
-        search->size(search->size_context, &layout->request);
+        sizes_set(search, outcome, layout);
         refusal = planner_refusal_of(&layout->request, arena);
         if (outcome->refusal == NULL || refusal->overload < outcome->refusal->overload) {
             outcome->refusal = refusal;
@@ -116,30 +120,43 @@ static void nearest_choose(const struct plan_search *search, uint32_t context_to
     }
 }
 
+/* The next smaller sizes to try; false: there are none. */
+static bool sizes_shrink(const struct plan_search *search, struct plan_outcome *outcome)
+{
+    if (search->context == PLAN_CONTEXT_SHRINKS &&
+        outcome->context_tokens / 2 >= PLAN_CONTEXT_MIN) {
+        outcome->context_tokens /= 2;
+        return true;
+    }
+    outcome->context_tokens = search->facts.request->context_tokens_max;
+    outcome->step_rows_max /= 2;
+    return outcome->step_rows_max >= PLAN_STEP_ROWS_MIN;
+}
+
 struct plan_outcome *plan_search_run(const struct plan_search *search, struct arena *arena,
                                      struct error *err)
 {
+    const struct planner_request *request = search->facts.request;
     struct plan_outcome *outcome = arena_new(arena, struct plan_outcome);
-    uint32_t wanted = search->facts.request->context_tokens_max;
-    uint32_t tokens = wanted;
 
-    if (search->facts.request->worker_count == 0 || search->facts.request->layer_count == 0) {
+    if (request->worker_count == 0 || request->layer_count == 0) {
         (void)error_set(err, ERROR_USAGE, "a plan needs workers and layers");
         return NULL;
     }
-    layouts_list(search->facts.request, arena, outcome);
-    for (;;) {
-        if (!layouts_try(search, tokens, outcome, arena, err)) {
+    layouts_list(request, arena, outcome);
+    outcome->context_tokens = request->context_tokens_max;
+    outcome->step_rows_max = request->step_rows_max;
+    outcome->step_rows_wanted = request->step_rows_max;
+    do {
+        if (!layouts_try(search, outcome, arena, err)) {
             return NULL;
         }
         if (outcome->fitting_count > 0) {
             return outcome;
         }
-        if (search->context == PLAN_CONTEXT_FIXED || tokens / 2 < PLAN_CONTEXT_MIN) {
-            break;
-        }
-        tokens /= 2;
-    }
-    nearest_choose(search, wanted, outcome, arena);
+    } while (sizes_shrink(search, outcome));
+    outcome->context_tokens = request->context_tokens_max;
+    outcome->step_rows_max = request->step_rows_max;
+    nearest_choose(search, outcome, arena);
     return outcome;
 }

@@ -20,11 +20,13 @@ enum plan_context {
     PLAN_CONTEXT_SHRINKS, /* halved until a layout fits, not below PLAN_CONTEXT_MIN */
 };
 #define PLAN_CONTEXT_MIN 1024
+/* Where no layout fits even so, steps are halved, not below this, and the context starts anew. */
+#define PLAN_STEP_ROWS_MIN 64
 
 struct plan_search {
-    struct plan_facts
-        facts; /* its request without layout; bytes beside weights and KV are asked: */
-    /* Fills fixed_bytes, buffer_bytes and frame_bytes for the request's layout and context. */
+    struct plan_facts facts;
+    /* Bytes beside weights and KV are asked for each layout: fills the request's fixed_bytes,
+     * buffer_bytes and frame_bytes from its layout, context and steps. */
     void (*size)(void *context, struct planner_request *request);
     void *size_context;
     enum plan_objective objective;
@@ -44,9 +46,10 @@ struct plan_outcome {
     uint32_t layout_count;
     struct plan_layout *layouts; /* smaller groups first */
     uint32_t fitting_count;
-    uint32_t
-        chosen; /* of the layouts; if none fits, that which comes closest, at the full context */
-    uint32_t context_tokens;         /* at which they were tried */
+    uint32_t chosen; /* of the layouts; if none fits, that which comes closest */
+    /* At which they were tried; if none fits, what was wanted. */
+    uint32_t context_tokens, step_rows_max;
+    uint32_t step_rows_wanted;
     struct planner_refusal *refusal; /* of the chosen one; NULL: it fits */
 };
 

@@ -27,7 +27,7 @@ struct plan_command {
 const char *plan_layout_name(const struct plan_layout *layout, char *text, size_t text_bytes);
 /* Why this layout, in one line. */
 void plan_reason_write(const struct plan_command *command, struct buffer *out);
-void plan_print(const struct plan_command *command); /* to standard output */
+void plan_print(const struct plan_command *command);   /* to standard output */
 json_t *plan_json(const struct plan_command *command); /* the caller drops it */
 
 #endif

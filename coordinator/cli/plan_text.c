@@ -108,6 +108,10 @@ static void context_write(const struct plan_command *own, const struct placement
                       placement->lane_count > 1 ? "each lane" : "the cache",
                       kv_type_name(own->kv_type));
     }
+    if (placement != NULL && own->outcome->step_rows_max < own->outcome->step_rows_wanted) {
+        buffer_printf(out, "; steps of %u rows, not %u, which prompts feel",
+                      own->outcome->step_rows_max, own->outcome->step_rows_wanted);
+    }
     buffer_append_text(out, "\n\n");
 }
 

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define STEP_ROWS_MIN      64
 #define CONTEXT_TOKENS_MIN 1024 /* below it, cutting the context further helps nobody */
 
 /* Workers of one machine measure at the same time, and so each other's noise: those that are alike
@@ -109,29 +110,52 @@ static void misfit_write(struct cluster *cluster)
     cluster->misfit = buffer_take(&text);
 }
 
-/* A context that the user did not ask for shrinks until it fits; what is refused in the end is the
- * one that was wanted. */
+/* With smaller and smaller sizes that the user did not ask for: the context is halved, and where
+ * that does not help, the steps. What is refused in the end is what was wanted. */
+static struct placement *plan_shrunk(struct cluster *cluster, struct error *err)
+{
+    const struct cluster_config *config = &cluster->config;
+    struct planner_request *plan = &cluster->plan;
+    uint32_t context_wanted = plan->context_tokens_max;
+    struct placement *placement = plan_try(cluster, err);
+
+    while (placement == NULL && err->code == ERROR_LIMIT) {
+        struct error smaller;
+
+        if (config->context_tokens_max == 0 && plan->context_tokens_max / 2 >= CONTEXT_TOKENS_MIN) {
+            plan->context_tokens_max /= 2;
+        } else if (config->step_rows_max == 0 && plan->step_rows_max / 2 >= STEP_ROWS_MIN) {
+            plan->context_tokens_max = context_wanted;
+            plan->step_rows_max /= 2;
+        } else {
+            break;
+        }
+        placement = plan_try(cluster, &smaller);
+    }
+    return placement;
+}
+
 static struct placement *plan_make(struct cluster *cluster, struct error *err)
 {
     struct planner_request *plan = &cluster->plan;
     uint32_t context_wanted = plan->context_tokens_max;
-    struct placement *placement = plan_try(cluster, err);
-    struct error smaller;
+    uint32_t rows_wanted = plan->step_rows_max;
+    struct placement *placement = plan_shrunk(cluster, err);
 
-    while (placement == NULL && err->code == ERROR_LIMIT &&
-           cluster->config.context_tokens_max == 0 &&
-           plan->context_tokens_max / 2 >= CONTEXT_TOKENS_MIN) {
-        plan->context_tokens_max /= 2;
-        placement = plan_try(cluster, &smaller);
+    if (placement == NULL && err->code == ERROR_LIMIT) {
+        plan->context_tokens_max = context_wanted;
+        plan->step_rows_max = rows_wanted;
+        size_fill(cluster);
+        misfit_write(cluster);
+        return NULL;
     }
     if (placement != NULL && plan->context_tokens_max < context_wanted) {
         log_warn("the context is cut to what memory holds: tokens=%u model=%u",
                  plan->context_tokens_max, context_wanted);
     }
-    if (placement == NULL && err->code == ERROR_LIMIT) {
-        plan->context_tokens_max = context_wanted;
-        size_fill(cluster);
-        misfit_write(cluster);
+    if (placement != NULL && plan->step_rows_max < rows_wanted) {
+        log_warn("steps are cut to what memory holds, prompts take longer: rows=%u default=%u",
+                 plan->step_rows_max, rows_wanted);
     }
     return placement;
 }

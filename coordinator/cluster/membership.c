@@ -257,8 +257,10 @@ void membership_register(struct cluster *cluster, struct control_peer from,
     member->connection = from.connection;
     member->heard_ns = now_ns;
     welcome.welcome.worker = id;
-    log_info("worker %u joined: host=%s pid=%u cpu=%s threads=%u memory_bytes=%" PRIu64, id,
-             member->host, member->pid, member->cpu, member->thread_count, member->memory_bytes);
+    log_info("worker %u joined: host=%s pid=%u cpu=%s threads=%u memory_bytes=%" PRIu64
+             " read_bytes_per_s=%.3g",
+             id, member->host, member->pid, member->cpu, member->thread_count, member->memory_bytes,
+             member->read_bytes_per_s);
     if (membership_send(cluster, member, &welcome, now_ns)) {
         epoch_try_begin(cluster, now_ns);
     }

@@ -22,13 +22,13 @@ struct bench {
     struct arena arena;
 };
 
-/* A megabyte, and one more for each 1024 tokens of context. */
+/* A megabyte, one more for each 1024 tokens of context, and one for each 16 rows of a step. */
 static void size(void *context, struct planner_request *request)
 {
     struct bench *b = context;
 
     b->sized++;
-    request->buffer_bytes = request->context_tokens_max / 1024 * MB;
+    request->buffer_bytes = (request->context_tokens_max / 1024 + request->step_rows_max / 16) * MB;
     request->frame_bytes = 0;
     request->fixed_bytes = request->buffer_bytes + MB;
 }
@@ -177,8 +177,8 @@ static void the_objective_decides(void **state)
     arena_deinit(&b.arena);
 }
 
-/* Two layers, 2760 MB of weights: 3000 MB hold 4096 tokens (33 MB of cache) but not a megabyte more
- * than that leaves. */
+/* Two layers, 2760 MB of weights; 1 + 32 MB for steps of 512 rows; 4096 tokens are 8.2 MB of cache
+ * and 4 MB. */
 static void a_context_nobody_asked_for_shrinks(void **state)
 {
     struct bench b;
@@ -187,18 +187,42 @@ static void a_context_nobody_asked_for_shrinks(void **state)
     (void)state;
     bench_init(&b, 1);
     b.request.layer_count = 2;
-    b.workers[0].memory_bytes = 2773 * MB; /* 2760 + 1 + 4 + 8.2 */
+    b.workers[0].memory_bytes = 2805 * MB;
     b.request.slot_count = 1;
     outcome = run(&b);
     assert_null(outcome->refusal);
     assert_int_equal(outcome->context_tokens, 2048);
-    b.workers[0].memory_bytes = 2774 * MB;
+    b.workers[0].memory_bytes = 2806 * MB;
     assert_int_equal(run(&b)->context_tokens, 4096);
     b.search.context = PLAN_CONTEXT_FIXED;
+    b.workers[0].memory_bytes = 2770 * MB;
     outcome = run(&b);
     assert_non_null(outcome->refusal);
     assert_int_equal(outcome->context_tokens, 16384);
     assert_int_equal(outcome->refusal->nearest->context_tokens_max, 16384);
+    arena_deinit(&b.arena);
+}
+
+/* 16384 tokens are 32.8 MB of cache and 16 MB: 2814 MB leave 4 MB, which 64 rows take. */
+static void steps_shrink_where_the_context_cannot(void **state)
+{
+    struct bench b;
+    struct plan_outcome *outcome;
+
+    (void)state;
+    bench_init(&b, 1);
+    b.request.layer_count = 2;
+    b.request.slot_count = 1;
+    b.search.context = PLAN_CONTEXT_FIXED;
+    b.workers[0].memory_bytes = 2814 * MB;
+    outcome = run(&b);
+    assert_null(outcome->refusal);
+    assert_int_equal(outcome->context_tokens, 16384);
+    assert_int_equal(outcome->step_rows_max, 64);
+    assert_int_equal(outcome->layouts[0].placement->step_rows_max, 64);
+    b.workers[0].memory_bytes = 2813 * MB;
+    assert_non_null(run(&b)->refusal);
+    assert_int_equal(run(&b)->step_rows_max, 512);
     arena_deinit(&b.arena);
 }
 
@@ -255,6 +279,7 @@ int main(void)
         cmocka_unit_test(groups_pay_where_messages_are_fast),
         cmocka_unit_test(the_objective_decides),
         cmocka_unit_test(a_context_nobody_asked_for_shrinks),
+        cmocka_unit_test(steps_shrink_where_the_context_cannot),
         cmocka_unit_test(of_layouts_that_do_not_fit_the_closest_is_shown),
         cmocka_unit_test(nothing_to_plan_is_refused),
     };
