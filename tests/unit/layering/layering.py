@@ -61,7 +61,7 @@ DOORS = {
     "cblas.h": (KERNELS + "/",),
     "openblas/cblas.h": (KERNELS + "/",),
     "sqlite3.h": (JOBS + "/",),
-    "cyaml/cyaml.h": (CLUSTER + "/cluster_file.c",),
+    "cyaml/cyaml.h": (CLUSTER + "/cluster_words.c",),
     "yaml.h": (CLUSTER + "/yaml_place.c",),
     "hwloc.h": (TEAM + "/", STAGE + "/"),
     "immintrin.h": (KERNELS + "/",),
