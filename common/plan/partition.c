@@ -116,13 +116,21 @@ double partition_time(const struct partition *partition, const struct partition_
     return bytes / rate;
 }
 
+/* How the experts of a stage may be cut. */
+struct units {
+    uint32_t count;
+    uint32_t expert_count; /* of the largest */
+    uint64_t extra_bytes;  /* that every member needs if they are cut so */
+};
+
 /* Experts that a member has memory for, beside what every member holds; less than 0: not even that.
  */
 static int64_t experts_fitting(const struct partition *partition,
-                               const struct partition_stage *stage, uint32_t member)
+                               const struct partition_stage *stage, struct units units,
+                               uint32_t member)
 {
     uint64_t memory = partition->workers[stage->worker_begin + member]->memory_bytes;
-    uint64_t need = partition_need(partition, stage, member, 0).total_bytes;
+    uint64_t need = partition_need(partition, stage, member, 0).total_bytes + units.extra_bytes;
     uint64_t bytes = expert_bytes_of(partition, stage);
     uint32_t expert_count = partition->request->expert_count;
 
@@ -134,18 +142,21 @@ static int64_t experts_fitting(const struct partition *partition,
                : (int64_t)((memory - need) / bytes);
 }
 
-/* How the experts of a stage may be cut. */
-struct units {
-    uint32_t count;
-    uint32_t expert_count; /* of the largest */
-};
-
 static struct units units_groups(const struct planner_request *request)
 {
     uint32_t groups = request->expert_group_count;
 
     return (struct units){.count = groups,
                           .expert_count = (request->expert_count + groups - 1) / groups};
+}
+
+static struct units units_single(const struct planner_request *request, uint32_t member_count)
+{
+    bool exchanges = member_count > 1 && request->expert_count > 0;
+
+    return (struct units){.count = request->expert_count,
+                          .expert_count = 1,
+                          .extra_bytes = exchanges ? request->divided_bytes : 0};
 }
 
 /* Whole groups make sense when there are as many as members, and no group is empty. */
@@ -162,7 +173,7 @@ static bool units_fit(const struct partition *partition, const struct partition_
     uint64_t room = 0;
 
     for (uint32_t i = 0; i < stage->worker_end - stage->worker_begin; i++) {
-        int64_t fitting = experts_fitting(partition, stage, i);
+        int64_t fitting = experts_fitting(partition, stage, units, i);
 
         if (fitting < 0) {
             return false;
@@ -191,7 +202,7 @@ static void units_deal(const struct partition *partition, const struct partition
             double next = (unit_counts[i] + 1) / worker->read_bytes_per_s;
 
             if (next < load && (int64_t)(unit_counts[i] + 1) * units.expert_count <=
-                                   experts_fitting(partition, stage, i)) {
+                                   experts_fitting(partition, stage, units, i)) {
                 chosen = i;
                 load = next;
             }
@@ -222,38 +233,69 @@ static void groups_to_experts(const struct partition *partition, uint32_t member
     }
 }
 
-static bool stage_fits(const struct partition *partition, const struct partition_stage *stage)
+/* Groups, if they fit, else single experts; false if neither does. */
+static bool units_choose(const struct partition *partition, const struct partition_stage *stage,
+                         struct units *out)
 {
     const struct planner_request *request = partition->request;
+    uint32_t member_count = stage->worker_end - stage->worker_begin;
 
-    /* Single experts always fit where groups do. */
-    return units_fit(partition, stage,
-                     (struct units){.count = request->expert_count, .expert_count = 1});
+    *out = units_groups(request);
+    if (groups_usable(request, member_count) && units_fit(partition, stage, *out)) {
+        return true;
+    }
+    *out = units_single(request, member_count);
+    return units_fit(partition, stage, *out);
+}
+
+static bool stage_fits(const struct partition *partition, const struct partition_stage *stage)
+{
+    struct units units;
+
+    return units_choose(partition, stage, &units);
 }
 
 bool partition_experts(const struct partition *partition, const struct partition_stage *stage,
                        uint32_t *expert_counts)
 {
-    const struct planner_request *request = partition->request;
-    uint32_t member_count = stage->worker_end - stage->worker_begin;
-    struct units units = {.count = request->expert_count, .expert_count = 1};
-    bool groups =
-        groups_usable(request, member_count) && units_fit(partition, stage, units_groups(request));
+    struct units units;
 
-    if (!stage_fits(partition, stage)) {
+    if (!units_choose(partition, stage, &units)) {
         return false;
     }
-    units_deal(partition, stage, groups ? units_groups(request) : units, expert_counts);
-    if (groups) {
-        groups_to_experts(partition, member_count, expert_counts);
+    units_deal(partition, stage, units, expert_counts);
+    if (units.count < partition->request->expert_count) {
+        groups_to_experts(partition, stage->worker_end - stage->worker_begin, expert_counts);
     }
     return true;
+}
+
+uint64_t partition_divided_bytes(const struct partition *partition,
+                                 const struct partition_stage *stage, const uint32_t *expert_counts)
+{
+    const struct planner_request *request = partition->request;
+    uint32_t end = 0;
+    uint32_t group = 0;
+
+    for (uint32_t i = 0; i < stage->worker_end - stage->worker_begin; i++) {
+        end += expert_counts[i];
+        while (group_begin(request, group) < end) {
+            group++;
+        }
+        if (group_begin(request, group) != end) {
+            return request->divided_bytes;
+        }
+    }
+    return 0;
 }
 
 void partition_experts_spread(const struct partition *partition,
                               const struct partition_stage *stage, uint32_t *expert_counts)
 {
+    const struct planner_request *request = partition->request;
     uint32_t member_count = stage->worker_end - stage->worker_begin;
+    bool groups = groups_usable(request, member_count);
+    uint32_t unit_count = groups ? request->expert_group_count : request->expert_count;
     double free_sum = 0;
     double free_before = 0;
     uint32_t dealt = 0;
@@ -262,7 +304,7 @@ void partition_experts_spread(const struct partition *partition,
         free_sum += (double)partition->workers[stage->worker_begin + i]->memory_bytes;
     }
     for (uint32_t i = 0; i < member_count; i++) {
-        uint32_t end = partition->request->expert_count;
+        uint32_t end = unit_count;
 
         free_before += (double)partition->workers[stage->worker_begin + i]->memory_bytes;
         if (i + 1 < member_count && free_sum > 0) {
@@ -271,17 +313,23 @@ void partition_experts_spread(const struct partition *partition,
         expert_counts[i] = end - dealt;
         dealt = end;
     }
+    if (groups) {
+        groups_to_experts(partition, member_count, expert_counts);
+    }
 }
 
 /* need / memory of the stage's worst member. */
 static double stage_overload(struct search *search, const struct partition_stage *stage)
 {
     const struct partition *partition = search->partition;
+    uint64_t divided;
     double worst = 0;
 
     partition_experts_spread(partition, stage, search->expert_counts);
+    divided = partition_divided_bytes(partition, stage, search->expert_counts);
     for (uint32_t i = 0; i < stage->worker_end - stage->worker_begin; i++) {
-        uint64_t need = partition_need(partition, stage, i, search->expert_counts[i]).total_bytes;
+        uint64_t need =
+            divided + partition_need(partition, stage, i, search->expert_counts[i]).total_bytes;
         uint64_t memory = partition->workers[stage->worker_begin + i]->memory_bytes;
 
         worst = fmax(worst, (double)need / (double)(memory > 0 ? memory : 1));

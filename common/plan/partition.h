@@ -50,9 +50,15 @@ bool partition_solve(const struct partition *partition, enum partition_goal goal
  * if they fit, else single experts; false if neither fits. */
 bool partition_experts(const struct partition *partition, const struct partition_stage *stage,
                        uint32_t *expert_counts) MUST_CHECK;
-/* The same without regard to memory limits: in proportion to what is free. */
+/* The same without regard to memory limits: in proportion to memory, whole groups where there are
+ * enough. */
 void partition_experts_spread(const struct partition *partition,
                               const struct partition_stage *stage, uint32_t *expert_counts);
+/* What every member needs more where these counts divide router groups; 0 where groups are whole.
+ */
+uint64_t partition_divided_bytes(const struct partition *partition,
+                                 const struct partition_stage *stage,
+                                 const uint32_t *expert_counts);
 /* Lanes that member `member` of `member_count` serves. */
 uint32_t partition_lanes(const struct partition *partition, uint32_t member, uint32_t member_count);
 struct partition_need partition_need(const struct partition *partition,

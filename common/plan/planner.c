@@ -135,10 +135,11 @@ static struct planner_request request_complete(const struct planner_request *req
 /* KV blocks per lane that a worker of the placement could hold beside its weights. */
 static uint64_t kv_blocks_fitting(const struct partition *partition,
                                   const struct partition_stage *stage, uint32_t member,
-                                  uint32_t expert_count)
+                                  const uint32_t *expert_counts)
 {
     const struct planner_request *request = partition->request;
-    struct partition_need need = partition_need(partition, stage, member, expert_count);
+    struct partition_need need = partition_need(partition, stage, member, expert_counts[member]);
+    uint64_t divided = partition_divided_bytes(partition, stage, expert_counts);
     uint64_t memory = partition->workers[stage->worker_begin + member]->memory_bytes;
     uint64_t block_bytes =
         PLAN_BLOCK_TOKENS * request->kv_entry_bytes * (stage->layer_end - stage->layer_begin) *
@@ -147,7 +148,7 @@ static uint64_t kv_blocks_fitting(const struct partition *partition,
     if (block_bytes == 0) {
         return UINT64_MAX;
     }
-    return (memory - (need.total_bytes - need.kv_bytes)) / block_bytes;
+    return (memory - (need.total_bytes - need.kv_bytes) - divided) / block_bytes;
 }
 
 static uint64_t kv_blocks_choose(const struct partition *partition,
@@ -159,7 +160,7 @@ static uint64_t kv_blocks_choose(const struct partition *partition,
     for (uint32_t i = 0; i < partition->stage_count; i++) {
         ASSERT(partition_experts(partition, &stages[i], counts));
         for (uint32_t m = 0; m < stages[i].worker_end - stages[i].worker_begin; m++) {
-            uint64_t fitting = kv_blocks_fitting(partition, &stages[i], m, counts[m]);
+            uint64_t fitting = kv_blocks_fitting(partition, &stages[i], m, counts);
 
             blocks = fitting < blocks ? fitting : blocks;
         }

@@ -40,6 +40,7 @@ struct planner_request {
     uint64_t fixed_bytes;    /* per worker, beside weights and KV; */
     uint64_t buffer_bytes;   /* of these: a step's activations, block tables, */
     uint64_t frame_bytes;    /* and messages to and from other workers */
+    uint64_t divided_bytes;  /* more messages where a stage divides router groups */
     enum kv_type kv_type;
     uint32_t context_tokens_max;
     uint64_t kv_tokens;           /* wanted per lane; 0: what fits, at most slot_count * context */

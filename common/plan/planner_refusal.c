@@ -193,7 +193,8 @@ const char *planner_refusal_write(const struct planner_refusal *refusal, char *t
         id, host_of(request, id), units_bytes(&weights, ledger.weight_bytes),
         units_bytes(&kv, ledger.kv_bytes),
         (uint64_t)refusal->nearest->kv_block_count * PLAN_BLOCK_TOKENS, lanes,
-        lanes == 1 ? "" : "s", units_bytes(&fixed, request->fixed_bytes),
+        lanes == 1 ? "" : "s",
+        units_bytes(&fixed, ledger.total_bytes - ledger.weight_bytes - ledger.kv_bytes),
         units_bytes(&total, ledger.total_bytes), units_bytes(&memory, ledger.limit_bytes),
         planner_remedy_write(refusal, remedy, sizeof(remedy)));
     return text;

@@ -43,19 +43,60 @@ static uint64_t limit_of(const struct planner_request *request, uint32_t worker)
     return 0;
 }
 
+/* Does each router group of a stage have the same owners throughout? */
+static bool groups_are_whole(const struct planner_request *request,
+                             const struct placement *placement, uint32_t stage, uint32_t member)
+{
+    uint64_t groups = request->expert_group_count > 0 ? request->expert_group_count : 1;
+    uint32_t layer = placement->stages[stage].layer_begin;
+
+    if (layer < placement->dense_layer_count) {
+        layer = placement->dense_layer_count;
+    }
+    for (uint32_t expert = 1;
+         layer < placement->stages[stage].layer_end && expert < placement->expert_count; expert++) {
+        bool same_group = groups * expert / placement->expert_count ==
+                          groups * (expert - 1) / placement->expert_count;
+
+        if (same_group && placement_owns(placement, layer, expert, member) !=
+                              placement_owns(placement, layer, expert - 1, member)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What a stage that divides groups adds to the messages of all its members. */
+static uint64_t divided_bytes(const struct planner_request *request,
+                              const struct placement *placement, uint32_t worker)
+{
+    struct placement_seat seat;
+
+    if (!placement_seat_of(placement, worker, &seat)) {
+        return 0;
+    }
+    for (uint32_t m = 0; m < placement->stages[seat.stage].member_count; m++) {
+        if (!groups_are_whole(request, placement, seat.stage, m)) {
+            return request->divided_bytes;
+        }
+    }
+    return 0;
+}
+
 struct planner_ledger planner_ledger_of(const struct planner_request *request,
                                         const struct placement *placement, uint32_t worker)
 {
     struct planner_share share = planner_share_of(request, placement, worker);
+    uint64_t divided = divided_bytes(request, placement, worker);
 
     ASSERT(request->buffer_bytes + request->frame_bytes <= request->fixed_bytes);
     return (struct planner_ledger){
         .weight_bytes = share.weight_bytes,
         .kv_bytes = share.kv_bytes,
         .buffer_bytes = request->buffer_bytes,
-        .frame_bytes = request->frame_bytes,
+        .frame_bytes = request->frame_bytes + divided,
         .fixed_bytes = request->fixed_bytes - request->buffer_bytes - request->frame_bytes,
-        .total_bytes = share.weight_bytes + share.kv_bytes + request->fixed_bytes,
+        .total_bytes = share.weight_bytes + share.kv_bytes + request->fixed_bytes + divided,
         .limit_bytes = limit_of(request, worker),
     };
 }

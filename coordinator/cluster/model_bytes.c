@@ -177,23 +177,29 @@ static uint64_t outputs_bytes(const struct arch *arch, uint64_t rows)
 }
 
 /* What members of a stage send each other: rows, and for each the parts of its sum. */
-static uint64_t exchange_bytes(const struct arch *arch, const struct model_step_shape *shape)
+static uint64_t exchange_bytes(const struct arch *arch, const struct model_step_shape *shape,
+                               uint64_t parts)
 {
-    uint64_t rows = shape->rows_max, chosen = arch->router.chosen_count;
+    uint64_t rows = shape->rows_max;
     uint64_t row_bytes = (uint64_t)arch->hidden * sizeof(float);
     uint64_t others = shape->group_size - 1;
-    bool groups_are_whole = arch_combine_group_count(arch) % shape->group_size == 0;
-    uint64_t parts =
-        groups_are_whole && arch->router.group_count > 1 && arch->router.group_chosen_count < chosen
-            ? arch->router.group_chosen_count
-            : chosen;
-    uint64_t dispatch = rows * (row_bytes + 16 * chosen + 64);
+    uint64_t dispatch = rows * (row_bytes + 16 * (uint64_t)arch->router.chosen_count + 64);
     uint64_t combine = rows * parts * row_bytes;
 
     if (arch->router.expert_count == 0 || others == 0) {
         return 0;
     }
     return 2 * others * (dispatch + 2 * combine) + 2 * dispatch;
+}
+
+/* Parts of a row at one owner: its experts, or its router groups where owners hold whole ones. */
+static uint64_t parts_whole(const struct arch *arch)
+{
+    uint64_t chosen = arch->router.chosen_count;
+
+    return arch->router.group_count > 1 && arch->router.group_chosen_count < chosen
+               ? arch->router.group_chosen_count
+               : chosen;
 }
 
 struct model_fixed_bytes model_bytes_fixed(const struct arch *arch,
@@ -205,6 +211,7 @@ struct model_fixed_bytes model_bytes_fixed(const struct arch *arch,
     uint64_t frames = (2 * (uint64_t)shape->steps_in_flight_max + 1) * rows * arch->hidden;
     uint64_t logits = (sampled + 2 * (uint64_t)shape->thread_count) * arch->vocab;
     uint64_t rope = (uint64_t)shape->context_tokens_max * arch->qk_rope_dim;
+    uint64_t whole = exchange_bytes(arch, shape, parts_whole(arch));
     uint64_t staging =
         (uint64_t)arch->vocab * arch->hidden * sizeof(float); /* the largest tensor */
 
@@ -214,7 +221,8 @@ struct model_fixed_bytes model_bytes_fixed(const struct arch *arch,
         .buffer_bytes = shape->slot_count * blocks_per_slot * sizeof(uint32_t) + rows * 256 +
                         outputs_bytes(arch, rows) +
                         (forward_values(arch, shape) + logits + rope) * sizeof(float),
-        .frame_bytes = exchange_bytes(arch, shape) + frames * sizeof(float),
+        .frame_bytes = whole + frames * sizeof(float),
+        .divided_bytes = exchange_bytes(arch, shape, arch->router.chosen_count) - whole,
         .program_bytes = PROGRAM_BYTES + shape->thread_count * staging,
     };
 }

@@ -26,7 +26,8 @@ struct model_step_shape {
  * own ledger is exact. */
 struct model_fixed_bytes {
     uint64_t buffer_bytes;  /* activations of a step, block tables */
-    uint64_t frame_bytes;   /* to and from other workers */
+    uint64_t frame_bytes;   /* to and from other workers, members holding whole router groups */
+    uint64_t divided_bytes; /* to and from other workers, more if they do not */
     uint64_t program_bytes; /* code, libraries, staging of the readers */
 };
 struct model_fixed_bytes model_bytes_fixed(const struct arch *arch,

@@ -85,6 +85,7 @@ void plan_request_size(void *plan_sizer, struct planner_request *request)
 
     request->buffer_bytes = bytes.buffer_bytes;
     request->frame_bytes = bytes.frame_bytes;
+    request->divided_bytes = bytes.divided_bytes;
     request->fixed_bytes = bytes.buffer_bytes + bytes.frame_bytes + bytes.program_bytes +
                            (is_small(sizer->catalog, sizer->weights) ? DUMMY_BLOCK_BYTES : 0);
 }

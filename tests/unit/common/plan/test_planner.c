@@ -102,6 +102,7 @@ static void problem_random(struct problem *p, uint64_t seed)
     r->buffer_bytes = sim_random_range(&random, 0, 30);
     r->frame_bytes = sim_random_range(&random, 0, 30);
     r->fixed_bytes = r->buffer_bytes + r->frame_bytes + sim_random_range(&random, 0, 40);
+    r->divided_bytes = sim_random_range(&random, 0, 2000);
     r->context_tokens_max = sim_random_u32(&random, 1, 500);
     r->slot_count = 4;
     r->worker_count = r->stage_count * r->group_size;
@@ -489,6 +490,40 @@ static void groups_are_split_where_whole_ones_do_not_fit(void **state)
     arena_deinit(&arena);
 }
 
+/* Divided groups send more, which is kept free: the ledger says so. */
+static void divided_groups_take_more_for_messages(void **state)
+{
+    struct problem p;
+    struct arena arena;
+    struct error err;
+    struct placement *placement;
+
+    (void)state;
+    a_small_problem(&p, 2, 2);
+    p.request.stage_count = 1;
+    p.request.group_size = 2;
+    p.request.fixed_bytes = 20;
+    p.request.frame_bytes = 20;
+    p.request.divided_bytes = 50;
+    p.workers[0].memory_bytes = 2128 + 8 * 200 + 20; /* whole groups fit */
+    p.workers[1].memory_bytes = 2128 + 8 * 200 + 20;
+    arena_init(&arena, 65536);
+    placement = planner_make(&p.request, &arena, &err);
+    assert_non_null(placement);
+    assert_int_equal(planner_ledger_of(&p.request, placement, 1).frame_bytes, 20);
+    p.workers[0].memory_bytes = 2128 + 7 * 200 + 70;
+    p.workers[1].memory_bytes = 2128 + 9 * 200 + 70;
+    placement = planner_make(&p.request, &arena, &err);
+    assert_non_null(placement);
+    assert_int_equal(planner_share_of(&p.request, placement, 0).expert_slots, 14);
+    assert_int_equal(planner_ledger_of(&p.request, placement, 0).frame_bytes, 70);
+    assert_int_equal(planner_ledger_of(&p.request, placement, 0).total_bytes,
+                     p.workers[0].memory_bytes);
+    p.workers[1].memory_bytes -= 1;
+    assert_null(planner_make(&p.request, &arena, &err));
+    arena_deinit(&arena);
+}
+
 static void more_members_than_groups_share_them(void **state)
 {
     struct problem p;
@@ -658,6 +693,7 @@ int main(void)
         cmocka_unit_test(islands_stay_together_and_loners_come_last),
         cmocka_unit_test(a_faster_member_owns_more_groups),
         cmocka_unit_test(groups_are_split_where_whole_ones_do_not_fit),
+        cmocka_unit_test(divided_groups_take_more_for_messages),
         cmocka_unit_test(more_members_than_groups_share_them),
         cmocka_unit_test(five_workers_in_two_stages_make_three_lanes),
         cmocka_unit_test(more_workers_than_layers_form_groups),

@@ -114,9 +114,20 @@ static void config_read(const char *name, struct arch *out)
 
 #define WORKER_PROGRAM_BYTES ((uint64_t)48 << 20) /* what its ledger calls fixed, with staging */
 
-static struct placement *plan(const struct arch *arch, uint32_t stages, uint32_t group,
+enum sharing {
+    SHARING_WHOLE,   /* of router groups, where there are enough */
+    SHARING_DIVIDED, /* single experts, more to the first member */
+};
+
+struct layout {
+    uint32_t stages, group;
+    enum sharing sharing;
+};
+
+static struct placement *plan(const struct arch *arch, struct layout layout,
                               struct planner_request *request, struct arena *arena)
 {
+    uint32_t stages = layout.stages, group = layout.group;
     struct planner_layer *layers = arena_new_array(arena, struct planner_layer, arch->layer_count);
     struct planner_worker *workers = arena_new_array(arena, struct planner_worker, stages * group);
     struct placement *placement;
@@ -128,6 +139,9 @@ static struct placement *plan(const struct arch *arch, uint32_t stages, uint32_t
     for (uint32_t i = 0; i < stages * group; i++) {
         workers[i] = (struct planner_worker){
             .id = i, .memory_bytes = UINT64_C(1) << 44, .read_bytes_per_s = 1e9};
+        if (layout.sharing == SHARING_DIVIDED && i % group == 0) {
+            workers[i].read_bytes_per_s = 1.3e9;
+        }
     }
     *request = (struct planner_request){
         .epoch = 1,
@@ -136,7 +150,7 @@ static struct placement *plan(const struct arch *arch, uint32_t stages, uint32_t
         .layers = layers,
         .dense_layer_count = arch->dense_layer_count,
         .expert_count = arch->router.expert_count,
-        .expert_group_count = arch_combine_group_count(arch),
+        .expert_group_count = layout.sharing == SHARING_WHOLE ? arch_combine_group_count(arch) : 1,
         .kv_entry_bytes = (uint64_t)arch_kv_values(arch) * 2,
         .kv_type = KV_F16,
         .context_tokens_max = arch->context_tokens_max,
@@ -152,15 +166,15 @@ static struct placement *plan(const struct arch *arch, uint32_t stages, uint32_t
     return placement;
 }
 
-static void estimate_compare(const struct arch *arch, uint32_t stages, uint32_t group)
+static void estimate_compare(const struct arch *arch, struct layout layout)
 {
     struct planner_request request;
     struct arena arena;
     struct placement *placement;
 
     arena_init(&arena, 4096);
-    placement = plan(arch, stages, group, &request, &arena);
-    for (uint32_t worker = 0; worker < stages * group; worker++) {
+    placement = plan(arch, layout, &request, &arena);
+    for (uint32_t worker = 0; worker < layout.stages * layout.group; worker++) {
         const uint32_t threads = 64;
         struct seat *seat = seat_create(placement, worker, &arena);
         struct stage_bytes stage = stage_bytes(seat, arch, threads);
@@ -169,21 +183,22 @@ static void estimate_compare(const struct arch *arch, uint32_t stages, uint32_t 
         struct model_fixed_bytes fixed = model_bytes_fixed(
             arch, &(struct model_step_shape){.rows_max = placement->step_rows_max,
                                              .steps_in_flight_max = placement->steps_in_flight_max,
-                                             .group_size = group,
+                                             .group_size = layout.group,
                                              .context_tokens_max = placement->context_tokens_max,
                                              .slot_count = placement->slot_count,
                                              .thread_count = threads});
-        uint64_t estimate = fixed.buffer_bytes + fixed.frame_bytes + fixed.program_bytes;
+        uint64_t estimate = fixed.buffer_bytes + fixed.frame_bytes + fixed.program_bytes +
+                            (layout.sharing == SHARING_DIVIDED ? fixed.divided_bytes : 0);
         uint64_t needed;
 
         traffic_plan(seat, arch, &arena, &traffic);
         needed = WORKER_PROGRAM_BYTES + stage.buffers + (stage.cache - share.kv_bytes) +
                  traffic_bytes(&traffic) + compute_bytes(2 * placement->steps_in_flight_max + 2);
         if (needed > estimate) {
-            fail_msg("%ux%u worker %u: needed %llu (buffers %llu, tables %llu, frames %llu), "
+            fail_msg("%ux%u (%d) worker %u: needed %llu (buffers %llu, tables %llu, frames %llu), "
                      "estimated %llu",
-                     stages, group, worker, (unsigned long long)needed,
-                     (unsigned long long)stage.buffers,
+                     layout.stages, layout.group, (int)layout.sharing, worker,
+                     (unsigned long long)needed, (unsigned long long)stage.buffers,
                      (unsigned long long)(stage.cache - share.kv_bytes),
                      (unsigned long long)traffic_bytes(&traffic), (unsigned long long)estimate);
         }
@@ -193,11 +208,15 @@ static void estimate_compare(const struct arch *arch, uint32_t stages, uint32_t 
 
 static void estimates_compare(const struct arch *arch)
 {
-    static const uint32_t layouts[][2] = {{1, 1}, {2, 1}, {2, 2}, {1, 4}, {4, 1}};
+    static const struct layout layouts[] = {
+        {1, 1, SHARING_WHOLE},   {2, 1, SHARING_WHOLE}, {2, 2, SHARING_WHOLE},
+        {1, 4, SHARING_WHOLE},   {4, 1, SHARING_WHOLE}, {2, 2, SHARING_DIVIDED},
+        {1, 4, SHARING_DIVIDED},
+    };
 
     for (size_t i = 0; i < ARRAY_LENGTH(layouts); i++) {
-        if (layouts[i][0] <= arch->layer_count) {
-            estimate_compare(arch, layouts[i][0], layouts[i][1]);
+        if (layouts[i].stages <= arch->layer_count) {
+            estimate_compare(arch, layouts[i]);
         }
     }
 }
@@ -220,8 +239,10 @@ static void the_estimate_covers_what_a_worker_adds(void **state)
     estimates_compare(&arch);
     assert_true(arch_parse(r1_config, strlen(r1_config), "R1", &arch, &err));
     estimates_compare(&arch);
-    estimate_compare(&arch, 16, 1);
-    estimate_compare(&arch, 8, 8);
+    estimate_compare(&arch, (struct layout){16, 1, SHARING_WHOLE});
+    estimate_compare(&arch, (struct layout){8, 8, SHARING_WHOLE});
+    estimate_compare(&arch, (struct layout){8, 2, SHARING_DIVIDED});
+    estimate_compare(&arch, (struct layout){8, 8, SHARING_DIVIDED});
 }
 
 int main(void)
