@@ -17,6 +17,7 @@
 #include "common/net/keys.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define FETCH_CHUNK_BYTES       ((uint32_t)4 << 20)

@@ -125,8 +125,9 @@ static bool request_send(struct fetch_client *client, struct job *job)
 static void requests_send(struct fetch_client *client, struct job *job)
 {
     uint32_t window = job->kind == FETCH_READ ? FETCH_WINDOW : 1;
+    const uint64_t *next = job->kind == FETCH_READ ? &job->asked : &job->taken;
 
-    while (job->tag_count < window && (job->kind == FETCH_LIST || job->asked < job->end)) {
+    while (job->tag_count < window && *next < job->end) {
         if (!request_send(client, job)) {
             return;
         }

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define PEERS_MAX          4096
-#define QUEUE_MESSAGES_MAX (4 * FETCH_WINDOW)
+#define QUEUE_MESSAGES_MAX (32 * FETCH_WINDOW)
 #define MESSAGE_BYTES_MAX  4096 /* the handshake is longer than a request */
 
 struct fetch_server {

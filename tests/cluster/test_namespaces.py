@@ -1,10 +1,5 @@
 """Two network namespaces joined by a veth pair are two hosts. Workers in both serve one model: over
-zmq with CURVE, and over mpi. Strangers stay out.
-
-The script runs twice: outside it makes the namespaces and takes them down; inside (SHOAL_SPACES is
-set) it is in the first namespace, where the coordinator lives, and starts what belongs to the other
-with `ip netns exec`.
-"""
+zmq with CURVE, and over mpi. Strangers stay out."""
 import contextlib
 import json
 import os
@@ -15,43 +10,11 @@ import tempfile
 import time
 import unittest
 
+from namespaces import HERE, NETWORK, SPACES, THERE, two_hosts
 from shoal import DEMO, MARK, PATIENCE, WORKER, Server, shoal, wait_until
 
-HERE, THERE = "10.77.0.1", "10.77.0.2"
-NETWORK = "10.77.0.0/24"
-SPACES = os.environ.get("SHOAL_SPACES", "").split(",")
 REQUEST = {"prompt": "To be, or not to be", "max_tokens": 48, "temperature": 0.8, "seed": 7,
            "ignore_eos": True}
-
-
-def ip(*words):
-    return subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-
-
-def outside():
-    first, second = (f"shoal{os.getpid()}{side}" for side in "ab")
-    made = ip("netns", "add", first)
-    if made.returncode != 0:
-        print(f"skipped: the kernel refuses network namespaces: {made.stderr.strip()}")
-        return 77
-    try:
-        steps = [
-            ("netns", "add", second),
-            ("-n", first, "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns",
-             second),
-            *((("-n", space, *rest)) for space, address in ((first, HERE), (second, THERE))
-              for rest in (("addr", "add", f"{address}/24", "dev", "veth0"),
-                           ("link", "set", "veth0", "up"), ("link", "set", "lo", "up"))),
-        ]
-        for step in steps:
-            done = ip(*step)
-            assert done.returncode == 0, f"ip {' '.join(step)}: {done.stderr}"
-        return subprocess.run(["ip", "netns", "exec", first, sys.executable, *sys.argv],
-                              env={**os.environ, "SHOAL_SPACES": f"{first},{second}"},
-                              check=False).returncode
-    finally:
-        ip("netns", "del", first)
-        ip("netns", "del", second)
 
 
 class Spaces(unittest.TestCase):
@@ -163,6 +126,5 @@ class Spaces(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if SPACES == [""]:
-        sys.exit(outside())
+    two_hosts()
     unittest.main(verbosity=2)

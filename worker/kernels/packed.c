@@ -11,6 +11,7 @@
 #include "common/base/half.h"
 #include "common/model/quant.h"
 #include "worker/kernels/packed_blocks.h"
+#include "worker/kernels/packed_panel.h"
 
 #include <math.h>
 #include <string.h>
@@ -156,7 +157,8 @@ static void transpose_32bit(const uint32_t *in, size_t stride, uint32_t *out)
 /* Whole panels of 16 source rows; returns how many columns are done, the rest goes one by one. */
 static size_t pack_panel_8bit(uint8_t *out, const uint8_t *in, size_t stride, size_t columns)
 {
-    size_t column = 0;
+    size_t column =
+        __builtin_cpu_supports("avx2") ? pack_panel_8bit_avx2(out, in, stride, columns) : 0;
 
     for (; column + 16 <= columns; column += 16) {
         transpose_8bit(in + column, stride, out + column * PANEL_ROWS);
@@ -169,6 +171,7 @@ static size_t pack_panel_16bit(uint16_t *out, const uint16_t *in, size_t stride,
     size_t column = 0;
 
     for (; column + 8 <= columns; column += 8) {
+        panel_fetch_ahead(out + column * PANEL_ROWS, 8 * PANEL_ROWS * sizeof(uint16_t));
         transpose_16bit(in + column, stride, out + column * PANEL_ROWS);
         transpose_16bit(in + 8 * stride + column, stride, out + column * PANEL_ROWS + 8);
     }
@@ -180,6 +183,7 @@ static size_t pack_panel_32bit(uint32_t *out, const uint32_t *in, size_t stride,
     size_t column = 0;
 
     for (; column + 4 <= columns; column += 4) {
+        panel_fetch_ahead(out + column * PANEL_ROWS, 4 * PANEL_ROWS * sizeof(uint32_t));
         for (size_t row = 0; row < PANEL_ROWS; row += 4) {
             transpose_32bit(in + row * stride + column, stride, out + column * PANEL_ROWS + row);
         }
@@ -319,9 +323,39 @@ bool f8_scales_are_finite(const float *scales, size_t count)
     return true;
 }
 
+/* The magnitudes of eight codes: multiples of a power of two. */
+#define F8_DENORMAL(u) 0, 1 * (u), 2 * (u), 3 * (u), 4 * (u), 5 * (u), 6 * (u), 7 * (u)
+#define F8_NORMAL(u)   8 * (u), 9 * (u), 10 * (u), 11 * (u), 12 * (u), 13 * (u), 14 * (u), 15 * (u)
+
+static const float f8_magnitudes[128] = {F8_DENORMAL(0x1p-9f),
+                                         F8_NORMAL(0x1p-9f),
+                                         F8_NORMAL(0x1p-8f),
+                                         F8_NORMAL(0x1p-7f),
+                                         F8_NORMAL(0x1p-6f),
+                                         F8_NORMAL(0x1p-5f),
+                                         F8_NORMAL(0x1p-4f),
+                                         F8_NORMAL(0x1p-3f),
+                                         F8_NORMAL(0x1p-2f),
+                                         F8_NORMAL(0x1p-1f),
+                                         F8_NORMAL(0x1p0f),
+                                         F8_NORMAL(0x1p1f),
+                                         F8_NORMAL(0x1p2f),
+                                         F8_NORMAL(0x1p3f),
+                                         F8_NORMAL(0x1p4f),
+                                         256,
+                                         288,
+                                         320,
+                                         352,
+                                         384,
+                                         416,
+                                         448,
+                                         NAN};
+
 void widen_f8(float *out, const uint8_t *codes, size_t count, float scale)
 {
     for (size_t i = 0; i < count; i++) {
-        out[i] = quant_decode_f8(codes[i]) * scale;
+        uint32_t sign = (uint32_t)(codes[i] & 0x80) << 24;
+
+        out[i] = float_of_bits(float_bits(f8_magnitudes[codes[i] & 0x7f]) | sign) * scale;
     }
 }

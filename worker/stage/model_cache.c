@@ -400,9 +400,9 @@ bool model_cache_describe(struct model_cache *cache, struct fetch_client *client
     for (uint32_t i = 0; i < cache->listing.file_count; i++) {
         is_directory |= strcmp(cache->listing.files[i].name, "config.json") == 0;
     }
-    *model_path = is_directory ? model_cache_path(cache, "files")
-                               : mem_printf("%s/files/%s", cache->folder,
-                                            cache->listing.files[0].name);
+    *model_path = is_directory
+                      ? model_cache_path(cache, "files")
+                      : mem_printf("%s/files/%s", cache->folder, cache->listing.files[0].name);
     return true;
 }
 

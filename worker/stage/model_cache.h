@@ -3,14 +3,14 @@
 
 /* Models of which this machine has no copy, kept as far as they were fetched.
  *
- *   DIR/<model hash>/files/   the model's files, of their full sizes, holes where nothing was fetched
- *   DIR/<model hash>/chunks   checksums of what was (chunk_records.h); nothing else counts as there
- *   DIR/<model hash>/local    checksums of local files of the same model, for --verify
+ *   DIR/<model hash>/files/   the model's files, of their full sizes, holes where nothing was
+ * fetched DIR/<model hash>/chunks   checksums of what was (chunk_records.h); nothing else counts as
+ * there DIR/<model hash>/local    checksums of local files of the same model, for --verify
  *   DIR/<model hash>/lock     held (shared) by every process that uses the model; its time is that
  *                             of the last use
  *
- * A model is named by the hash of its description, so a cache is never out of date. Whole models are
- * evicted, the longest unused first, never one in use.
+ * A model is named by the hash of its description, so a cache is never out of date. Whole models
+ * are evicted, the longest unused first, never one in use.
  */
 #include "common/net/fetch.h"
 #include "worker/stage/chunk_records.h"
@@ -32,8 +32,8 @@ char *model_cache_path(const struct model_cache *cache, const char *name);
 /* Makes the files with their descriptions, fetched where they are not there or damaged, so that the
  * catalog can be opened: *model_path is the path to open, owned by the caller (mem_free).
  * `client` is borrowed for the call. */
-bool model_cache_describe(struct model_cache *cache, struct fetch_client *client,
-                          char **model_path, struct error *err) MUST_CHECK;
+bool model_cache_describe(struct model_cache *cache, struct fetch_client *client, char **model_path,
+                          struct error *err) MUST_CHECK;
 /* After it: the listing, sorted by name; lent until the cache is closed. */
 const struct fetch_listing *model_cache_listing(const struct model_cache *cache);
 struct chunk_records *model_cache_records(struct model_cache *cache); /* lent likewise */

@@ -23,6 +23,9 @@ enum {
     KEY_ADVERTISE,
     KEY_IFACE,
     KEY_DATA_PORTS,
+    KEY_CACHE,
+    KEY_CACHE_SIZE,
+    KEY_VERIFY,
     KEY_LAUNCH_TOKEN,
 };
 
@@ -35,11 +38,14 @@ static const char description[] =
     "  shoal-worker --coordinator tcp://HOST:PORT\n"
     "\n"
     "The coordinator decides which layers and experts the worker holds; the worker reads them from "
-    "its own copy of the model (same path as the coordinator's, or --model), says in a ledger what "
+    "its own copy of the model (same path as the coordinator's, or --model) or, without one, from "
+    "the coordinator's into a cache, says in a ledger what "
     "they take, and connects to the other workers. Started by mpirun or srun, workers of one run "
     "exchange data over MPI, otherwise over ZeroMQ.\v"
     "Every option can also be set by a variable: --memory by SHOAL_MEMORY, --data-ports by "
-    "SHOAL_DATA_PORTS, and so on. SHOAL_LOG=debug shows more, SHOAL_CPU=ref|avx2|avx512 limits the "
+    "SHOAL_DATA_PORTS, and so on. SHOAL_LOG=debug shows more, SHOAL_CPU=ref|avx2|avx512|vnni "
+    "limits "
+    "the "
     "instruction set.\n"
     "SIGTERM or Ctrl-C lets running requests finish for up to 25 s; a second one ends at once.";
 
@@ -53,6 +59,13 @@ static const struct argp_option options[] = {
     {"memory", KEY_MEMORY, "BYTES", 0,
      "Most memory to use, as 64G or 60GiB; default: what is available", 1},
     {"threads", KEY_THREADS, "N", 0, "Compute threads; default: one per core", 1},
+    {"cache", KEY_CACHE, "DIR", 0,
+     "Where fetched models and checksums are kept; default: shoal in the user's cache folder", 1},
+    {"cache-size", KEY_CACHE_SIZE, "BYTES", 0,
+     "Most that the cache may take; models unused longest leave first; default: no limit", 1},
+    {"verify", KEY_VERIFY, NULL, 0,
+     "Record checksums of local model files at their first load, and refuse what has changed since",
+     1},
     {0, 0, NULL, 0, "Network:", 2},
     {"key", KEY_KEY, "FILE", 0, "Cluster key made by `shoal keygen`: encrypts and authenticates",
      2},
@@ -154,6 +167,17 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         if (!units_parse_bytes(text, "--memory", &out->memory_bytes, &err)) {
             argp_error(state, "%s", err.message);
         }
+        break;
+    case KEY_CACHE:
+        out->cache = text;
+        break;
+    case KEY_CACHE_SIZE:
+        if (!units_parse_bytes(text, "--cache-size", &out->cache_bytes_max, &err)) {
+            argp_error(state, "%s", err.message);
+        }
+        break;
+    case KEY_VERIFY:
+        out->verify = true;
         break;
     case KEY_THREADS:
         out->threads = (uint32_t)parse_number(text, "--threads", 4096, state);

@@ -17,6 +17,9 @@ struct worker_options {
     const char *advertise;         /* NULL: bind_host */
     const char *interface;         /* NULL: none; its address is bind_host */
     uint16_t port_begin, port_end; /* 0, 0: any */
+    const char *cache;             /* NULL: the user's */
+    uint64_t cache_bytes_max;      /* 0: no limit */
+    bool verify;                   /* local files against the checksums of their first load */
     const char *launch_token;      /* "" unless a coordinator started us */
 };
 

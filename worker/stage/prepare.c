@@ -28,6 +28,8 @@ struct prepare {
     char *model_path;
     char *model_hash;
     char *weights_text;
+    char *fetch_endpoint;
+    struct model_source source;
     enum numerics numerics;
     struct model *kept;
     struct prepared *out;
@@ -42,10 +44,12 @@ struct prepare {
 
 static void model_drop_weights(struct model *model)
 {
+    load_plan_destroy(model->plan);
     weights_destroy(model->weights);
     weights_dummy_destroy(model->dummy);
     mem_unmap_pages(model->memory, model->memory_bytes);
     mem_free(model->owned_experts);
+    model->plan = NULL;
     model->weights = NULL;
     model->dummy = NULL;
     model->memory = NULL;
@@ -60,6 +64,7 @@ void model_destroy(struct model *model)
     }
     model_drop_weights(model);
     catalog_close(model->catalog);
+    model_cache_close(model->cache);
     mem_free(model->path);
     mem_free(model);
 }
@@ -104,6 +109,21 @@ static bool is_same_model(const struct model *model, const char *path,
            model->catalog->weights.seed == weights->seed;
 }
 
+/* Sets the model's catalog, and its cache if it is fetched; or err. */
+static void catalog_find_and_open(struct prepare *prepare, const struct weights_choice *weights,
+                                  struct error *err)
+{
+    struct model *model = prepare->out->model;
+    char *path = weights->source == WEIGHTS_DUMMY
+                     ? mem_strdup(prepare->model_path)
+                     : model_source_open(&prepare->source, &model->cache, err);
+
+    if (path != NULL) {
+        model->catalog = catalog_open_weights(path, weights, err);
+    }
+    mem_free(path);
+}
+
 static bool open_model(struct prepare *prepare, struct error *err)
 {
     struct prepared *out = prepare->out;
@@ -122,7 +142,7 @@ static bool open_model(struct prepare *prepare, struct error *err)
     if (out->model == NULL) {
         out->model = mem_new(struct model);
         out->model->path = mem_strdup(prepare->model_path);
-        out->model->catalog = catalog_open_weights(prepare->model_path, &weights, err);
+        catalog_find_and_open(prepare, &weights, err);
     }
     if (out->model->catalog == NULL) {
         return false;
@@ -191,10 +211,15 @@ static bool plan_weights(struct prepare *prepare, struct error *err)
         model->share.owned_experts = model->owned_experts;
     }
     model->weights = weights_plan(model->catalog, &model->share, err);
-    if (model->weights != NULL && model->catalog->weights.source == WEIGHTS_DUMMY) {
-        model->dummy = weights_dummy_plan(model->weights, model->catalog->weights.seed);
+    if (model->weights == NULL) {
+        return false;
     }
-    return model->weights != NULL;
+    if (model->catalog->weights.source == WEIGHTS_DUMMY) {
+        model->dummy = weights_dummy_plan(model->weights, model->catalog->weights.seed);
+    } else {
+        model->plan = load_plan_create(model->weights);
+    }
+    return true;
 }
 
 static bool add_up(struct prepare *prepare, struct error *err)
@@ -211,7 +236,7 @@ static bool add_up(struct prepare *prepare, struct error *err)
         ledger_add(&out->ledger, "dummy weights", weights_dummy_bytes(model->dummy));
     } else {
         ledger_add(&out->ledger, "weights", model->weights->memory_bytes);
-        staging = load_staging_bytes(model->weights, prepare->config.thread_count);
+        staging = load_staging_bytes(model->plan, prepare->config.thread_count);
     }
     ledger_add(&out->ledger, "KV cache", stage.cache);
     ledger_add(&out->ledger, "step buffers", stage.buffers);
@@ -255,8 +280,13 @@ static bool load_model(struct prepare *prepare, struct error *err)
         return error_wrap(err, "weights");
     }
     weights_bind(model->weights, model->memory);
-    if (!load_weights(model->catalog, model->weights, prepare->config.thread_count,
-                      &prepare->progress, err)) {
+    if (!model_source_load(&prepare->source, model->cache,
+                           &(struct load_config){.catalog = model->catalog,
+                                                 .weights = model->weights,
+                                                 .plan = model->plan,
+                                                 .thread_count = prepare->config.thread_count,
+                                                 .progress = &prepare->progress},
+                           err)) {
         return false;
     }
     model->is_filled = true;
@@ -335,6 +365,14 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
     prepare->model_path = mem_strdup(config->model != NULL ? config->model : config->assign->model);
     prepare->model_hash = mem_strdup(config->assign->model_hash);
     prepare->weights_text = mem_strdup(config->assign->weights);
+    prepare->source = config->source;
+    prepare->source.path = prepare->model_path;
+    prepare->source.model_hash = prepare->model_hash;
+    prepare->source.cancel = &prepare->progress.cancel;
+    if (config->source.fetch_endpoint != NULL) {
+        prepare->fetch_endpoint = mem_strdup(config->source.fetch_endpoint);
+        prepare->source.fetch_endpoint = prepare->fetch_endpoint;
+    }
     prepare->kept = config->model_kept;
     prepare->out = mem_new(struct prepared);
     copy_assignment(prepare->out, config->assign);
@@ -347,6 +385,7 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
         mem_free(prepare->model_path);
         mem_free(prepare->model_hash);
         mem_free(prepare->weights_text);
+        mem_free(prepare->fetch_endpoint);
         mem_free(prepare);
         return NULL;
     }
@@ -383,6 +422,7 @@ struct prepared *prepare_finish(struct prepare *prepare, struct error *err)
     mem_free(prepare->model_path);
     mem_free(prepare->model_hash);
     mem_free(prepare->weights_text);
+    mem_free(prepare->fetch_endpoint);
     mem_free(prepare);
     return out;
 }

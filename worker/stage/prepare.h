@@ -11,6 +11,8 @@
 #include "common/net/message.h"
 #include "worker/layers/weights_dummy.h"
 #include "worker/stage/ledger.h"
+#include "worker/stage/load_plan.h"
+#include "worker/stage/model_source.h"
 #include "worker/stage/stage.h"
 
 /* A loaded share. */
@@ -21,6 +23,8 @@ struct model {
     uint8_t *owned_experts;
     size_t owned_bytes;
     struct weights *weights;
+    struct load_plan *plan;      /* of the weights; NULL: nothing is read */
+    struct model_cache *cache;   /* that the files lie in; NULL: the machine's own */
     struct weights_dummy *dummy; /* instead of the memory; NULL: weights of files */
     void *memory;
     uint64_t memory_bytes;
@@ -31,6 +35,9 @@ void model_destroy(struct model *model); /* NULL is legal */
 struct prepare_config {
     const struct assign_message *assign; /* copied as far as needed; placement not yet checked */
     const char *model;                   /* --model; NULL: the assignment's */
+    /* Where the model is fetched from, and how it is guarded; `path`, `model_hash` and `cancel` are
+     * set here. Key and cache directory are borrowed until the end. */
+    struct model_source source;
     uint32_t worker;
     uint32_t thread_count; /* that read */
     uint64_t limit_bytes;

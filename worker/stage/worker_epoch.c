@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/net/endpoint.h"
 #include "worker/stage/step_check.h"
 
 #include <inttypes.h>
@@ -130,11 +131,31 @@ void worker_epoch_assign(struct worker *worker, struct message *message)
     worker->ends_epoch = true;
 }
 
+/* The coordinator's service of model files, on the host that the control channel leads to. */
+static const char *fetch_endpoint(struct worker *worker)
+{
+    struct endpoint coordinator;
+    struct endpoint_text text;
+    struct error err;
+
+    if (worker->assignment.fetch_port == 0 ||
+        !endpoint_parse(worker->options.coordinator, &coordinator, &err)) {
+        return NULL;
+    }
+    return arena_strdup(&worker->assignment_arena,
+                        endpoint_format(&text, coordinator.host, worker->assignment.fetch_port));
+}
+
 static void begin_assignment(struct worker *worker)
 {
     struct prepare_config config = {
         .assign = &worker->assignment,
         .model = worker->options.model,
+        .source = {.fetch_endpoint = fetch_endpoint(worker),
+                   .key = &worker->key,
+                   .cache_directory = worker->options.cache,
+                   .cache_bytes_max = worker->options.cache_bytes_max,
+                   .verify = worker->options.verify ? VERIFY_LOCAL : VERIFY_NOT},
         .worker = worker->id,
         .thread_count = team_thread_count(worker->team),
         .limit_bytes = worker->facts.memory_bytes,

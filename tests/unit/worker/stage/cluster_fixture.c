@@ -216,6 +216,7 @@ static void member_open(struct fixture *fixture, const struct fixture_layout *la
 {
     struct member *member = &fixture->members[worker];
     struct load_progress progress = {0};
+    struct load_plan *plan;
     struct error err = {0};
 
     member->exchange.ops = &mailbox_ops;
@@ -228,7 +229,15 @@ static void member_open(struct fixture *fixture, const struct fixture_layout *la
     member->memory = mem_map_pages(member->weights->memory_bytes, &err);
     require(member->memory != NULL, &err);
     weights_bind(member->weights, member->memory);
-    require(load_weights(fixture->catalog, member->weights, 2, &progress, &err), &err);
+    plan = load_plan_create(member->weights);
+    require(load_weights(&(struct load_config){.catalog = fixture->catalog,
+                                               .weights = member->weights,
+                                               .plan = plan,
+                                               .thread_count = 2,
+                                               .progress = &progress},
+                         &err),
+            &err);
+    load_plan_destroy(plan);
     ASSERT(progress.done_bytes == member->weights->file_bytes);
     member->team = team_create(
         &(struct team_config){.thread_count = layout->thread_count, .spin_ns = 0}, &err);

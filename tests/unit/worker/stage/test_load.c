@@ -50,7 +50,9 @@ struct opened {
     struct scratch scratch;
     struct catalog *catalog;
     struct weights *weights;
+    struct load_plan *plan;
     void *memory;
+    const struct load_guard *guard;
     struct load_progress progress;
 };
 
@@ -67,6 +69,7 @@ static void opened_begin_model(struct opened *opened, const char *model, const c
     share.layer_end = opened->catalog->arch.layer_count;
     opened->weights = weights_plan(opened->catalog, &share, &err);
     assert_non_null(opened->weights);
+    opened->plan = load_plan_create(opened->weights);
     opened->memory = mem_map_pages(opened->weights->memory_bytes, &err);
     assert_non_null(opened->memory);
     weights_bind(opened->weights, opened->memory);
@@ -80,6 +83,7 @@ static void opened_begin(struct opened *opened)
 static void opened_end(struct opened *opened)
 {
     mem_unmap_pages(opened->memory, opened->weights->memory_bytes);
+    load_plan_destroy(opened->plan);
     weights_destroy(opened->weights);
     catalog_close(opened->catalog);
     scratch_close(&opened->scratch);
@@ -87,7 +91,13 @@ static void opened_end(struct opened *opened)
 
 static bool load(struct opened *opened, uint32_t threads, struct error *err)
 {
-    return load_weights(opened->catalog, opened->weights, threads, &opened->progress, err);
+    return load_weights(&(struct load_config){.catalog = opened->catalog,
+                                              .weights = opened->weights,
+                                              .plan = opened->plan,
+                                              .thread_count = threads,
+                                              .guard = opened->guard,
+                                              .progress = &opened->progress},
+                        err);
 }
 
 static void same_memory_expected(const char *model, const char *const *names)

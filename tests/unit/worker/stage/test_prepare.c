@@ -22,7 +22,7 @@
 
 #define GB           UINT64_C(1000000000)
 #define WORKER       1
-#define RANGES_MAX   20000
+#define RANGES_MAX   100000
 #define HEADER_BEGIN 8 /* headers are read from here or from 0; no tensor begins there */
 
 struct range {
