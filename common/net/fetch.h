@@ -50,7 +50,8 @@ struct fetch_server *fetch_server_start(const struct fetch_server_config *config
                                         struct error *err) MUST_CHECK;
 void fetch_server_stop(struct fetch_server *server); /* NULL is legal; waits for the thread */
 uint16_t fetch_server_port(const struct fetch_server *server);
-uint64_t fetch_server_sent_bytes(const struct fetch_server *server); /* of files; any thread */
+/* Listings and bytes of files, without headers; any thread. */
+uint64_t fetch_server_sent_bytes(const struct fetch_server *server);
 
 /* --- client; owner: the thread that opened it --- */
 struct fetch_client;

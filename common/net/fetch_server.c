@@ -154,12 +154,11 @@ static void answer_send(struct fetch_server *server, uint64_t peer, struct answe
     enum router_sent begun = router_begin(server->router, peer);
 
     fetch_reply_encode(&answer->reply, header);
+    if (answer->reply.status == FETCH_HERE) { /* before anybody can have it */
+        atomic_fetch_add_explicit(&server->sent_bytes, answer->reply.bytes, memory_order_relaxed);
+    }
     if (begun == ROUTER_SENT && zmq_send(socket, header, sizeof(header), ZMQ_SNDMORE) >= 0 &&
         zmq_msg_send(&answer->payload, socket, 0) >= 0) {
-        if (answer->reply.status == FETCH_HERE) {
-            atomic_fetch_add_explicit(&server->sent_bytes, answer->reply.bytes,
-                                      memory_order_relaxed);
-        }
         return;
     }
     (void)zmq_msg_close(&answer->payload);

@@ -134,6 +134,8 @@ static void files_are_listed_with_their_sizes(void **state)
     assert_int_equal(listing.files[1].extra_offset, 7000);
     assert_int_equal(listing.files[1].extra_bytes, 32);
     fetch_listing_deinit(&listing);
+    assert_int_equal(fetch_server_sent_bytes(service.server), 33 + 11 + 33 + 7); /* once */
+    read_all(client, &service, 5, 6);
     fetch_client_close(client);
     service_close(&service);
 }
