@@ -1,88 +1,14 @@
-/* local_cluster.c - from options to a serving cluster, with its progress shown.
- *
- * On a terminal that log lines do not share, one bar for each worker is drawn in place and removed
- * when all is loaded; otherwise the bars are printed again every five seconds. */
+/* local_cluster.c - from options to a serving cluster, with its progress shown (load_view.c). */
 #include "coordinator/cli/local_cluster.h"
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/base/units.h"
 #include "coordinator/cli/cli.h"
+#include "coordinator/cli/load_view.h"
 #include "coordinator/cluster/placement_file.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-#define BAR_CELLS         30
-#define PRINT_INTERVAL_NS (5 * NS_PER_S)
-
-struct progress {
-    bool in_place;
-    uint32_t lines_drawn;
-    int64_t printed_ns;
-};
-
-/* --- progress --- */
-
-static void lines_erase(struct progress *progress)
-{
-    if (progress->lines_drawn > 0) {
-        (void)fprintf(stderr, "\033[%uA\033[J", progress->lines_drawn);
-        progress->lines_drawn = 0;
-    }
-}
-
-static void worker_draw(const struct cluster_worker_status *worker)
-{
-    uint64_t total = worker->load_total_bytes;
-    double share = total == 0 ? 0 : (double)worker->load_done_bytes / (double)total;
-    int cells = (int)(share * BAR_CELLS);
-    struct units_text done_text, total_text;
-
-    (void)fprintf(stderr, "  worker %-3u layers %3u-%-3u [", worker->id, worker->layer_begin,
-                  worker->layer_end - 1);
-    for (int i = 0; i < BAR_CELLS; i++) {
-        (void)fputc(i < cells ? '#' : '.', stderr);
-    }
-    (void)fprintf(stderr, "] %3d%%  %s of %s\n", (int)(share * 100),
-                  units_bytes(&done_text, worker->load_done_bytes),
-                  units_bytes(&total_text, total));
-}
-
-static void status_draw(struct progress *progress, const struct cluster_status *status)
-{
-    uint32_t lines = 1;
-
-    (void)fprintf(stderr, "%s%s%s\n", cluster_state_name(status->state),
-                  status->problem[0] != '\0' ? ": " : "", status->problem);
-    for (uint32_t i = 0; status->state == CLUSTER_LOADING && i < status->worker_count; i++) {
-        if (status->workers[i].stage != PLACEMENT_NONE) {
-            worker_draw(&status->workers[i]);
-            lines++;
-        }
-    }
-    progress->lines_drawn = lines;
-}
-
-static void progress_show(void *context, const struct cluster_status *status)
-{
-    struct progress *progress = context;
-    int64_t now_ns = clock_monotonic_ns();
-
-    if (progress->in_place) {
-        lines_erase(progress);
-    } else if (now_ns - progress->printed_ns < PRINT_INTERVAL_NS) {
-        return;
-    }
-    if (status->state == CLUSTER_SERVING || status->state == CLUSTER_FAILED) {
-        return;
-    }
-    progress->printed_ns = now_ns;
-    status_draw(progress, status);
-}
-
-/* --- life --- */
 
 /* With a placement file and no word about workers, they are all started here. */
 static bool placement_workers(struct cluster_config *config, struct error *err)
@@ -132,15 +58,20 @@ bool local_cluster_start(struct local_cluster *out, const struct cluster_options
     return true;
 }
 
+static void progress_show(void *view, const struct cluster_status *status)
+{
+    load_view_update(view, status, clock_monotonic_ns());
+}
+
 bool local_cluster_wait(struct local_cluster *local, struct error *err)
 {
-    struct progress progress = {.in_place = cli_stderr_is_terminal() && !log_enabled(LOG_INFO),
-                                .printed_ns = clock_monotonic_ns()};
-    bool serving = cluster_wait(local->cluster, progress_show, &progress, cli_stop_count(), err);
+    /* Log lines and bars do not share a terminal. */
+    bool in_place = cli_stderr_is_terminal() && !log_enabled(LOG_INFO);
+    struct load_view *view =
+        load_view_create(stderr, in_place ? LOAD_VIEW_BARS : LOAD_VIEW_LINES, clock_monotonic_ns());
+    bool serving = cluster_wait(local->cluster, progress_show, view, cli_stop_count(), err);
 
-    if (progress.in_place) {
-        lines_erase(&progress);
-    }
+    load_view_destroy(view);
     if (!serving) {
         local_cluster_explain(local);
     }

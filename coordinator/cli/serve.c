@@ -249,7 +249,8 @@ int command_serve(int argc, char **argv)
     if (!own.model_name) {
         own.model_name = name = model_path_name(own.cluster.model);
     }
-    log_init("coordinator", LOG_INFO);
+    /* On a terminal, bars say what is going on. */
+    log_init("coordinator", cli_stderr_is_terminal() ? LOG_WARN : LOG_INFO);
     cli_signals_install();
     cli_limits_raise();
     bool fine = check_host(&own, &err) &&
