@@ -62,7 +62,7 @@ static bool layout_try(const struct plan_search *search, struct plan_layout *lay
     struct plan_facts facts = search->facts;
     struct error misfit;
 
-    layout->placement = planner_make(&layout->request, arena, &misfit);
+    layout->placement = planner_try(&layout->request, arena, &misfit);
     if (layout->placement == NULL) {
         *err = misfit;
         return misfit.code == ERROR_LIMIT;

@@ -6,7 +6,7 @@
  * Tried are all layouts that use every worker: S stages of G for each S * G that is their number,
  * and, where they are more than layers or cannot be divided so, as many stages as can be with
  * groups that differ by one. A request that names its layout is tried with that alone. Every layout
- * is planned by planner_make; of those that fit the one with the best modelled time is chosen, on
+ * is planned by planner_try; of those that fit the one with the best modelled time is chosen, on
  * equal times the one with smaller groups.
  */
 #include "common/plan/plan_time.h"

@@ -203,8 +203,8 @@ static bool setup_make(struct setup *setup, const struct planner_request *reques
     return true;
 }
 
-struct placement *planner_make(const struct planner_request *request, struct arena *arena,
-                               struct error *err)
+struct placement *planner_try(const struct planner_request *request, struct arena *arena,
+                              struct error *err)
 {
     struct setup setup;
     struct placement *placement;
@@ -214,16 +214,27 @@ struct placement *planner_make(const struct planner_request *request, struct are
         return NULL;
     }
     if (!partition_solve(&setup.partition, PARTITION_TIME, setup.stages)) {
-        char text[sizeof(err->message)];
-        struct planner_refusal *refusal = planner_refusal_find(&setup.partition, arena);
-
-        (void)error_set(err, ERROR_LIMIT, "%s", planner_refusal_write(refusal, text, sizeof(text)));
+        (void)error_set(err, ERROR_LIMIT, "the model does not fit");
         return NULL;
     }
     kv_blocks = request->kv_tokens > 0 ? setup.full.kv_tokens / PLAN_BLOCK_TOKENS
                                        : kv_blocks_choose(&setup.partition, setup.stages, arena);
     placement = planner_placement(&setup.partition, setup.stages, PARTITION_TIME, kv_blocks, arena);
     return placement_check(placement, err) ? placement : NULL;
+}
+
+struct placement *planner_make(const struct planner_request *request, struct arena *arena,
+                               struct error *err)
+{
+    struct placement *placement = planner_try(request, arena, err);
+    char text[sizeof(err->message)];
+
+    if (placement == NULL && err->code == ERROR_LIMIT) {
+        (void)error_set(
+            err, ERROR_LIMIT, "%s",
+            planner_refusal_write(planner_refusal_of(request, arena), text, sizeof(text)));
+    }
+    return placement;
 }
 
 struct planner_refusal *planner_refusal_of(const struct planner_request *request,

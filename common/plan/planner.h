@@ -58,6 +58,11 @@ struct planner_request {
 struct placement *planner_make(const struct planner_request *request, struct arena *arena,
                                struct error *err) MUST_CHECK;
 
+/* The same without looking for what would fit, which takes much longer than to see that it does
+ * not: ERROR_LIMIT says no more than that. */
+struct placement *planner_try(const struct planner_request *request, struct arena *arena,
+                              struct error *err) MUST_CHECK;
+
 /* Why planner_make answered ERROR_LIMIT, and what would do. */
 struct planner_refusal {
     struct placement *nearest; /* asks least of its worst worker, with the KV that was wanted */

@@ -68,10 +68,10 @@ static void draft_layers_look(struct inspection *inspection)
 static bool inspect(struct inspection *inspection, struct arena *arena, struct error *err)
 {
     inspection->catalog = model_headers_open(inspection->model, &inspection->problem);
-    if (!missing_files_find(inspection->model, arena, &inspection->files, err)) {
-        return false;
-    }
     if (inspection->catalog == NULL) {
+        if (!missing_files_find(inspection->model, arena, &inspection->files, err)) {
+            return false;
+        }
         *err = inspection->problem;
         return inspection->files.missing_count > 0;
     }

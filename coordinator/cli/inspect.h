@@ -13,7 +13,7 @@ struct inspection {
     struct catalog *catalog; /* NULL: it could not be opened; `problem` says why */
     struct summary *summary;
     struct error problem;
-    struct missing_files files;
+    struct missing_files files;    /* looked for only then */
     uint32_t missing_draft_layers; /* that config.json announces and no file holds */
 };
 

@@ -96,18 +96,21 @@ static void size_fill(struct cluster *cluster)
 static struct placement *plan_try(struct cluster *cluster, struct error *err)
 {
     size_fill(cluster);
-    return planner_make(&cluster->plan, &cluster->epoch_arena, err);
+    return planner_try(&cluster->plan, &cluster->epoch_arena, err);
 }
 
-/* Who would hold what, and what is missing, for people. */
-static void misfit_write(struct cluster *cluster)
+/* Why it does not fit: in one line, and who would hold what as a table. */
+static void misfit_write(struct cluster *cluster, struct error *err)
 {
+    struct planner_refusal *refusal = planner_refusal_of(&cluster->plan, &cluster->epoch_arena);
+    char line[sizeof(err->message)];
     struct buffer text;
 
     buffer_init(&text);
-    plan_report_refusal(planner_refusal_of(&cluster->plan, &cluster->epoch_arena), &text);
+    plan_report_refusal(refusal, &text);
     mem_free(cluster->misfit);
     cluster->misfit = buffer_take(&text);
+    (void)error_set(err, ERROR_LIMIT, "%s", planner_refusal_write(refusal, line, sizeof(line)));
 }
 
 /* With smaller and smaller sizes that the user did not ask for: the context is halved, and where
@@ -146,7 +149,7 @@ static struct placement *plan_make(struct cluster *cluster, struct error *err)
         plan->context_tokens_max = context_wanted;
         plan->step_rows_max = rows_wanted;
         size_fill(cluster);
-        misfit_write(cluster);
+        misfit_write(cluster, err);
         return NULL;
     }
     if (placement != NULL && plan->context_tokens_max < context_wanted) {
