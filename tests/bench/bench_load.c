@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ROUNDS      15
+#define ROUNDS      7
 #define READ_BYTES  ((uint64_t)1 << 20)
 #define THREADS_MAX 256u
 

@@ -305,12 +305,13 @@ void pack_scales(void *packed, uint32_t columns, uint32_t row_begin, uint32_t ro
 
 bool f8_codes_are_numbers(const uint8_t *codes, size_t count)
 {
-    uint8_t nan = 0;
+    bool has_nan = false;
+    size_t at = __builtin_cpu_supports("avx2") ? f8_codes_seen_avx2(codes, count, &has_nan) : 0;
 
-    for (size_t i = 0; i < count; i++) {
-        nan |= (uint8_t)((codes[i] & 0x7f) == 0x7f);
+    for (; at < count; at++) {
+        has_nan |= (codes[at] & 0x7f) == 0x7f;
     }
-    return nan == 0;
+    return !has_nan;
 }
 
 bool f8_scales_are_finite(const float *scales, size_t count)

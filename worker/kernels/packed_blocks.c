@@ -8,6 +8,7 @@
 #include "worker/kernels/packed_blocks.h"
 
 #include "common/base/check.h"
+#include "worker/kernels/packed_panel.h"
 
 #include <string.h>
 
@@ -86,6 +87,7 @@ static void pack_block(const struct block_layout *layout, const char *in, size_t
         const char *from = in + layout->word_begin + word * WORD_BYTES;
         char *to = out + word * PANEL_ROWS * WORD_BYTES;
 
+        panel_fetch_ahead(to, 4 * PANEL_ROWS * WORD_BYTES);
         for (size_t row = 0; row < PANEL_ROWS; row += 4) {
             transpose_words(from + row * stride, stride, to + row * WORD_BYTES);
         }

@@ -15,5 +15,7 @@ static inline void panel_fetch_ahead(const void *out, size_t bytes)
 }
 
 size_t pack_panel_8bit_avx2(uint8_t *out, const uint8_t *in, size_t stride, size_t columns);
+/* Looks at the first codes and returns how many they were. */
+size_t f8_codes_seen_avx2(const uint8_t *codes, size_t count, bool *has_nan);
 
 #endif

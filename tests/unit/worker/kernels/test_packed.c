@@ -117,9 +117,14 @@ static void what_is_no_number_is_found(void **state)
         codes[i] = (uint8_t)(i % 0x7f | (i & 0x80));
     }
     assert_true(f8_codes_are_numbers(codes, sizeof(codes)));
-    codes[299] = 0xff;
-    assert_false(f8_codes_are_numbers(codes, sizeof(codes)));
-    assert_true(f8_codes_are_numbers(codes, sizeof(codes) - 1));
+    for (size_t i = 0; i < sizeof(codes); i++) {
+        uint8_t code = codes[i];
+
+        codes[i] = i % 2 == 0 ? 0xff : 0x7f;
+        assert_false(f8_codes_are_numbers(codes, sizeof(codes)));
+        assert_true(f8_codes_are_numbers(codes, i));
+        codes[i] = code;
+    }
     codes[0] = 0x7f;
     assert_false(f8_codes_are_numbers(codes, 1));
     assert_true(f8_scales_are_finite(scales, 3));
