@@ -187,6 +187,7 @@ void codec_assign_encode(const struct assign_message *in, struct arena *arena, S
     out->model = codec_text(in->model);
     out->model_hash = codec_text(in->model_hash);
     out->weights = codec_text(in->weights);
+    out->fetch_id = codec_text(in->fetch_id);
     out->fetch_port = in->fetch_port;
     out->n_peers = in->peer_count;
     out->peers =
@@ -228,7 +229,8 @@ bool codec_assign_decode(const Shoal__Assign *in, struct arena *arena, struct as
     }
     if (!codec_check_text("model", in->model, err) ||
         !codec_check_text("model_hash", in->model_hash, err) ||
-        !codec_check_text("weights", in->weights, err)) {
+        !codec_check_text("weights", in->weights, err) ||
+        !codec_check_text("fetch_id", in->fetch_id, err)) {
         return false;
     }
     if (!placement_decode(in->placement, arena, &out->placement, err)) {
@@ -237,6 +239,7 @@ bool codec_assign_decode(const Shoal__Assign *in, struct arena *arena, struct as
     out->model = in->model;
     out->model_hash = in->model_hash;
     out->weights = in->weights;
+    out->fetch_id = in->fetch_id;
     if (in->fetch_port > UINT16_MAX) {
         return error_set(err, ERROR_INPUT, "fetch_port: %u is no port", in->fetch_port);
     }

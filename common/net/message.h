@@ -69,6 +69,7 @@ struct assign_message {
     const char *model;          /* directory as the coordinator names it */
     const char *model_hash;     /* of config and catalog: a worker with another model refuses */
     const char *weights;        /* of a weights_choice: "dummy:SEED"; "": the model's own */
+    const char *fetch_id;       /* of the model's content, as it is served and cached; "": not */
     uint16_t fetch_port;        /* of the coordinator, that serves the model's files; 0: none */
 };
 struct ledger_line {

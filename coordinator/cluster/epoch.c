@@ -172,15 +172,16 @@ static void assign(struct cluster *cluster, int64_t now_ns)
 {
     struct peer_address *peers =
         arena_new_array(&cluster->epoch_arena, struct peer_address, cluster->member_count);
-    struct message message = {.kind = MESSAGE_ASSIGN,
-                              .assign = {.placement = cluster->placement,
-                                         .peers = peers,
-                                         .model = cluster->model_path,
-                                         .model_hash = cluster->model_hash,
-                                         .weights = cluster->weights,
-                                         .fetch_port = cluster->service != NULL
-                                                           ? model_service_port(cluster->service)
-                                                           : 0}};
+    struct message message = {
+        .kind = MESSAGE_ASSIGN,
+        .assign = {.placement = cluster->placement,
+                   .peers = peers,
+                   .model = cluster->model_path,
+                   .model_hash = cluster->model_hash,
+                   .weights = cluster->weights,
+                   .fetch_id = cluster->service != NULL ? model_service_id(cluster->service) : "",
+                   .fetch_port =
+                       cluster->service != NULL ? model_service_port(cluster->service) : 0}};
 
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         const struct member *member = &cluster->members[i];

@@ -29,11 +29,15 @@ class Fetch(unittest.TestCase):
         cls.made = random_model(*MODEL)
         cls.model = cls.made.__enter__()
         shoal("keygen", cls.key)
-        cls.expected = json.loads(shoal(
-            "run", "--model", cls.model, "--json", "-p", REQUEST["prompt"], "-n", 12,
-            "--temperature", 0, "--ignore-eos", "--layout", "1x1").stdout)["text"]
+        cls.expected = cls.answer_of(cls.model)
         cls.weight_bytes = sum(os.path.getsize(os.path.join(cls.model, name))
                                for name in os.listdir(cls.model) if name.endswith(".safetensors"))
+
+    @staticmethod
+    def answer_of(model):
+        return json.loads(shoal("run", "--model", model, "--json", "-p", REQUEST["prompt"], "-n", 12,
+                                "--temperature", 0, "--ignore-eos", "--layout",
+                                "1x1").stdout)["text"]
 
     @classmethod
     def tearDownClass(cls):
@@ -108,7 +112,9 @@ class Fetch(unittest.TestCase):
         received, resent, reconnects, wrong = self.fetched(self.serve_once())
         self.assertEqual((received, resent, reconnects, wrong), (0, 0, 0, 0))
 
-        files = os.path.join(self.cache, os.listdir(self.cache)[0], "files")
+        newest = max((os.path.join(self.cache, n) for n in os.listdir(self.cache)),
+                     key=lambda folder: os.stat(os.path.join(folder, "lock")).st_mtime)
+        files = os.path.join(newest, "files")
         name = sorted(n for n in os.listdir(files) if n.endswith(".safetensors"))[-1]
         path = os.path.join(files, name)
         self.flip(path, os.path.getsize(path) - 5000)
@@ -116,6 +122,20 @@ class Fetch(unittest.TestCase):
         received, *_ = self.fetched(log)
         self.assertRegex(log, rf"tensor \S+: bytes \d+ to \d+ of {name} are not what was fetched")
         self.assertTrue(0 < received <= CHUNK, received)
+
+    def test_another_model_of_the_same_headers_is_another_model(self):
+        """As DeepSeek-R1 and R1-0528 are."""
+        self.serve_once()
+        with random_model(*MODEL, "--seed", 2) as other:
+            mine, expected = self.model, self.expected
+            try:
+                type(self).model = other
+                type(self).expected = self.answer_of(other)
+                self.assertNotEqual(self.expected, expected)
+                received, *_ = self.fetched(self.serve_once())
+            finally:
+                type(self).model, type(self).expected = mine, expected
+            self.assertGreater(received, 0.9 * self.weight_bytes)
 
     def test_a_cache_that_is_too_small_is_refused_with_figures(self):
         small = os.path.join(self.folder.name, "small")

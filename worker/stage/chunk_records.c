@@ -276,3 +276,8 @@ uint32_t chunk_records_count(struct chunk_records *records)
     pthread_mutex_unlock(&records->mutex);
     return count;
 }
+
+const char *chunk_records_path(const struct chunk_records *records)
+{
+    return records->path;
+}

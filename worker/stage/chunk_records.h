@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 struct chunk_key {
-    const char *name; /* of the file, without its folder */
+    const char *name; /* of the file */
     uint64_t offset;
     uint32_t bytes;
 };
@@ -38,5 +38,6 @@ bool chunk_records_add(struct chunk_records *records, const struct chunk_key *ke
 /* In this process only; the next record of the chunk replaces it in the file. */
 void chunk_records_forget(struct chunk_records *records, const struct chunk_key *key);
 uint32_t chunk_records_count(struct chunk_records *records);
+const char *chunk_records_path(const struct chunk_records *records);
 
 #endif

@@ -3,22 +3,23 @@
 
 /* Models of which this machine has no copy, kept as far as they were fetched.
  *
- *   DIR/<model hash>/files/   the model's files, of their full sizes, holes where nothing was
- * fetched DIR/<model hash>/chunks   checksums of what was (chunk_records.h); nothing else counts as
- * there DIR/<model hash>/local    checksums of local files of the same model, for --verify
- *   DIR/<model hash>/lock     held (shared) by every process that uses the model; its time is that
- *                             of the last use
+ *   DIR/<id>/files/  the model's files, of their full sizes, holes where nothing was fetched
+ *   DIR/<id>/chunks  checksums of what was (chunk_records.h); nothing else counts as there
+ *   DIR/<id>/local   checksums of the machine's own files, for --verify
+ *   DIR/<id>/lock    held (shared) by every process that uses the model; its time is that of the
+ *                    last use
  *
- * A model is named by the hash of its description, so a cache is never out of date. Whole models
- * are evicted, the longest unused first, never one in use.
+ * A fetched model is named by the id of its content, that the coordinator gives, the machine's own
+ * by the hash of its description. Whole models are evicted, the longest unused first, never one in
+ * use.
  */
 #include "common/net/fetch.h"
 #include "worker/stage/chunk_records.h"
 
 struct model_cache_config {
-    const char *directory; /* made if it is not there */
-    uint64_t bytes_max;    /* of all models on the disk; 0: no limit */
-    const char *model_hash;
+    const char *directory;  /* made if it is not there */
+    uint64_t bytes_max;     /* of all models on the disk; 0: no limit */
+    const char *model_hash; /* the id */
 };
 
 struct model_cache;

@@ -47,7 +47,7 @@ static struct fetch_client_config client_config(const struct model_source *sourc
 {
     return (struct fetch_client_config){.endpoint = source->fetch_endpoint,
                                         .key = source->key,
-                                        .model_hash = source->model_hash,
+                                        .model_hash = source->fetch_id,
                                         .cancel = source->cancel};
 }
 
@@ -82,12 +82,11 @@ char *model_source_open(const struct model_source *source, struct model_cache **
     char *path;
 
     *cache = NULL;
-    if (source->fetch_endpoint == NULL || source->model_hash[0] == '\0' ||
-        is_here(source->path)) {
+    if (source->fetch_endpoint == NULL || source->fetch_id[0] == '\0' || is_here(source->path)) {
         return mem_strdup(source->path);
     }
     log_info("%s is not on this machine; the coordinator has it", source->path);
-    *cache = cache_open(source, source->model_hash, err);
+    *cache = cache_open(source, source->fetch_id, err);
     if (*cache == NULL) {
         return NULL;
     }
@@ -141,6 +140,7 @@ static bool load_verified(const struct model_source *source, const char *model_h
         verify_guard_init(&guard, load->catalog, load->plan, records);
         load->guard = &guard.ops;
         loaded = load_weights(load, err);
+        verify_guard_deinit(&guard);
         log_info("verified: chunks=%u new=%u checksums=%s", load->plan->chunk_count,
                  chunk_records_count(records) - before, path);
     }

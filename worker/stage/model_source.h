@@ -12,7 +12,7 @@ enum model_verify {
 };
 struct model_source {
     const char *path;           /* on this machine, or where it would be */
-    const char *model_hash;     /* the coordinator's; "": not known */
+    const char *fetch_id;       /* of the content that the service offers; "": none */
     const char *fetch_endpoint; /* of the coordinator's service; NULL: there is none */
     const struct cluster_key *key;
     const char *cache_directory; /* NULL: shoal below $XDG_CACHE_HOME or ~/.cache */

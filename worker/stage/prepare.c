@@ -29,6 +29,7 @@ struct prepare {
     char *model_hash;
     char *weights_text;
     char *fetch_endpoint;
+    char *fetch_id;
     struct model_source source;
     enum numerics numerics;
     struct model *kept;
@@ -66,6 +67,7 @@ void model_destroy(struct model *model)
     catalog_close(model->catalog);
     model_cache_close(model->cache);
     mem_free(model->path);
+    mem_free(model->fetch_id);
     mem_free(model);
 }
 
@@ -101,10 +103,11 @@ static bool check_placement(struct prepare *prepare, struct error *err)
                      numerics_id_write(NUMERICS_INT8, placement->kv_type, KERNELS_VERSION, int8));
 }
 
-static bool is_same_model(const struct model *model, const char *path,
+static bool is_same_model(const struct model *model, const struct model_source *source,
                           const struct weights_choice *weights)
 {
-    return strcmp(model->path, path) == 0 && model->catalog != NULL &&
+    return strcmp(model->path, source->path) == 0 && model->catalog != NULL &&
+           (model->cache == NULL || strcmp(model->fetch_id, source->fetch_id) == 0) &&
            model->catalog->weights.source == weights->source &&
            model->catalog->weights.seed == weights->seed;
 }
@@ -135,13 +138,14 @@ static bool open_model(struct prepare *prepare, struct error *err)
     if (!weights_choice_parse(prepare->weights_text, &weights, err)) {
         return error_wrap(err, "weights");
     }
-    if (out->model != NULL && !is_same_model(out->model, prepare->model_path, &weights)) {
+    if (out->model != NULL && !is_same_model(out->model, &prepare->source, &weights)) {
         model_destroy(out->model);
         out->model = NULL;
     }
     if (out->model == NULL) {
         out->model = mem_new(struct model);
         out->model->path = mem_strdup(prepare->model_path);
+        out->model->fetch_id = mem_strdup(prepare->fetch_id);
         catalog_find_and_open(prepare, &weights, err);
     }
     if (out->model->catalog == NULL) {
@@ -367,7 +371,8 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
     prepare->weights_text = mem_strdup(config->assign->weights);
     prepare->source = config->source;
     prepare->source.path = prepare->model_path;
-    prepare->source.model_hash = prepare->model_hash;
+    prepare->fetch_id = mem_strdup(config->assign->fetch_id);
+    prepare->source.fetch_id = prepare->fetch_id;
     prepare->source.cancel = &prepare->progress.cancel;
     if (config->source.fetch_endpoint != NULL) {
         prepare->fetch_endpoint = mem_strdup(config->source.fetch_endpoint);
@@ -386,6 +391,7 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
         mem_free(prepare->model_hash);
         mem_free(prepare->weights_text);
         mem_free(prepare->fetch_endpoint);
+        mem_free(prepare->fetch_id);
         mem_free(prepare);
         return NULL;
     }
@@ -423,6 +429,7 @@ struct prepared *prepare_finish(struct prepare *prepare, struct error *err)
     mem_free(prepare->model_hash);
     mem_free(prepare->weights_text);
     mem_free(prepare->fetch_endpoint);
+    mem_free(prepare->fetch_id);
     mem_free(prepare);
     return out;
 }

@@ -24,6 +24,7 @@ struct model {
     size_t owned_bytes;
     struct weights *weights;
     struct load_plan *plan;      /* of the weights; NULL: nothing is read */
+    char *fetch_id;              /* of what is in the cache */
     struct model_cache *cache;   /* that the files lie in; NULL: the machine's own */
     struct weights_dummy *dummy; /* instead of the memory; NULL: weights of files */
     void *memory;
@@ -35,7 +36,7 @@ void model_destroy(struct model *model); /* NULL is legal */
 struct prepare_config {
     const struct assign_message *assign; /* copied as far as needed; placement not yet checked */
     const char *model;                   /* --model; NULL: the assignment's */
-    /* Where the model is fetched from, and how it is guarded; `path`, `model_hash` and `cancel` are
+    /* Where the model is fetched from, and how it is guarded; `path`, `fetch_id` and `cancel` are
      * set here. Key and cache directory are borrowed until the end. */
     struct model_source source;
     uint32_t worker;

@@ -139,6 +139,7 @@ static struct message assign_make(void)
                                        .model = rtext(),
                                        .model_hash = rtext(),
                                        .weights = rtext(),
+                                       .fetch_id = rtext(),
                                        .fetch_port = (uint16_t)r32()}};
 }
 
@@ -311,6 +312,7 @@ static void assign_compare(const struct assign_message *a, const struct assign_m
     assert_string_equal(a->peers[2].data_endpoint, b->peers[2].data_endpoint);
     assert_true(a->peers[2].world_id == b->peers[2].world_id);
     assert_string_equal(a->model_hash, b->model_hash);
+    assert_string_equal(a->fetch_id, b->fetch_id);
     assert_int_equal(a->fetch_port, b->fetch_port);
     assert_string_equal(a->weights, b->weights);
 }
