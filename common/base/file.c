@@ -204,3 +204,31 @@ bool file_pread(int fd, void *out, size_t length, uint64_t offset, const char *p
     }
     return true;
 }
+
+bool file_pwrite(int fd, const void *bytes, size_t length, uint64_t offset, const char *path,
+                 struct error *err)
+{
+    const char *at = bytes;
+
+    while (length > 0) {
+        ssize_t written = pwrite(fd, at, length, (off_t)offset);
+
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return error_set_errno(err, "%s", path);
+        }
+        at += written;
+        offset += (uint64_t)written;
+        length -= (size_t)written;
+    }
+    return true;
+}
+
+const char *file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}

@@ -20,4 +20,10 @@ bool file_exists(const char *path);
 bool file_pread(int fd, void *out, size_t length, uint64_t offset, const char *path,
                 struct error *err) MUST_CHECK;
 
+/* Writes all of it at `offset`. `path` is for messages. */
+bool file_pwrite(int fd, const void *bytes, size_t length, uint64_t offset, const char *path,
+                 struct error *err) MUST_CHECK;
+/* The last component; a view of the path. */
+const char *file_name(const char *path);
+
 #endif

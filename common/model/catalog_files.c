@@ -4,6 +4,7 @@
  * when the header of its file has it, and what remains is missing. File names of the index stay
  * inside the directory.
  */
+#include "common/base/bytes.h"
 #include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/base/mem.h"
@@ -54,11 +55,11 @@ static bool entry_visit(void *context, const struct safetensors_entry *entry, st
     return catalog_add_entry(visit->catalog, visit->file, entry, err);
 }
 
-static bool header_length(int fd, const struct catalog_file *file, size_t *length,
-                          struct error *err)
+bool catalog_header_length(int fd, const struct catalog_file *file, size_t *length,
+                           struct error *err)
 {
-    unsigned char bytes[8];
-    uint64_t claimed = 0;
+    uint8_t bytes[CATALOG_HEADER_BEGIN];
+    uint64_t claimed;
 
     if (file->bytes < sizeof(bytes)) {
         return error_set(err, ERROR_INPUT,
@@ -73,9 +74,7 @@ static bool header_length(int fd, const struct catalog_file *file, size_t *lengt
                          "%s: is a git-lfs pointer, not the weights; run `git lfs pull`",
                          file->path);
     }
-    for (int i = 7; i >= 0; i--) {
-        claimed = claimed << 8 | bytes[i];
-    }
+    claimed = bytes_get(bytes, sizeof(bytes));
     if (claimed > file->bytes - sizeof(bytes)) {
         return error_set(err, ERROR_INPUT, "%s: header claims %" PRIu64 " bytes, %" PRIu64 " left",
                          file->path, claimed, file->bytes - sizeof(bytes));
@@ -101,7 +100,7 @@ static bool header_read(int fd, struct catalog_file *file, char **text, size_t *
         return error_set(err, ERROR_INPUT, "%s: is not a file", file->path);
     }
     file->bytes = (uint64_t)status.st_size;
-    if (!header_length(fd, file, length, err)) {
+    if (!catalog_header_length(fd, file, length, err)) {
         return false;
     }
     *text = mem_try_array(char, *length, err);

@@ -22,6 +22,11 @@ bool catalog_read_files(struct catalog *catalog, const char *directory,
 /* Reads the architecture, fills catalog->files and adds every tensor of a GGUF model. */
 bool catalog_read_gguf(struct catalog *catalog, const char *path, struct error *err) MUST_CHECK;
 
+/* How long the JSON header of a safetensors file is, that begins behind its length. */
+#define CATALOG_HEADER_BEGIN 8
+bool catalog_header_length(int fd, const struct catalog_file *file, size_t *length,
+                           struct error *err) MUST_CHECK;
+
 /* Checks type and shape of a tensor with a role and lists it; copies the name. */
 bool catalog_add_entry(struct catalog *catalog, uint32_t file,
                        const struct safetensors_entry *entry, struct error *err) MUST_CHECK;

@@ -3,6 +3,7 @@
 
 #include "common/base/file.h"
 #include "common/base/mem.h"
+#include "common/model/catalog_internal.h"
 #include "common/model/gguf.h"
 
 #include <fcntl.h>
@@ -14,31 +15,20 @@
 static const char *const descriptions[] = {"config.json", "generation_config.json",
                                            "model.safetensors.index.json"};
 
-static const char *name_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash != NULL ? slash + 1 : path;
-}
-
-/* The 8 bytes that every safetensors file begins with say how long the header behind them is. */
+/* With the 8 bytes in front that say how long the header is. */
 static bool safetensors_header(const struct catalog_file *file, uint64_t *bytes, struct error *err)
 {
     int fd = open(file->path, O_RDONLY | O_CLOEXEC);
-    uint8_t length[8];
+    size_t length = 0;
     bool read;
 
     if (fd < 0) {
         return error_set_errno(err, "%s", file->path);
     }
-    read = file_pread(fd, length, sizeof(length), 0, file->path, err);
+    read = catalog_header_length(fd, file, &length, err);
     (void)close(fd);
-    *bytes = sizeof(length);
-    for (uint32_t i = 0; read && i < sizeof(length); i++) {
-        *bytes += (uint64_t)length[i] << 8 * i;
-    }
-    return read &&
-           (*bytes <= file->bytes || error_set(err, ERROR_INPUT, "%s: it has changed", file->path));
+    *bytes = CATALOG_HEADER_BEGIN + length;
+    return read;
 }
 
 static void file_add(struct model_files *out, const struct model_file *file, struct arena *arena)
@@ -47,7 +37,7 @@ static void file_add(struct model_files *out, const struct model_file *file, str
 
     *added = *file;
     added->path = arena_strdup(arena, file->path);
-    added->name = name_of(added->path);
+    added->name = file_name(added->path);
 }
 
 static bool description_add(struct model_files *out, const char *directory, const char *name,
@@ -70,7 +60,7 @@ static bool safetensors_find(const struct catalog *catalog, struct arena *arena,
                              struct model_files *out, struct error *err)
 {
     const char *first = catalog->files[0].path;
-    int length = (int)(name_of(first) - first);
+    int length = (int)(file_name(first) - first);
     const char *directory = arena_printf(arena, "%.*s", length > 0 ? length - 1 : 0, first);
 
     for (size_t i = 0; i < ARRAY_LENGTH(descriptions); i++) {

@@ -7,6 +7,7 @@
 #include "common/model/model_hash.h"
 
 #include "common/base/buffer.h"
+#include "common/base/file.h"
 #include "common/base/hash.h"
 
 #include <inttypes.h>
@@ -45,13 +46,6 @@ static void write_arch(struct buffer *text, const struct arch *arch)
                   (int)router->method, router->expert_count, router->chosen_count,
                   router->group_count, router->group_chosen_count, (int)router->normalise,
                   (double)router->scale);
-}
-
-static const char *file_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash != NULL ? slash + 1 : path;
 }
 
 static uint64_t hash_text(uint64_t hash, const struct buffer *text)

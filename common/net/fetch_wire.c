@@ -9,6 +9,7 @@
  */
 #include "common/net/fetch_wire.h"
 
+#include "common/base/bytes.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
 
@@ -19,34 +20,17 @@
 #define VERSION       1
 #define LISTED_BYTES  33 /* of a file, before its name */
 
-static void put(uint8_t *out, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        out[i] = (uint8_t)(value >> 8 * i);
-    }
-}
-
-static uint64_t get(const uint8_t *in, size_t bytes)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes; i++) {
-        value |= (uint64_t)in[i] << 8 * i;
-    }
-    return value;
-}
-
 void fetch_request_encode(const struct fetch_request *request, uint8_t out[FETCH_REQUEST_BYTES])
 {
-    put(out, REQUEST_MAGIC, 4);
-    put(out + 4, VERSION, 2);
-    put(out + 6, request->kind, 2);
-    put(out + 8, request->tag, 8);
+    bytes_put(out, REQUEST_MAGIC, 4);
+    bytes_put(out + 4, VERSION, 2);
+    bytes_put(out + 6, request->kind, 2);
+    bytes_put(out + 8, request->tag, 8);
     memcpy(out + 16, request->model_hash, FETCH_MODEL_HASH_BYTES);
-    put(out + 32, request->file, 4);
-    put(out + 36, request->bytes, 4);
-    put(out + 40, request->offset, 8);
-    put(out + 48, hash_crc32c(0, out, 48), 4);
+    bytes_put(out + 32, request->file, 4);
+    bytes_put(out + 36, request->bytes, 4);
+    bytes_put(out + 40, request->offset, 8);
+    bytes_put(out + 48, hash_crc32c(0, out, 48), 4);
 }
 
 /* Length, magic, version and the checksum behind everything else. */
@@ -56,13 +40,15 @@ static bool envelope_check(const uint8_t *in, size_t length, size_t wanted, uint
     if (length != wanted) {
         return error_set(err, ERROR_INPUT, "%zu bytes, not %zu", length, wanted);
     }
-    if (get(in, 4) != magic) {
-        return error_set(err, ERROR_INPUT, "magic %08x, not %08x", (uint32_t)get(in, 4), magic);
+    if (bytes_get(in, 4) != magic) {
+        return error_set(err, ERROR_INPUT, "magic %08x, not %08x", (uint32_t)bytes_get(in, 4),
+                         magic);
     }
-    if (get(in + 4, 2) != VERSION) {
-        return error_set(err, ERROR_INPUT, "version %u, not %u", (uint32_t)get(in + 4, 2), VERSION);
+    if (bytes_get(in + 4, 2) != VERSION) {
+        return error_set(err, ERROR_INPUT, "version %u, not %u", (uint32_t)bytes_get(in + 4, 2),
+                         VERSION);
     }
-    return get(in + wanted - 4, 4) == hash_crc32c(0, in, wanted - 4) ||
+    return bytes_get(in + wanted - 4, 4) == hash_crc32c(0, in, wanted - 4) ||
            error_set(err, ERROR_INPUT, "wrong checksum");
 }
 
@@ -76,12 +62,12 @@ bool fetch_request_decode(const void *bytes, size_t length, struct fetch_request
     if (!envelope_check(in, length, FETCH_REQUEST_BYTES, REQUEST_MAGIC, err)) {
         return error_wrap(err, "request");
     }
-    kind = get(in + 6, 2);
-    request.tag = get(in + 8, 8);
+    kind = bytes_get(in + 6, 2);
+    request.tag = bytes_get(in + 8, 8);
     memcpy(request.model_hash, in + 16, FETCH_MODEL_HASH_BYTES);
-    request.file = (uint32_t)get(in + 32, 4);
-    request.bytes = (uint32_t)get(in + 36, 4);
-    request.offset = get(in + 40, 8);
+    request.file = (uint32_t)bytes_get(in + 32, 4);
+    request.bytes = (uint32_t)bytes_get(in + 36, 4);
+    request.offset = bytes_get(in + 40, 8);
     if (kind != FETCH_LIST && kind != FETCH_READ) {
         return error_set(err, ERROR_INPUT, "request: unknown kind %u", (uint32_t)kind);
     }
@@ -96,14 +82,14 @@ bool fetch_request_decode(const void *bytes, size_t length, struct fetch_request
 
 void fetch_reply_encode(const struct fetch_reply *reply, uint8_t out[FETCH_REPLY_BYTES])
 {
-    put(out, REPLY_MAGIC, 4);
-    put(out + 4, VERSION, 2);
-    put(out + 6, reply->status, 2);
-    put(out + 8, reply->tag, 8);
-    put(out + 16, reply->offset, 8);
-    put(out + 24, reply->bytes, 4);
-    put(out + 28, reply->crc32c, 4);
-    put(out + 32, hash_crc32c(0, out, 32), 4);
+    bytes_put(out, REPLY_MAGIC, 4);
+    bytes_put(out + 4, VERSION, 2);
+    bytes_put(out + 6, reply->status, 2);
+    bytes_put(out + 8, reply->tag, 8);
+    bytes_put(out + 16, reply->offset, 8);
+    bytes_put(out + 24, reply->bytes, 4);
+    bytes_put(out + 28, reply->crc32c, 4);
+    bytes_put(out + 32, hash_crc32c(0, out, 32), 4);
 }
 
 bool fetch_reply_decode(const void *bytes, size_t length, struct fetch_reply *out,
@@ -115,16 +101,16 @@ bool fetch_reply_decode(const void *bytes, size_t length, struct fetch_reply *ou
     if (!envelope_check(in, length, FETCH_REPLY_BYTES, REPLY_MAGIC, err)) {
         return error_wrap(err, "reply");
     }
-    status = get(in + 6, 2);
+    status = bytes_get(in + 6, 2);
     if (status != FETCH_HERE && status != FETCH_REFUSED) {
         return error_set(err, ERROR_INPUT, "reply: unknown status %u", (uint32_t)status);
     }
     *out = (struct fetch_reply){
         .status = (enum fetch_status)status,
-        .tag = get(in + 8, 8),
-        .offset = get(in + 16, 8),
-        .bytes = (uint32_t)get(in + 24, 4),
-        .crc32c = (uint32_t)get(in + 28, 4),
+        .tag = bytes_get(in + 8, 8),
+        .offset = bytes_get(in + 16, 8),
+        .bytes = (uint32_t)bytes_get(in + 24, 4),
+        .crc32c = (uint32_t)bytes_get(in + 28, 4),
     };
     return true;
 }
@@ -136,10 +122,10 @@ void fetch_listing_encode(const struct fetch_file *files, uint32_t file_count, s
         uint8_t head[LISTED_BYTES];
 
         ASSERT(name_bytes > 0 && name_bytes <= FETCH_NAME_BYTES_MAX);
-        put(head, files[i].bytes, 8);
-        put(head + 8, files[i].header_bytes, 8);
-        put(head + 16, files[i].extra_offset, 8);
-        put(head + 24, files[i].extra_bytes, 8);
+        bytes_put(head, files[i].bytes, 8);
+        bytes_put(head + 8, files[i].header_bytes, 8);
+        bytes_put(head + 16, files[i].extra_offset, 8);
+        bytes_put(head + 24, files[i].extra_bytes, 8);
         head[LISTED_BYTES - 1] = (uint8_t)name_bytes;
         buffer_append(out, head, sizeof(head));
         buffer_append(out, files[i].name, name_bytes);
@@ -171,10 +157,10 @@ static size_t listed_read(const uint8_t *in, size_t left, struct fetch_file *out
         return 0;
     }
     name_bytes = in[LISTED_BYTES - 1];
-    out->bytes = get(in, 8);
-    out->header_bytes = get(in + 8, 8);
-    out->extra_offset = get(in + 16, 8);
-    out->extra_bytes = get(in + 24, 8);
+    out->bytes = bytes_get(in, 8);
+    out->header_bytes = bytes_get(in + 8, 8);
+    out->extra_offset = bytes_get(in + 16, 8);
+    out->extra_bytes = bytes_get(in + 24, 8);
     out->name = name;
     if (!name_check(in + LISTED_BYTES, name_bytes, err)) {
         return 0;

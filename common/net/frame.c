@@ -8,28 +8,12 @@
  */
 #include "common/net/frame.h"
 
+#include "common/base/bytes.h"
 #include "common/base/hash.h"
 
 #include <string.h>
 
 #define CRC_OFFSET 56
-
-static void put(uint8_t *out, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        out[i] = (uint8_t)(value >> (8 * i));
-    }
-}
-
-static uint64_t get(const uint8_t *in, size_t bytes)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes; i++) {
-        value |= (uint64_t)in[i] << (8 * i);
-    }
-    return value;
-}
 
 struct frame *frame_acquire(struct frame *frame)
 {
@@ -60,38 +44,38 @@ void frame_encode_header(const struct frame *frame, uint8_t out[FRAME_HEADER_BYT
 
     DEBUG_ASSERT(header->kind < FRAME_KIND_COUNT && header->payload_bytes <= frame->capacity);
     memset(out, 0, FRAME_HEADER_BYTES);
-    put(out, FRAME_MAGIC, 4);
-    put(out + 4, FRAME_VERSION, 2);
+    bytes_put(out, FRAME_MAGIC, 4);
+    bytes_put(out + 4, FRAME_VERSION, 2);
     out[6] = header->kind;
     out[7] = header->dtype;
-    put(out + 8, header->epoch, 8);
-    put(out + 16, header->step, 8);
-    put(out + 24, header->link_sequence, 8);
-    put(out + 32, header->attempt, 4);
-    put(out + 36, header->layer, 4);
-    put(out + 40, header->source, 4);
-    put(out + 44, header->rows, 4);
-    put(out + 48, header->columns, 4);
-    put(out + 52, header->payload_bytes, 4);
+    bytes_put(out + 8, header->epoch, 8);
+    bytes_put(out + 16, header->step, 8);
+    bytes_put(out + 24, header->link_sequence, 8);
+    bytes_put(out + 32, header->attempt, 4);
+    bytes_put(out + 36, header->layer, 4);
+    bytes_put(out + 40, header->source, 4);
+    bytes_put(out + 44, header->rows, 4);
+    bytes_put(out + 48, header->columns, 4);
+    bytes_put(out + 52, header->payload_bytes, 4);
     crc = hash_crc32c(0, out, FRAME_HEADER_BYTES);
     crc = hash_crc32c(crc, frame->payload, header->payload_bytes);
-    put(out + CRC_OFFSET, crc, 4);
+    bytes_put(out + CRC_OFFSET, crc, 4);
 }
 
 static void header_read(const uint8_t *message, struct frame_header *out)
 {
     *out = (struct frame_header){.kind = message[6],
                                  .dtype = message[7],
-                                 .epoch = get(message + 8, 8),
-                                 .step = get(message + 16, 8),
-                                 .link_sequence = get(message + 24, 8),
-                                 .attempt = (uint32_t)get(message + 32, 4),
-                                 .layer = (uint32_t)get(message + 36, 4),
-                                 .source = (uint32_t)get(message + 40, 4),
-                                 .rows = (uint32_t)get(message + 44, 4),
-                                 .columns = (uint32_t)get(message + 48, 4),
-                                 .payload_bytes = (uint32_t)get(message + 52, 4),
-                                 .crc = (uint32_t)get(message + CRC_OFFSET, 4)};
+                                 .epoch = bytes_get(message + 8, 8),
+                                 .step = bytes_get(message + 16, 8),
+                                 .link_sequence = bytes_get(message + 24, 8),
+                                 .attempt = (uint32_t)bytes_get(message + 32, 4),
+                                 .layer = (uint32_t)bytes_get(message + 36, 4),
+                                 .source = (uint32_t)bytes_get(message + 40, 4),
+                                 .rows = (uint32_t)bytes_get(message + 44, 4),
+                                 .columns = (uint32_t)bytes_get(message + 48, 4),
+                                 .payload_bytes = (uint32_t)bytes_get(message + 52, 4),
+                                 .crc = (uint32_t)bytes_get(message + CRC_OFFSET, 4)};
 }
 
 static uint32_t message_crc(const uint8_t *message, size_t length)
@@ -135,13 +119,13 @@ bool frame_decode(const uint8_t *message, size_t length, struct frame_header *ou
         return error_set(err, ERROR_INPUT, "frame: %zu bytes, a header has %d", length,
                          FRAME_HEADER_BYTES);
     }
-    if (get(message, 4) != FRAME_MAGIC) {
+    if (bytes_get(message, 4) != FRAME_MAGIC) {
         return error_set(err, ERROR_INPUT, "frame: magic %08x is not shoal's",
-                         (unsigned)get(message, 4));
+                         (unsigned)bytes_get(message, 4));
     }
-    if (get(message + 4, 2) != FRAME_VERSION) {
+    if (bytes_get(message + 4, 2) != FRAME_VERSION) {
         return error_set(err, ERROR_INPUT, "frame: version %u, this program speaks %d",
-                         (unsigned)get(message + 4, 2), FRAME_VERSION);
+                         (unsigned)bytes_get(message + 4, 2), FRAME_VERSION);
     }
     header_read(message, &header);
     crc = message_crc(message, length);

@@ -1,6 +1,7 @@
 /* output_file.c - results that appear whole or not at all. */
 #include "coordinator/cli/output_file.h"
 
+#include "common/base/file.h"
 #include "common/base/mem.h"
 
 #include <errno.h>
@@ -31,22 +32,7 @@ bool output_file_create(struct output_file *file, const char *path, struct error
 bool output_file_write_at(struct output_file *file, const void *bytes, size_t length,
                           uint64_t offset, struct error *err)
 {
-    const char *at = bytes;
-
-    while (length > 0) {
-        ssize_t written = pwrite(file->fd, at, length, (off_t)offset);
-
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return error_set_errno(err, "%s", file->path);
-        }
-        at += written;
-        offset += (uint64_t)written;
-        length -= (size_t)written;
-    }
-    return true;
+    return file_pwrite(file->fd, bytes, length, offset, file->path, err);
 }
 
 bool output_file_commit(struct output_file *file, struct error *err)

@@ -336,6 +336,7 @@ static bool service_start(struct cluster *cluster, struct error *err)
 {
     const struct cluster_config *config = &cluster->config;
     struct model_service_config service = {.catalog = config->catalog,
+                                           .model_hash = cluster->model_hash,
                                            .control_endpoint = cluster->control_endpoint,
                                            .port = config->fetch_port,
                                            .key = &config->key};

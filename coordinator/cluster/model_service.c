@@ -7,7 +7,6 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/model/model_files.h"
-#include "common/model/model_hash.h"
 #include "common/net/endpoint.h"
 #include "common/net/fetch.h"
 
@@ -67,14 +66,11 @@ static bool file_hash(const struct model_file *file, uint64_t *hash, struct erro
     return hashed;
 }
 
-static bool id_make(struct model_service *service, const struct catalog *catalog,
+static bool id_make(struct model_service *service, const char *model_hash,
                     const struct model_files *files, struct error *err)
 {
-    char headers[MODEL_HASH_BYTES];
-    uint64_t hash;
+    uint64_t hash = hash_bytes(model_hash, strlen(model_hash));
 
-    model_hash(catalog, headers);
-    hash = hash_bytes(headers, strlen(headers));
     for (uint32_t i = 0; i < files->count; i++) {
         if (!file_hash(&files->files[i], &hash, err)) {
             return false;
@@ -112,7 +108,7 @@ static bool service_open(struct model_service *service, const struct model_servi
 
     if (!endpoint_parse(config->control_endpoint, &control, err) ||
         !model_files_find(config->catalog, &service->arena, &files, err) ||
-        !id_make(service, config->catalog, &files, err)) {
+        !id_make(service, config->model_hash, &files, err)) {
         return false;
     }
     files_offer(&files, &service->arena, &server);

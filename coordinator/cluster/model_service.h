@@ -14,8 +14,9 @@
 struct model_service;
 struct model_service_config {
     const struct catalog *catalog; /* published weights; borrowed for life, as all below */
-    const char *control_endpoint;  /* the files are served on the same address */
-    uint16_t port;                 /* 0: a free one */
+    const char *model_hash;
+    const char *control_endpoint; /* the files are served on the same address */
+    uint16_t port;                /* 0: a free one */
     const struct cluster_key *key;
 };
 struct model_service *model_service_start(const struct model_service_config *config,

@@ -5,6 +5,7 @@
  */
 #include "worker/stage/chunk_records.h"
 
+#include "common/base/bytes.h"
 #include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/log.h"
@@ -40,23 +41,6 @@ struct chunk_records {
     uint32_t used;     /* held or forgotten */
     uint32_t count;
 };
-
-static void put(uint8_t *out, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        out[i] = (uint8_t)(value >> 8 * i);
-    }
-}
-
-static uint64_t get(const uint8_t *in, size_t bytes)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes; i++) {
-        value |= (uint64_t)in[i] << 8 * i;
-    }
-    return value;
-}
 
 /* --- the table --- */
 
@@ -127,26 +111,26 @@ static void header_make(uint8_t out[RECORD_BYTES])
 {
     memset(out, 0, RECORD_BYTES);
     memcpy(out, magic, sizeof(magic));
-    put(out + 8, VERSION, 4);
-    put(out + 12, hash_crc32c(0, out, 12), 4);
+    bytes_put(out + 8, VERSION, 4);
+    bytes_put(out + 12, hash_crc32c(0, out, 12), 4);
 }
 
 static void record_make(const struct entry *entry, uint8_t out[RECORD_BYTES])
 {
-    put(out, entry->name_hash, 8);
-    put(out + 8, entry->offset, 8);
-    put(out + 16, entry->bytes, 4);
-    put(out + 20, entry->crc32c, 4);
-    put(out + 24, 0, 4);
-    put(out + 28, hash_crc32c(0, out, 28), 4);
+    bytes_put(out, entry->name_hash, 8);
+    bytes_put(out + 8, entry->offset, 8);
+    bytes_put(out + 16, entry->bytes, 4);
+    bytes_put(out + 20, entry->crc32c, 4);
+    bytes_put(out + 24, 0, 4);
+    bytes_put(out + 28, hash_crc32c(0, out, 28), 4);
 }
 
 static void record_take(struct chunk_records *records, const uint8_t *in)
 {
-    struct entry entry = {get(in, 8), get(in + 8, 8), (uint32_t)get(in + 16, 4),
-                          (uint32_t)get(in + 20, 4), ENTRY_HELD};
+    struct entry entry = {bytes_get(in, 8), bytes_get(in + 8, 8), (uint32_t)bytes_get(in + 16, 4),
+                          (uint32_t)bytes_get(in + 20, 4), ENTRY_HELD};
 
-    if (get(in + 28, 4) == hash_crc32c(0, in, 28)) {
+    if (bytes_get(in + 28, 4) == hash_crc32c(0, in, 28)) {
         table_put(records, &entry);
     }
 }

@@ -1,6 +1,7 @@
 /* fetch_guard.c - see fetch_guard.h. */
 #include "worker/stage/fetch_guard.h"
 
+#include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -115,25 +116,6 @@ struct filling {
     uint32_t crc32c;
 };
 
-static bool write_all(int file, const char *bytes, size_t length, uint64_t offset,
-                      struct error *err)
-{
-    while (length > 0) {
-        ssize_t written = pwrite(file, bytes, length, (off_t)offset);
-
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return error_set_errno(err, "cache");
-        }
-        bytes += written;
-        offset += (uint64_t)written;
-        length -= (size_t)written;
-    }
-    return true;
-}
-
 static bool chunk_finish(struct filling *filling, struct error *err)
 {
     struct fetch_guard *guard = filling->guard;
@@ -159,8 +141,8 @@ static bool run_fill(void *context, uint64_t offset, const void *bytes, size_t l
     int file = model_cache_file(guard->config.cache, guard->listed[first->file], err);
     const char *from = bytes;
 
-    if (file < 0 || !write_all(file, from, length, offset, err)) {
-        return error_wrap(err, "%s", name_of(guard, first));
+    if (file < 0 || !file_pwrite(file, from, length, offset, name_of(guard, first), err)) {
+        return error_wrap(err, "cache");
     }
     while (length > 0) {
         const struct load_chunk *chunk = &guard->config.plan->chunks[filling->chunk];
@@ -263,7 +245,7 @@ static bool files_match(struct fetch_guard *guard, struct error *err)
     const struct fetch_listing *listing = model_cache_listing(guard->config.cache);
 
     for (uint32_t i = 0; i < catalog->file_count; i++) {
-        const char *name = strrchr(catalog->files[i].path, '/') + 1;
+        const char *name = file_name(catalog->files[i].path);
         uint32_t at = 0;
 
         while (at < listing->file_count && strcmp(listing->files[at].name, name) != 0) {

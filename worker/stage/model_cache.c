@@ -77,7 +77,7 @@ struct model_cache *model_cache_open(const struct model_cache_config *config, st
     bool opened;
 
     cache->directory = mem_strdup(config->directory);
-    cache->folder = mem_printf("%s/%s", config->directory, config->model_hash);
+    cache->folder = mem_printf("%s/%s", config->directory, config->id);
     cache->bytes_max = config->bytes_max;
     cache->lock = -1;
     files = model_cache_path(cache, "files");
@@ -293,23 +293,11 @@ static bool part_write(void *context, uint64_t offset, const void *bytes, size_t
                        struct error *err)
 {
     struct part *part = context;
-    const char *from = bytes;
+    const char *name = part->cache->listing.files[part->file].name;
 
     part->crc32c = hash_crc32c(part->crc32c, bytes, length);
-    while (length > 0) {
-        ssize_t written = pwrite(part->cache->files[part->file], from, length, (off_t)offset);
-
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return error_set_errno(err, "cache: %s", part->cache->listing.files[part->file].name);
-        }
-        from += written;
-        offset += (uint64_t)written;
-        length -= (size_t)written;
-    }
-    return true;
+    return file_pwrite(part->cache->files[part->file], bytes, length, offset, name, err) ||
+           error_wrap(err, "cache");
 }
 
 /* Whether a range has the checksum that was recorded. */

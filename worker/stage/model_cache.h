@@ -17,9 +17,9 @@
 #include "worker/stage/chunk_records.h"
 
 struct model_cache_config {
-    const char *directory;  /* made if it is not there */
-    uint64_t bytes_max;     /* of all models on the disk; 0: no limit */
-    const char *model_hash; /* the id */
+    const char *directory; /* made if it is not there */
+    uint64_t bytes_max;    /* of all models on the disk; 0: no limit */
+    const char *id;
 };
 
 struct model_cache;

@@ -31,12 +31,12 @@ static char *cache_directory(const struct model_source *source, struct error *er
     return NULL;
 }
 
-static struct model_cache *cache_open(const struct model_source *source, const char *model_hash,
+static struct model_cache *cache_open(const struct model_source *source, const char *id,
                                       struct error *err)
 {
     char *directory = cache_directory(source, err);
     struct model_cache_config config = {
-        .directory = directory, .bytes_max = source->cache_bytes_max, .model_hash = model_hash};
+        .directory = directory, .bytes_max = source->cache_bytes_max, .id = id};
     struct model_cache *cache = directory == NULL ? NULL : model_cache_open(&config, err);
 
     mem_free(directory);

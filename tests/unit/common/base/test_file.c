@@ -186,6 +186,37 @@ static void every_failed_allocation_is_reported(void **state)
     fail();
 }
 
+static void the_last_component_is_the_name(void **state)
+{
+    (void)state;
+    assert_string_equal(file_name("/models/R1/config.json"), "config.json");
+    assert_string_equal(file_name("config.json"), "config.json");
+    assert_string_equal(file_name("folder/"), "");
+}
+
+static void bytes_are_written_where_they_belong(void **state)
+{
+    struct scratch scratch;
+    struct error err;
+    const char *path;
+    char got[8];
+    int fd;
+
+    (void)state;
+    scratch_open(&scratch);
+    path = scratch_path(&scratch, "file");
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_true(file_pwrite(fd, "abcdef", 6, 2, path, &err));
+    assert_true(file_pwrite(fd, "XY", 2, 3, path, &err));
+    assert_true(file_pread(fd, got, 8, 0, path, &err));
+    assert_memory_equal(got, "\0\0aXYdef", 8);
+    assert_int_equal(close(fd), 0);
+    assert_false(file_pwrite(fd, "x", 1, 0, path, &err));
+    assert_non_null(strstr(err.message, path));
+    scratch_close(&scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +227,8 @@ int main(void)
         cmocka_unit_test(a_failed_write_leaves_the_old_file_and_nothing_else),
         cmocka_unit_test(a_piece_is_read_whole_or_refused),
         cmocka_unit_test(every_failed_allocation_is_reported),
+        cmocka_unit_test(the_last_component_is_the_name),
+        cmocka_unit_test(bytes_are_written_where_they_belong),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

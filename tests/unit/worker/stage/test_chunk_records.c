@@ -96,20 +96,29 @@ static void the_forgotten_is_gone_until_it_comes_again(void **state)
     chunk_records_close(records);
 }
 
+/* The bytes of a file with records 0 and 1. */
+static void two_records(const char *path, char **text, size_t *length)
+{
+    struct chunk_records *records = records_open(path);
+    struct error err;
+
+    add(records, 0, 10);
+    add(records, 1, 11);
+    chunk_records_close(records);
+    assert_true(file_read(path, 4096, text, length, &err));
+}
+
 /* The file cut at every byte, as by a crash: whole records stay, and it can be added to. */
 static void cut_files_keep_whole_records(void **state)
 {
     struct scratch *scratch = *state;
     char *path = mem_strdup(scratch_path(scratch, "chunks"));
-    struct chunk_records *records = records_open(path);
+    struct chunk_records *records;
     struct error err;
     char *text;
     size_t length;
 
-    add(records, 0, 10);
-    add(records, 1, 11);
-    chunk_records_close(records);
-    assert_true(file_read(path, 4096, &text, &length, &err));
+    two_records(path, &text, &length);
     assert_int_equal(length, 96);
     for (size_t cut = 0; cut < length; cut++) {
         assert_true(file_write(path, text, cut, 0600, &err));
@@ -131,15 +140,12 @@ static void damaged_records_are_not_believed(void **state)
 {
     struct scratch *scratch = *state;
     char *path = mem_strdup(scratch_path(scratch, "chunks"));
-    struct chunk_records *records = records_open(path);
+    struct chunk_records *records;
     struct error err;
     char *text;
     size_t length;
 
-    add(records, 0, 10);
-    add(records, 1, 11);
-    chunk_records_close(records);
-    assert_true(file_read(path, 4096, &text, &length, &err));
+    two_records(path, &text, &length);
     for (size_t i = 0; i < length; i++) {
         text[i] ^= 0x20;
         assert_true(file_write(path, text, length, 0600, &err));
