@@ -19,6 +19,7 @@
 #define CODEC_LANES_MAX      65536u
 #define CODEC_ENTRIES_MAX    65536u
 #define CODEC_ROWS_MAX       ((size_t)1 << 20) /* tokens of a step, blocks of an entry */
+#define CODEC_LOGPROBS_MAX   1025u             /* 1 + most likely tokens of one row */
 
 /* --- codec.c: checks --- */
 bool codec_check_count(const char *field, uint64_t count, uint64_t count_max, struct error *err);
@@ -54,6 +55,8 @@ bool codec_assign_decode(const Shoal__Assign *in, struct arena *arena, struct as
 void codec_step_encode(const struct step *in, struct arena *arena, Shoal__Step *out);
 bool codec_step_decode(const Shoal__Step *in, struct arena *arena, struct step *out,
                        struct error *err) MUST_CHECK;
+
+/* --- codec_result.c --- */
 void codec_result_encode(const struct step_result *in, struct arena *arena, Shoal__StepResult *out);
 bool codec_result_decode(const Shoal__StepResult *in, struct arena *arena, struct step_result *out,
                          struct error *err) MUST_CHECK;

@@ -100,6 +100,7 @@ static void draft_add(struct scheduler *scheduler, struct draft *draft, uint32_t
         .position = sequence->position,
         .token_count = count,
         .tokens = &scheduler->tokens[draft->token_count],
+        .next_token = STEP_TOKEN_NONE,
         .generated_begin = sequence->prompt_count,
         .block_begin = block_begin,
         .block_count = sequence->block_count - block_begin,

@@ -129,8 +129,8 @@ static void step_keep(struct fake_worker *worker, const struct step *step)
 
         if (worker->stage + 1 == worker->stage_count && (entry->wants & WANT_SAMPLE) != 0) {
             ASSERT(held->sample_count < SAMPLES_MAX);
-            held->samples[held->sample_count++] =
-                (struct step_sample){i, fake_token(entry->position + entry->token_count)};
+            held->samples[held->sample_count++] = (struct step_sample){
+                .entry = i, .token = fake_token(entry->position + entry->token_count)};
         }
     }
     atomic_store(&worker->held_count, count + 1);
