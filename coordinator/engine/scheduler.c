@@ -281,6 +281,12 @@ bool scheduler_step_entry(const struct scheduler *scheduler, uint64_t step, uint
     return true;
 }
 
+int64_t scheduler_retry_after_ns(const struct scheduler *scheduler, int64_t now_ns)
+{
+    (void)now_ns;
+    return scheduler->waiting.count < scheduler->config.queue_max ? 0 : 1000000000;
+}
+
 void scheduler_stats(const struct scheduler *scheduler, struct scheduler_stats *out)
 {
     *out = scheduler->stats;

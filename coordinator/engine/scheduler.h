@@ -33,6 +33,13 @@
 /* Chosen by the caller, unique among the sequences that have not finished. */
 typedef uint64_t seq_id;
 
+/* Who proposes drafts for decoding sequences; they change the speed only. */
+enum draft_mode {
+    DRAFT_NONE,
+    DRAFT_LAYER,  /* the model's draft layer: proposals come back with the steps */
+    DRAFT_LOOKUP, /* what followed the same tokens earlier in the sequence */
+};
+
 struct scheduler_config {
     uint32_t lane_count;
     uint32_t stage_count;
@@ -49,7 +56,14 @@ struct scheduler_config {
     uint32_t eos_count;
     const uint32_t *eos_ids; /* copied */
     uint64_t epoch;
+    bool prefix_cache;   /* sequences of a lane share the KV blocks of equal prompt beginnings */
+    int64_t max_step_ns; /* a step with decoding rows should not keep a stage longer; 0: no bound */
+    enum draft_mode draft_mode;
+    uint32_t draft_max; /* drafts of a sequence in one step, at most */
 };
+
+/* Interactive requests come before batch ones, which age so that they are never starved. */
+enum request_class { REQUEST_INTERACTIVE, REQUEST_BATCH };
 
 struct scheduler_request {
     seq_id sequence;        /* ERROR_USAGE if it is still in use */
@@ -57,8 +71,9 @@ struct scheduler_request {
     uint32_t prompt_count;  /* at least 1 */
     uint32_t tokens_max;    /* to be generated; 0: prefill only (logits, routing) */
     bool ignore_eos;
-    uint32_t wants; /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN, for every row */
-    struct sampling_params sampling;
+    uint32_t wants; /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN | WANT_DRAFT_LOGITS, every row */
+    struct sampling_params sampling; /* its biases are copied */
+    enum request_class request_class;
 };
 
 enum finish_reason { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
@@ -93,6 +108,8 @@ struct step_report {
     int64_t compute_ns; /* end - begin - wait */
     uint32_t sample_count;
     const struct step_sample *samples; /* of the last stage */
+    uint32_t proposal_count;
+    const struct step_proposal *proposals; /* of the last stage, with DRAFT_LAYER */
 };
 /* ERROR_PEER: samples that do not belong to the step, or a sample is missing, or a seat that does
  * not exist; the report has no effect then. */
@@ -114,12 +131,22 @@ void scheduler_fail_all(struct scheduler *scheduler, int64_t now_ns);
 bool scheduler_step_entry(const struct scheduler *scheduler, uint64_t step, uint32_t entry,
                           seq_id *sequence, uint32_t *position);
 
+/* How long until a full queue has room again, as far as the pace of the last finished requests
+ * tells; 0: there is room now. For Retry-After. */
+int64_t scheduler_retry_after_ns(const struct scheduler *scheduler, int64_t now_ns);
+
 struct scheduler_stats {
     uint32_t waiting, running, decoding;
     uint32_t steps_in_flight;
     uint32_t kv_blocks_used, kv_blocks_total; /* all lanes; reserved counts as used */
     uint64_t steps, rows, prompt_tokens, generated_tokens;
     uint64_t finished, cancelled, failed, ignored_reports;
+    uint64_t prefix_query_tokens; /* prompt tokens that were looked up in the prefix cache */
+    uint64_t prefix_hit_tokens;   /* of these, found */
+    uint64_t prompt_rows_computed;
+    uint64_t drafted, accepted; /* draft tokens */
+    uint64_t preemptions;       /* sequences that gave their blocks to others */
+    uint64_t evictions;         /* blocks of the prefix cache that were given to others */
 };
 void scheduler_stats(const struct scheduler *scheduler, struct scheduler_stats *out);
 /* Checks every invariant of the module's documentation; for simulation. */
