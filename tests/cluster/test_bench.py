@@ -1,9 +1,13 @@
 """shoal bench: every test of the lists, sane figures, clear refusals; the stages' busy time elsewhere."""
+import filecmp
 import json
 import os
 import re
+import tempfile
 import unittest
 
+import bench_gguf
+from gguf_writer import data_bytes
 from shoal import DATA, DEMO, Server, shoal, wait_until
 
 GGUF = os.path.join(DATA, "gguf", "llama", "Q4_K_M", "model.gguf")
@@ -65,6 +69,32 @@ class Figures(unittest.TestCase):
             self.assertEqual(done.returncode, code, done.stderr)
             for word in words:
                 self.assertIn(word, done.stderr)
+
+
+class RandomModels(unittest.TestCase):
+    """The models of benchmarks, cut to a few layers: they load, and what they compute is finite."""
+
+    def test_both_shapes_run_in_stages(self):
+        for shape, cuts in [("llama-1b", {"layers": 2}),
+                            ("v2-lite", {"layers": 2, "experts": 8})]:
+            with self.subTest(shape=shape), tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "model.gguf")
+                figures = bench_gguf.make(path, shape, vocab=600, **cuts)
+                self.assertLess(figures["tensor_bytes"], os.path.getsize(path))
+                results = bench("-p", 20, "-n", 4, "-r", 1, model=path)
+                self.assertEqual([result["test"] for result in results], ["pp20", "tg4"])
+
+    def test_the_same_arguments_give_the_same_bytes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [os.path.join(folder, name) for name in ("a", "b")]
+            for path in paths:
+                bench_gguf.make(path, "llama-1b", layers=1, vocab=600)
+            self.assertTrue(filecmp.cmp(*paths, shallow=False))
+
+    def test_a_full_file_has_the_published_size(self):
+        for shape, tensor_bytes in [("llama-1b", 799862784 + 128), ("v2-lite", 10367498240)]:
+            tensors = bench_gguf.tensors_of(bench_gguf.SHAPES[shape], seed=1)
+            self.assertEqual(sum(data_bytes(t.type, t.dimensions) for t in tensors), tensor_bytes)
 
 
 class BusyStages(unittest.TestCase):
