@@ -456,8 +456,12 @@ int command_run(int argc, char **argv)
         children,
         NULL,
         NULL};
-    struct run_command own = {
-        .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .reasoning = REASONING_WHOLE};
+    struct run_command own = {.tokens_max = GENERATION_TOKENS_ALL,
+                              .temperature = -1,
+                              .top_p = -1,
+                              .min_p = -1,
+                              .top_k = -1,
+                              .reasoning = REASONING_WHOLE};
     struct local_cluster local;
     enum local_cluster_tokenizer tokenizer;
     struct error err = {0};
