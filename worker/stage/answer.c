@@ -80,8 +80,9 @@ bool answer_is_finite(const float *values, uint64_t count)
 struct wanted {
     uint32_t entries; /* own */
     uint32_t samples;
-    uint32_t hidden_entries, logits_entries;
-    uint64_t hidden_rows, logits_rows, routing_rows;
+    uint32_t hidden_entries, logits_entries, draft_entries;
+    uint64_t hidden_rows, logits_rows, draft_rows;
+    uint64_t routing_rows, draft_routing_rows;
 };
 
 static bool is_own(const struct stage *stage, const struct step_entry *entry)
@@ -108,7 +109,15 @@ static struct wanted count_wanted(const struct stage *stage, const struct step *
             wanted.logits_entries++;
             wanted.logits_rows += entry->token_count;
         }
-        wanted.routing_rows += (entry->wants & WANT_ROUTING) != 0 ? entry->token_count : 0;
+        if ((entry->wants & WANT_DRAFT_LOGITS) != 0) {
+            wanted.draft_entries++;
+            wanted.draft_rows += entry->token_count;
+        }
+        if ((entry->wants & WANT_ROUTING) != 0) {
+            wanted.routing_rows += entry->token_count;
+            wanted.draft_routing_rows +=
+                (entry->wants & WANT_DRAFT_LOGITS) != 0 ? entry->token_count : 0;
+        }
     }
     return wanted;
 }
@@ -123,9 +132,11 @@ static uint32_t moe_layers(const struct stage *stage)
     return count;
 }
 
-static void make_routing(const struct stage *stage, struct stage_job *job, uint64_t rows)
+static void make_routing(const struct stage *stage, struct stage_job *job,
+                         const struct wanted *wanted)
 {
-    uint64_t records = rows * moe_layers(stage);
+    uint64_t records = wanted->routing_rows * moe_layers(stage) +
+                       (stage->seat->has_draft ? wanted->draft_routing_rows : 0);
     uint64_t chosen = stage->arch->router.chosen_count;
 
     if (records > 0) {
@@ -136,7 +147,8 @@ static void make_routing(const struct stage *stage, struct stage_job *job, uint6
     }
 }
 
-/* Hidden rows first (embeddings, then outputs), then logits: job->floats in that order. */
+/* Hidden rows first (embeddings, then outputs), then logits, then the draft layer's: job->floats in
+ * that order. */
 static bool make_floats(const struct stage *stage, struct stage_job *job,
                         const struct wanted *wanted, struct error *err)
 {
@@ -146,7 +158,9 @@ static bool make_floats(const struct stage *stage, struct stage_job *job,
     job->result.hidden =
         arena_new_array(&job->arena, struct step_rows, passes * wanted->hidden_entries);
     if (stage->seat->is_last) {
-        values += wanted->logits_rows * stage->arch->vocab;
+        values += (wanted->logits_rows + wanted->draft_rows) * stage->arch->vocab;
+        job->result.draft_logits =
+            arena_new_array(&job->arena, struct step_rows, wanted->draft_entries);
         job->result.logits = arena_new_array(&job->arena, struct step_rows, wanted->logits_entries);
         job->result.samples = arena_new_array(&job->arena, struct step_sample, wanted->samples);
     }
@@ -172,12 +186,11 @@ bool answer_begin(struct stage *stage, struct stage_job *job, struct error *err)
         .worker = stage->seat->worker,
         .row_count = stage->map.count,
     };
-    make_routing(stage, job, wanted.routing_rows);
+    make_routing(stage, job, &wanted);
     return make_floats(stage, job, &wanted, err);
 }
 
-/* The next free place in job->floats. */
-static float *floats_end(const struct stage_job *job)
+float *answer_floats_end(const struct stage_job *job)
 {
     float *end = job->floats;
 
@@ -186,6 +199,9 @@ static float *floats_end(const struct stage_job *job)
     }
     for (uint32_t i = 0; i < job->result.logits_count; i++) {
         end += (size_t)job->result.logits[i].row_count * job->result.logits[i].columns;
+    }
+    for (uint32_t i = 0; i < job->result.draft_logits_count; i++) {
+        end += (size_t)job->result.draft_logits[i].row_count * job->result.draft_logits[i].columns;
     }
     return end;
 }
@@ -205,7 +221,7 @@ void answer_hidden(struct stage *stage, struct stage_job *job)
             continue;
         }
         if ((entry->wants & WANT_HIDDEN) != 0) {
-            values = floats_end(job);
+            values = answer_floats_end(job);
             memcpy(values, stage->x + row * hidden, entry->token_count * hidden * sizeof(float));
             job->result.hidden[job->result.hidden_count++] = (struct step_rows){
                 .entry = i,
@@ -218,8 +234,8 @@ void answer_hidden(struct stage *stage, struct stage_job *job)
     }
 }
 
-static void record_row(struct stage_job *job, const struct expert_choice *choices, uint32_t chosen,
-                       struct step_routing where)
+void answer_record(struct stage_job *job, const struct expert_choice *choices, uint32_t chosen,
+                   struct step_routing where)
 {
     /* The arrays were made by make_routing; const is for the result's readers. */
     uint32_t *experts = (uint32_t *)job->result.experts;
@@ -245,8 +261,8 @@ void answer_routing(struct stage *stage, struct stage_job *job, uint32_t layer)
 
         entry_row = row > 0 && map->entries[row - 1] == entry ? entry_row + 1 : 0;
         if ((job->step.entries[entry].wants & WANT_ROUTING) != 0) {
-            record_row(job, choices + (size_t)row * chosen, chosen,
-                       (struct step_routing){.entry = entry, .row = entry_row, .layer = layer});
+            answer_record(job, choices + (size_t)row * chosen, chosen,
+                          (struct step_routing){.entry = entry, .row = entry_row, .layer = layer});
         }
     }
 }
@@ -310,7 +326,7 @@ static bool answer_entry(struct stage *stage, struct stage_job *job, uint32_t in
 {
     const struct step_entry *entry = &job->step.entries[index];
     uint32_t vocab = stage->arch->vocab;
-    float *values = floats_end(job);
+    float *values = answer_floats_end(job);
 
     for (uint32_t i = 0; i < entry->token_count; i++) {
         stage->sampled_rows[i] = row_begin + i;
