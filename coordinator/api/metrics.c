@@ -111,6 +111,25 @@ static void write_workers(struct buffer *out, const struct cluster_status *statu
     }
 }
 
+/* By the steps' own clocks, so that the counter's growth over any time is what the stage computed
+ * in the steps that it finished. */
+static void write_stages(struct buffer *out, const struct cluster_status *status)
+{
+    head(out, "shoal_stage_busy_seconds_total", "counter",
+         "Time spent computing in this epoch, by stage and member.");
+    for (uint32_t w = 0; w < status->worker_count; w++) {
+        const struct cluster_worker_status *worker = &status->workers[w];
+
+        if (worker->stage != PLACEMENT_NONE) {
+            buffer_printf(out,
+                          "shoal_stage_busy_seconds_total{stage=\"%u\",member=\"%u\","
+                          "worker=\"%u\"} %" PRId64 ".%09" PRId64 "\n",
+                          worker->stage, worker->member, worker->id, worker->busy_ns / NS_PER_S,
+                          worker->busy_ns % NS_PER_S);
+        }
+    }
+}
+
 static void write_link_family(struct buffer *out, const struct cluster_status *status,
                               const char *name, size_t offset)
 {
@@ -156,6 +175,7 @@ enum MHD_Result endpoint_metrics(struct http_request *request)
     write_requests(&out, request->api, &status->scheduler);
     write_tokens(&out, status);
     write_workers(&out, status);
+    write_stages(&out, status);
     write_links(&out, status);
     cluster_status_destroy(status);
     enum MHD_Result result = http_answer(request, MHD_HTTP_OK, "text/plain; version=0.0.4",

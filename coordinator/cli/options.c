@@ -396,10 +396,13 @@ bool cluster_options_apply(const struct cluster_options *own, struct cluster_con
         .fetch_port = own->fetch_port,
         .placement_path = own->placement_path,
         .step_log_path = own->step_log_path,
+        .step_sink = own->step_sink,
+        .step_context = own->step_context,
         .kv_type = own->kv_type,
         .context_tokens_max = own->context_tokens_max,
         .kv_tokens = own->kv_tokens,
         .batch_max = own->batch_max,
+        .slot_count = own->slot_count,
     };
     return own->key_path == NULL || keys_read(own->key_path, &config->key, err);
 }

@@ -46,6 +46,11 @@ struct cluster_options {
     const char *placement_path;
     const char *step_log_path;
     const char *worker_program;
+
+    /* No flags: for commands that need them. */
+    uint32_t slot_count;       /* sequences admitted per lane; 0: a default */
+    cluster_step_fn step_sink; /* NULL: none */
+    void *step_context;
 };
 
 extern const struct argp cluster_options_argp;

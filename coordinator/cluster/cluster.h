@@ -26,6 +26,18 @@
 
 enum cluster_link { CLUSTER_LINK_ZMQ, CLUSTER_LINK_MPI, CLUSTER_LINK_MIXED };
 
+/* When a worker computed a step, in the coordinator's monotonic time: exact for workers started
+ * here, else late by the quickest message that the worker ever sent. */
+struct cluster_step_span {
+    uint32_t worker, stage, member;
+    uint64_t step;
+    uint32_t rows;
+    int64_t begin_ns, end_ns;
+    int64_t wait_ns; /* of that, waiting for frames of peers */
+};
+/* Called on the cluster's thread for each result; must not block. */
+typedef void (*cluster_step_fn)(void *context, const struct cluster_step_span *span);
+
 struct cluster_config {
     const char *model; /* directory; borrowed for the cluster's life, as all pointers */
     const struct catalog *catalog;
@@ -45,6 +57,8 @@ struct cluster_config {
     uint16_t fetch_port;          /* where remote workers get model files; 0: a free one */
     const char *placement_path;   /* --placement FILE; NULL: plan */
     const char *step_log_path;    /* see the end of this file; NULL: off */
+    cluster_step_fn step_sink;    /* NULL: none */
+    void *step_context;
 
     enum numerics numerics;
     enum kv_type kv_type;
@@ -139,6 +153,7 @@ struct cluster_worker_status {
     double busy_share;        /* of the time since start of the epoch, computing */
     double busy_share_recent; /* of the last heartbeat interval */
     uint64_t steps, rows;
+    int64_t busy_ns; /* computing, over the steps that it answered in this epoch */
     uint32_t link_count;
     struct cluster_link_status *links;
 };

@@ -241,6 +241,23 @@ static bool columns_check(const struct cluster *cluster, const struct step_resul
     return true;
 }
 
+static void span_deliver(const struct cluster *cluster, const struct member *member,
+                         const struct step_result *result)
+{
+    struct cluster_step_span span = {.worker = member->id,
+                                     .stage = member->seat.stage,
+                                     .member = member->seat.member,
+                                     .step = result->step,
+                                     .rows = result->row_count,
+                                     .begin_ns = result->begin_ns + member->clock_lag_ns,
+                                     .end_ns = result->end_ns + member->clock_lag_ns,
+                                     .wait_ns = result->wait_ns};
+
+    if (cluster->config.step_sink != NULL) {
+        cluster->config.step_sink(cluster->config.step_context, &span);
+    }
+}
+
 static void result_count(struct cluster *cluster, struct member *member,
                          const struct step_result *result, int64_t compute_ns)
 {
@@ -272,7 +289,9 @@ void sequences_handle_result(struct cluster *cluster, struct member *member,
     if (cluster->scheduler == NULL || result->epoch != cluster->epoch || !member->seated) {
         return; /* of an epoch that is over */
     }
+    membership_clock(member, result->end_ns, now_ns);
     result_count(cluster, member, result, report.compute_ns);
+    span_deliver(cluster, member, result);
     if (columns_check(cluster, result, &err)) {
         for (uint32_t i = 0; i < result->logits_count; i++) {
             rows_deliver(cluster, result->step, &result->logits[i],

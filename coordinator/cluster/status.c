@@ -30,6 +30,7 @@ static void worker_fill(const struct cluster *cluster, const struct member *memb
         .busy_share_recent = member->busy_share_recent,
         .steps = member->steps,
         .rows = member->rows,
+        .busy_ns = member->busy_ns,
         .link_count = member->link_count,
     };
     memcpy(out->host, member->host, sizeof(out->host));

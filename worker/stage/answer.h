@@ -20,10 +20,8 @@ void answer_routing(struct stage *stage, struct stage_job *job, uint32_t layer);
 /* Logits of the rows that need them, and the samples. */
 bool answer_logits(struct stage *stage, struct stage_job *job, struct error *err) MUST_CHECK;
 bool answer_is_finite(const float *values, uint64_t count);
-/* One row's routed experts; there must be room. */
+/* One row's routed experts, for which answer_begin made room. */
 void answer_record(struct stage_job *job, const struct expert_choice *choices, uint32_t chosen,
                    struct step_routing where);
-/* The next free place for rows of floats. */
-float *answer_floats_end(const struct stage_job *job);
 
 #endif

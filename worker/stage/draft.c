@@ -12,7 +12,7 @@
  */
 #include "worker/stage/draft.h"
 
-#include "worker/stage/answer.h"
+#include "worker/stage/answer_state.h"
 
 #include <string.h>
 
@@ -259,7 +259,7 @@ static void keep_logits(const struct stage *stage, struct stage_job *job, uint32
 {
     const struct draft *draft = stage->draft;
     struct step_result *result = &job->result;
-    float *values = answer_floats_end(job);
+    float *values = answer_floats_take(job, stage->arch->vocab);
 
     if (draft->entry_rows[at] == 0) {
         result->draft_logits[result->draft_logits_count++] = (struct step_rows){
@@ -275,7 +275,7 @@ struct best_work {
     uint32_t *best;
 };
 
-/* The lowest id among equals. */
+/* The lowest id among equals; STEP_TOKEN_NONE if a logit is not finite. */
 static void find_best(void *context, size_t row, uint32_t thread)
 {
     const struct best_work *work = context;
@@ -286,7 +286,7 @@ static void find_best(void *context, size_t row, uint32_t thread)
     for (uint32_t token = 1; token < work->vocab; token++) {
         best = logits[token] > logits[best] ? token : best;
     }
-    work->best[row] = best;
+    work->best[row] = answer_is_finite(logits, work->vocab) ? best : STEP_TOKEN_NONE;
 }
 
 /* The best token of rows [begin, begin + count) of those that run. */
@@ -298,18 +298,18 @@ static bool run_head(struct stage *stage, struct stage_job *job, uint32_t begin,
     struct best_work work = {stage->logits, vocab, draft->best + begin};
 
     for (uint32_t i = 0; i < count; i++) {
-        stage->sampled_rows[i] = begin + i;
+        stage->logits_indexes[i] = begin + i;
     }
-    forward_draft_logits(stage->forward, running_x(stage), stage->sampled_rows, count,
+    forward_draft_logits(stage->forward, running_x(stage), stage->logits_indexes, count,
                          stage->logits);
-    if (!answer_is_finite(stage->logits, (uint64_t)count * vocab)) {
-        return error_set(err, ERROR_INPUT, "draft layer %u: logits are not finite",
-                         stage->seat->layer_end);
-    }
     team_run(stage->team, find_best, &work, count);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t at = draft->store_count + begin + i;
 
+        if (work.best[i] == STEP_TOKEN_NONE) {
+            return error_set(err, ERROR_INPUT, "layer %u: logits are not finite",
+                             stage->seat->layer_end);
+        }
         if (draft->round == 0 && wants_all_rows(&job->step.entries[draft->entries[at]])) {
             keep_logits(stage, job, at, stage->logits + (size_t)i * vocab);
         }

@@ -147,6 +147,7 @@ void stage_job_reset(struct stage_job *job)
     mem_unmap_pages(job->floats, job->floats_bytes);
     job->floats = NULL;
     job->floats_bytes = 0;
+    job->floats_used = 0;
     arena_reset(&job->arena);
 }
 

@@ -89,6 +89,7 @@ static bool entry_check(const struct step_entry *entry, const struct placement *
     const struct bound bounds[] = {
         {"lane", entry->lane, placement->lane_count},
         {"slot", entry->slot, placement->slot_count},
+        {"draft count", entry->draft_count, entry->token_count},
         {"row count", entry->token_count, (uint64_t)placement->step_rows_max + 1},
         {"position", (uint64_t)entry->position + entry->token_count,
          (uint64_t)placement->context_tokens_max + 1},
