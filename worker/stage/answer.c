@@ -64,8 +64,9 @@ void answer_destroy(struct stage *stage)
 struct wanted {
     uint32_t entries; /* own */
     uint32_t samples;
-    uint32_t hidden_entries, logits_entries;
-    uint64_t hidden_rows, logits_rows, routing_rows;
+    uint32_t hidden_entries, logits_entries, draft_entries;
+    uint64_t hidden_rows, logits_rows, draft_rows;
+    uint64_t routing_rows, draft_routing_rows;
 };
 
 bool answer_is_own(const struct stage *stage, const struct step_entry *entry)
@@ -92,7 +93,15 @@ static struct wanted count_wanted(const struct stage *stage, const struct step *
             wanted.logits_entries++;
             wanted.logits_rows += entry->token_count;
         }
-        wanted.routing_rows += (entry->wants & WANT_ROUTING) != 0 ? entry->token_count : 0;
+        if ((entry->wants & WANT_DRAFT_LOGITS) != 0) {
+            wanted.draft_entries++;
+            wanted.draft_rows += entry->token_count;
+        }
+        if ((entry->wants & WANT_ROUTING) != 0) {
+            wanted.routing_rows += entry->token_count;
+            wanted.draft_routing_rows +=
+                (entry->wants & WANT_DRAFT_LOGITS) != 0 ? entry->token_count : 0;
+        }
     }
     return wanted;
 }
@@ -107,9 +116,11 @@ static uint32_t moe_layers(const struct stage *stage)
     return count;
 }
 
-static void make_routing(const struct stage *stage, struct stage_job *job, uint64_t rows)
+static void make_routing(const struct stage *stage, struct stage_job *job,
+                         const struct wanted *wanted)
 {
-    uint64_t records = rows * moe_layers(stage);
+    uint64_t records = wanted->routing_rows * moe_layers(stage) +
+                       (stage->seat->has_draft ? wanted->draft_routing_rows : 0);
     uint64_t chosen = stage->arch->router.chosen_count;
 
     if (records > 0) {
@@ -120,7 +131,7 @@ static void make_routing(const struct stage *stage, struct stage_job *job, uint6
     }
 }
 
-/* job->floats: hidden rows (embeddings, then outputs), then logits. */
+/* job->floats: hidden rows (embeddings, then outputs), then logits, then the draft layer's. */
 static bool make_floats(const struct stage *stage, struct stage_job *job,
                         const struct wanted *wanted, struct error *err)
 {
@@ -130,7 +141,9 @@ static bool make_floats(const struct stage *stage, struct stage_job *job,
     job->result.hidden =
         arena_new_array(&job->arena, struct step_rows, passes * wanted->hidden_entries);
     if (stage->seat->is_last) {
-        values += wanted->logits_rows * stage->arch->vocab;
+        values += (wanted->logits_rows + wanted->draft_rows) * stage->arch->vocab;
+        job->result.draft_logits =
+            arena_new_array(&job->arena, struct step_rows, wanted->draft_entries);
         job->result.logits = arena_new_array(&job->arena, struct step_rows, wanted->logits_entries);
         job->result.samples = arena_new_array(&job->arena, struct step_sample, wanted->samples);
     }
@@ -156,7 +169,7 @@ bool answer_begin(struct stage *stage, struct stage_job *job, struct error *err)
         .worker = stage->seat->worker,
         .row_count = stage->map.count,
     };
-    make_routing(stage, job, wanted.routing_rows);
+    make_routing(stage, job, &wanted);
     return make_floats(stage, job, &wanted, err);
 }
 
