@@ -68,12 +68,25 @@ static void entry_complete(struct scheduler *scheduler, const struct flight_entr
     }
 }
 
+static struct step_load flight_load(const struct flight *flight)
+{
+    struct step_load load = {.rows = flight->row_count, .sampled = flight->sample_wanted_count};
+
+    for (uint32_t i = 0; i < flight->entry_count; i++) {
+        uint64_t begin = flight->entries[i].position;
+        uint64_t count = flight->entries[i].token_count;
+
+        load.attended += count * begin + count * (count + 1) / 2;
+    }
+    return load;
+}
+
 static void flight_complete(struct scheduler *scheduler, uint32_t place, int64_t now_ns)
 {
     const struct flight *flight = flight_deck_at(&scheduler->deck, place);
+    struct step_load load = flight_load(flight);
 
-    pace_measure(&scheduler->pace, flight->issued_ns, now_ns, flight->row_count,
-                 flight->compute_ns);
+    pace_measure(&scheduler->pace, flight->issued_ns, now_ns, &load, flight->compute_ns);
     for (uint32_t i = 0; i < flight->entry_count; i++) {
         entry_complete(scheduler, &flight->entries[i]);
     }

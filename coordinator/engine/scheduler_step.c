@@ -304,10 +304,37 @@ static bool rows_ready(const struct scheduler *scheduler)
     return false;
 }
 
+/* How many steps the rows of all decoding sequences and the waiting prompts are worth. */
+static uint32_t steps_wanted(const struct scheduler *scheduler)
+{
+    struct step_load shared = {0};
+    struct step_load each = {0};
+    uint64_t prompt_rows = 0;
+
+    for (uint32_t i = 0; i < scheduler->config.lane_count; i++) {
+        shared.rows += scheduler->lanes[i].decoding_count;
+        prompt_rows += scheduler->lanes[i].prefill_rows;
+    }
+    for (uint32_t i = 0; i < scheduler->pool.capacity; i++) {
+        const struct sequence *sequence = &scheduler->pool.sequences[i];
+
+        if (sequence->state == SEQUENCE_READY || sequence->state == SEQUENCE_IN_STEP) {
+            shared.attended += sequence->position + 1;
+        }
+    }
+    shared.sampled = shared.rows;
+    if (prompt_rows > 0) {
+        each.rows = prompt_rows < scheduler->config.step_rows_max ? (uint32_t)prompt_rows
+                                                                  : scheduler->config.step_rows_max;
+        each.attended = (uint64_t)each.rows * (each.rows + 1) / 2;
+    }
+    return pace_steps_in_flight(&scheduler->pace, &shared, &each);
+}
+
 bool scheduler_next(struct scheduler *scheduler, int64_t now_ns, struct step *out)
 {
     struct draft draft = {
-        .steps_wanted = pace_steps_in_flight(&scheduler->pace),
+        .steps_wanted = steps_wanted(scheduler),
         .steps_others = scheduler->deck.count,
     };
 
