@@ -505,7 +505,9 @@ static void decode_sixteen(struct sim *sim, uint32_t stages, const struct sim_ti
     sim->window_begin_ns = 300 * MS;
     sim->window_end_ns = 1800 * MS;
     for (uint32_t i = 0; i < 16; i++) {
-        (void)sim_submit(sim, 10 + i * 7 % 50, 400, true, 0);
+        (void)sim_submit(sim, &(struct sim_request){.prompt_count = 10 + i * 7 % 50,
+                                                    .tokens_max = 400,
+                                                    .ignore_eos = true});
         sim_settle(sim);
         while (i % 3 != 0 && sim->report_count > 0 && sim->reports[0].when_ns < (int64_t)i * MS) {
             sim_report(sim); /* arrivals are spread over the first steps */
@@ -560,8 +562,10 @@ static void one_stage_keeps_its_batch_whole(void **state)
 
 static void four_stages_share_sixteen_sequences_evenly(void **state)
 {
-    struct sim_timing timing = {
-        .stage_ns = {4 * MS, 4 * MS, 4 * MS, 4 * MS}, .turn_ns = MS / 4, .jitter_percent = 3};
+    struct sim_timing timing = {.stage_ns = {4 * MS, 4 * MS, 4 * MS, 4 * MS},
+                                .row_ns = {MS / 32, MS / 32, MS / 32, MS / 32},
+                                .turn_ns = MS / 4,
+                                .jitter_percent = 3};
     struct sim sim;
 
     (void)state;
