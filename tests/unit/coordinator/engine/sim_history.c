@@ -32,17 +32,18 @@ static uint32_t kv_blocks_draw(struct sim_random *random)
     case 0:
         return sim_random_u32(random, 1, 5); /* the least that any request needs */
     case 1:
-        return sim_random_u32(random, 5, 12);
+    case 2:
+        return sim_random_u32(random, 3, 9);
     default:
-        return sim_random_u32(random, 5, 40);
+        return sim_random_u32(random, 6, 40);
     }
 }
 
 static struct scheduler_config config_draw(struct history *history, struct sim_random *random)
 {
     struct scheduler_config config = {
-        .lane_count = sim_random_u32(random, 1, 3),
-        .stage_count = sim_random_u32(random, 1, 4),
+        .lane_count = sim_random_chance(random, 50) ? 1 : sim_random_u32(random, 2, 3),
+        .stage_count = sim_random_u32(random, 1, sim_random_chance(random, 50) ? 2 : 4),
         .slot_count = sim_random_u32(random, 1, 8),
         .kv_block_count = kv_blocks_draw(random),
         .context_tokens_max = sim_random_u32(random, 1, sim_random_chance(random, 20) ? 40 : 350),
@@ -96,13 +97,13 @@ static void history_init(struct history *history, uint64_t seed)
     sim_init(&history->sim, seed, &config, &timing);
     history->sim.alphabet = sim_random_u32(&random, 2, sim_random_chance(&random, 50) ? 4 : 1000);
     history->sim.draft_right_percent = sim_random_u32(&random, 0, 100);
-    history->arrivals_left = sim_random_u32(&random, 4, 30);
+    history->arrivals_left = sim_random_u32(&random, 8, 24);
     history->arrival_ns = 0;
     history->arrival_gap_ns_max =
         sim_random_chance(&random, 30) ? 0 : (int64_t)sim_random_range(&random, 0, 10000000);
     history->prompt_max = sim_random_chance(&random, 40) ? 20 : 300;
-    history->tokens_max = sim_random_chance(&random, 60) ? 15 : 150;
-    history->shared_percent = sim_random_u32(&random, 0, 100);
+    history->tokens_max = sim_random_chance(&random, 60) ? 20 : 130;
+    history->shared_percent = sim_random_chance(&random, 70) ? 80 : 0;
     history->batch_percent = sim_random_chance(&random, 50) ? sim_random_u32(&random, 0, 100) : 0;
     history->wants_percent = sim_random_chance(&random, 50) ? sim_random_u32(&random, 0, 60) : 0;
     history->cancel_percent = sim_random_chance(&random, 50) ? sim_random_u32(&random, 0, 60) : 0;
