@@ -562,10 +562,8 @@ static void one_stage_keeps_its_batch_whole(void **state)
 
 static void four_stages_share_sixteen_sequences_evenly(void **state)
 {
-    struct sim_timing timing = {.stage_ns = {4 * MS, 4 * MS, 4 * MS, 4 * MS},
-                                .row_ns = {MS / 32, MS / 32, MS / 32, MS / 32},
-                                .turn_ns = MS / 4,
-                                .jitter_percent = 3};
+    struct sim_timing timing = {
+        .stage_ns = {4 * MS, 4 * MS, 4 * MS, 4 * MS}, .turn_ns = MS / 4, .jitter_percent = 3};
     struct sim sim;
 
     (void)state;
