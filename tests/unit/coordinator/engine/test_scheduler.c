@@ -492,7 +492,7 @@ static uint64_t tokens_received(const struct sim *sim)
     uint64_t tokens = 0;
 
     for (uint32_t i = 0; i < sim->client_count; i++) {
-        tokens += sim->clients[i].received;
+        tokens += sim->clients[i].known - sim->clients[i].request.prompt_count;
     }
     return tokens;
 }
