@@ -67,8 +67,10 @@ struct scheduler_config {
     bool prefix_cache;   /* sequences of a lane share the KV blocks of equal prompt beginnings */
     int64_t max_step_ns; /* a step with decoding rows should not keep a stage longer; 0: no bound */
     enum draft_mode draft_mode;
-    uint32_t draft_max;   /* drafts of a sequence in one step, at most; <= DRAFT_POLICY_MAX */
-    int64_t batch_age_ns; /* how long a batch request stands behind interactive ones; 0: 30 s */
+    uint32_t draft_max;      /* drafts of a sequence in one step, at most; <= DRAFT_POLICY_MAX */
+    uint32_t preempt_tokens; /* for tests: a sequence is preempted whenever it has got so many
+                                tokens since its admission, as if memory had run out; 0: off */
+    int64_t batch_age_ns;    /* how long a batch request stands behind interactive ones; 0: 30 s */
 };
 
 /* Interactive requests come before batch ones, which age so that they are never starved. */

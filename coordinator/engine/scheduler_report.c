@@ -103,6 +103,14 @@ static void proposals_apply(const struct flight *flight, const struct flight_ent
     sequence->draft_count = entry->proposal_count;
 }
 
+/* For tests of what preemption must not change. */
+static bool is_to_be_preempted(const struct scheduler *scheduler, const struct sequence *sequence)
+{
+    uint32_t interval = scheduler->config.preempt_tokens;
+
+    return interval > 0 && sequence->token_count - sequence->admitted_count >= interval;
+}
+
 static void entry_complete(struct scheduler *scheduler, const struct flight *flight,
                            const struct flight_entry *entry)
 {
@@ -115,6 +123,9 @@ static void entry_complete(struct scheduler *scheduler, const struct flight *fli
             proposals_apply(flight, entry, scheduler->config.draft_max, sequence);
             sequence->state = SEQUENCE_READY;
             lane_ready_append(&scheduler->pool, &scheduler->lanes[sequence->lane], entry->sequence);
+            if (is_to_be_preempted(scheduler, sequence)) {
+                scheduler_preempt(scheduler, entry->sequence);
+            }
         }
     }
     if (sequence->steps_in_flight > 0) {

@@ -59,6 +59,7 @@ static struct scheduler_config config_draw(struct history *history, struct sim_r
                            : 0,
         .draft_mode = (enum draft_mode)sim_random_u32(random, 0, 2),
         .draft_max = sim_random_u32(random, 1, 5),
+        .preempt_tokens = sim_random_chance(random, 10) ? sim_random_u32(random, 4, 60) : 0,
         .batch_age_ns = (int64_t)sim_random_range(random, MS, 100 * (uint64_t)MS),
     };
 
