@@ -66,6 +66,15 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
                              request->prompt[i], cluster->config.catalog->arch.vocab);
         }
     }
+    if (request->sampling.bias_count > 0) {
+        const struct token_bias *last =
+            &request->sampling.biases[request->sampling.bias_count - 1]; /* tokens rise */
+
+        if (last->token >= cluster->config.catalog->arch.vocab) {
+            return error_set(err, ERROR_USAGE, "a bias is for token %u, the vocabulary has %u",
+                             last->token, cluster->config.catalog->arch.vocab);
+        }
+    }
     if (!scheduler_submit(cluster->scheduler, &asked, now_ns, err)) {
         return false;
     }

@@ -16,11 +16,12 @@
 #include "common/base/mem.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #define MEAN_WEIGHT     0.125
 #define FORGET_WEIGHT   (1.0 / 64)
-#define STEPS_GAIN_MIN  1.02 /* what more steps in flight must bring */
-#define MEASURED_ENOUGH 8    /* steps until the measured times predict and set deadlines */
+#define NEARLY_BEST     0.98
+#define MEASURED_ENOUGH 8 /* steps until the measured times predict and set deadlines */
 #define PATIENCE_FACTOR 10
 #define PATIENCE_MIN_NS 2000000000ll
 /* Nothing is known yet, and a large model on few cores takes its time for every row. */
@@ -153,9 +154,14 @@ uint32_t pace_rows_max(const struct pace *pace, const struct step_load *base, ui
     return fits;
 }
 
-/* How long it takes until each of so many steps has come back once. */
-static double shared_cycle_ns(const struct pace *pace, const struct step_load *shared,
-                              const struct step_load *each, uint32_t steps)
+struct share_rate {
+    double rows_per_ns;
+    bool saturated; /* the slowest stage never waits */
+};
+
+/* What comes of dividing `shared` among so many steps. */
+static struct share_rate share_rate(const struct pace *pace, const struct step_load *shared,
+                                    const struct step_load *each, uint32_t steps)
 {
     struct step_load fullest = {
         .rows = (shared->rows + steps - 1) / steps + each->rows,
@@ -167,6 +173,7 @@ static double shared_cycle_ns(const struct pace *pace, const struct step_load *s
         .attended = shared->attended + steps * each->attended,
         .sampled = shared->sampled + steps * each->sampled,
     };
+    double passage = passage_ns(pace, &fullest);
     double slowest = 0;
 
     for (uint32_t stage = 0; stage < pace->stage_count; stage++) {
@@ -174,7 +181,7 @@ static double shared_cycle_ns(const struct pace *pace, const struct step_load *s
 
         slowest = fmax(slowest, stage_cost_ns(cost, &all) + (steps - 1) * cost->ns[0]);
     }
-    return fmax(slowest, passage_ns(pace, &fullest));
+    return (struct share_rate){all.rows / fmax(slowest, passage), slowest >= passage};
 }
 
 uint32_t pace_steps_in_flight(const struct pace *pace, const struct step_load *shared,
@@ -182,7 +189,7 @@ uint32_t pace_steps_in_flight(const struct pace *pace, const struct step_load *s
 {
     uint32_t steps_max = pace->steps_in_flight_max;
     uint32_t chosen = 1;
-    double rate_chosen = 0;
+    double best = 0;
 
     if (pace->measured < MEASURED_ENOUGH || shared->rows + each->rows == 0) {
         return pace->stage_count < steps_max ? pace->stage_count : steps_max;
@@ -191,12 +198,16 @@ uint32_t pace_steps_in_flight(const struct pace *pace, const struct step_load *s
         steps_max = shared->rows;
     }
     for (uint32_t steps = 1; steps <= steps_max; steps++) {
-        double rows = (double)shared->rows + (double)steps * each->rows;
-        double rate = rows / shared_cycle_ns(pace, shared, each, steps);
+        best = fmax(best, share_rate(pace, shared, each, steps).rows_per_ns);
+    }
+    for (uint32_t steps = 1; steps <= steps_max; steps++) {
+        struct share_rate rate = share_rate(pace, shared, each, steps);
 
-        if (rate > STEPS_GAIN_MIN * rate_chosen) {
+        if (rate.rows_per_ns >= NEARLY_BEST * best) {
             chosen = steps;
-            rate_chosen = rate;
+            if (rate.saturated) {
+                break;
+            }
         }
     }
     return chosen;
