@@ -95,8 +95,9 @@ enum cluster_event_kind {
 struct cluster_event {
     enum cluster_event_kind kind;
     uint32_t token;
-    uint32_t position; /* of the first row, absolute (LOGITS, HIDDEN, ROUTING); of the token
-                          (LOGPROBS) */
+    int64_t received_ns; /* TOKEN: when the worker's message was here, monotonic */
+    uint32_t position;   /* of the first row, absolute (LOGITS, HIDDEN, ROUTING); of the token
+                            (LOGPROBS) */
     uint32_t row_count, columns;
     const float *values;                  /* LOGITS, HIDDEN; lent for the call */
     const struct step_logprobs *logprobs; /* LOGPROBS; lent for the call */
