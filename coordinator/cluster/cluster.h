@@ -99,6 +99,7 @@ enum cluster_event_kind {
 struct cluster_event {
     enum cluster_event_kind kind;
     uint32_t token;
+    int64_t received_ns; /* TOKEN: when the worker's message was here, monotonic */
     uint32_t position; /* of the first row, absolute (LOGITS, DRAFT_LOGITS, HIDDEN, ROUTING); of
                           the token (LOGPROBS) */
     uint32_t row_count, columns;
