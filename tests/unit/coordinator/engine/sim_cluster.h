@@ -21,7 +21,7 @@
 
 #define SIM_STAGES_MAX 8
 #define SIM_EOS        7
-#define SIM_DOCUMENTS  4
+#define SIM_DOCUMENTS  2
 
 struct sim_timing {
     int64_t stage_ns[SIM_STAGES_MAX]; /* of a step, beside its rows */
