@@ -62,12 +62,24 @@ bool http_client_gone(struct http_request *request)
 
 /* --- answers --- */
 
+/* When to come again, in whole seconds; the snapshot may be a moment older than the refusal. */
+static void add_retry_after(const struct api *api, struct MHD_Response *response)
+{
+    struct cluster_status *status = cluster_status(api->config.cluster);
+    int64_t seconds = (status->retry_after_ns + NS_PER_S - 1) / NS_PER_S;
+    char text[24];
+
+    snprintf(text, sizeof(text), "%lld", (long long)(seconds > 1 ? seconds : 1));
+    MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, text);
+    cluster_status_destroy(status);
+}
+
 static enum MHD_Result queue(struct http_request *request, unsigned status,
                              struct MHD_Response *response, const char *content_type)
 {
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     if (status == MHD_HTTP_TOO_MANY_REQUESTS) {
-        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+        add_retry_after(request->api, response);
     }
     enum MHD_Result result = MHD_queue_response(request->connection, status, response);
 

@@ -81,7 +81,8 @@ struct http_problem {
 enum MHD_Result http_answer_problem(struct http_request *request,
                                     const struct http_problem *problem);
 json_t *http_problem_json(const struct http_problem *problem);
-/* USAGE and INPUT → 400, LIMIT → 429 with Retry-After, PEER → 503, SYSTEM → 500. */
+/* USAGE and INPUT → 400, LIMIT → 429 with Retry-After as the cluster estimates it, PEER → 503,
+ * SYSTEM → 500. */
 enum MHD_Result http_answer_error(struct http_request *request, const struct error *err,
                                   const char *param);
 

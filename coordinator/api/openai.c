@@ -3,7 +3,7 @@
  *
  * Each choice is one generation. A wake-up from the cluster resumes the connection; everything else
  * happens on the connection's own thread: new text is taken from the generations, put into JSON and
- * written out. The shapes of the answers are in openai_json.c.
+ * written out. The shapes of the answers are in openai_json.c and openai_stream.c.
  */
 #include "coordinator/api/openai_json.h"
 
@@ -122,27 +122,17 @@ static enum MHD_Result advance_whole(struct http_request *request, struct http_t
 
 /* --- streams --- */
 
-static void write_event(struct openai_task *own, json_t *body)
-{
-    char *text = json_dumps(body, JSON_COMPACT);
-
-    buffer_append_text(&own->out, "data: ");
-    buffer_append_text(&own->out, text ? text : "{}");
-    buffer_append_text(&own->out, "\n\n");
-    free(text);
-    json_decref(body);
-}
-
 static void write_choice(struct openai_task *own, struct openai_choice *choice)
 {
-    if (choice->thinking.length > 0 || choice->text.length > 0) {
-        write_event(own, openai_json_delta(&own->answer, choice));
+    bool echo = own->params.echo && !choice->echo_written && choice->done;
+
+    if (choice->thinking.length > 0 || choice->text.length > 0 || echo) {
+        openai_stream_delta(&own->answer, choice, &own->out);
         buffer_clear(&choice->thinking);
         buffer_clear(&choice->text);
     }
     if (choice->done && !choice->finish_written && choice->summary.reason != FINISH_FAILED) {
-        write_event(own, openai_json_finish(&own->answer, choice));
-        choice->finish_written = true;
+        openai_stream_finish(&own->answer, choice, &own->out);
     }
 }
 
@@ -153,9 +143,9 @@ static void write_close(struct openai_task *own)
     if (problem) {
         const struct http_problem body = failure_problem(problem);
 
-        write_event(own, http_problem_json(&body));
+        openai_stream_event(http_problem_json(&body), &own->out);
     } else if (own->params.include_usage) {
-        write_event(own, openai_json_usage_chunk(&own->answer));
+        openai_stream_usage(&own->answer, &own->out);
     }
     buffer_append_text(&own->out, "data: [DONE]\n\n");
     own->closed = true;
@@ -165,7 +155,7 @@ static void write_news(struct openai_task *own)
 {
     for (uint32_t i = 0; !own->opened && i < own->answer.choice_count; i++) {
         if (own->params.kind == OPENAI_CHAT) {
-            write_event(own, openai_json_open(&own->answer, &own->answer.choices[i]));
+            openai_stream_open(&own->answer, &own->answer.choices[i], &own->out);
         }
     }
     own->opened = true;
@@ -239,6 +229,7 @@ static bool start_choice(struct openai_task *own, uint32_t index, struct error *
         .tokens_max = params->tokens_max,
         .ignore_eos = params->ignore_eos,
         .sampling = params->sampling,
+        .request_class = params->request_class,
         .stop = params->stop,
         .stop_count = params->stop_count,
         .reasoning = params->reasoning,
@@ -249,6 +240,7 @@ static bool start_choice(struct openai_task *own, uint32_t index, struct error *
 
     config.sampling.choice = index % params->n;
     own->generations[index] = generation_start(&config, err);
+    own->answer.choices[index].generation = own->generations[index];
     return own->generations[index] != NULL;
 }
 
@@ -312,7 +304,7 @@ static enum MHD_Result endpoint(struct http_request *request, enum openai_kind k
         return refuse(request, &fault);
     }
     buffer_deinit(&request->body);
-    openai_params_deinit(&own->params); /* the generations have their own copies */
+    openai_params_release(&own->params); /* the generations have their own copies */
     own->task.advance = own->params.stream ? advance_stream : advance_whole;
     request->task = &own->task;
     return MHD_YES;

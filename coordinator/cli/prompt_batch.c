@@ -257,7 +257,7 @@ static void arrival_handle(struct batch_state *state, const struct arrival *arri
         finished_handle(state, arrival);
         return;
     }
-    if (state->failed || event->kind == CLUSTER_TOKEN) {
+    if (state->failed || event->kind == CLUSTER_TOKEN || event->kind == CLUSTER_LOGPROBS) {
         return;
     }
     if ((uint64_t)event->position + event->row_count > prompt->count) {

@@ -322,7 +322,10 @@ static struct scheduler *scheduler_make(struct cluster *cluster)
         .step_rows_max = rows_max,
         .steps_in_flight_max = placement->steps_in_flight_max,
         .batch_max = cluster->config.batch_max,
-        .queue_max = cluster->config.queue_max > 0 ? cluster->config.queue_max : QUEUE_DEFAULT,
+        .prefix_cache = !cluster->config.prefix_cache_off,
+        .max_step_ns = cluster->config.max_step_ns,
+        .queue_max =
+            cluster->config.queue_max > 0 ? cluster->config.queue_max : CLUSTER_QUEUE_DEFAULT,
         .logits_rows_max = logits_rows < 1          ? 1
                            : logits_rows < rows_max ? (uint32_t)logits_rows
                                                     : rows_max,

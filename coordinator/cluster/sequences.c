@@ -10,6 +10,7 @@
 #include "common/base/mem.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 static struct sequence **sequence_find(struct cluster *cluster, seq_id id)
@@ -52,7 +53,8 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
                                       .tokens_max = request->tokens_max,
                                       .ignore_eos = request->ignore_eos,
                                       .wants = request->wants,
-                                      .sampling = request->sampling};
+                                      .sampling = request->sampling,
+                                      .request_class = request->request_class};
     struct sequence *sequence;
 
     if (!serving_check(cluster, err)) {
@@ -62,6 +64,15 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
         if (request->prompt[i] >= cluster->config.catalog->arch.vocab) {
             return error_set(err, ERROR_USAGE, "prompt token %u is %u, the vocabulary has %u", i,
                              request->prompt[i], cluster->config.catalog->arch.vocab);
+        }
+    }
+    if (request->sampling.bias_count > 0) {
+        const struct token_bias *last =
+            &request->sampling.biases[request->sampling.bias_count - 1]; /* tokens rise */
+
+        if (last->token >= cluster->config.catalog->arch.vocab) {
+            return error_set(err, ERROR_USAGE, "a bias is for token %u, the vocabulary has %u",
+                             last->token, cluster->config.catalog->arch.vocab);
         }
     }
     if (!scheduler_submit(cluster->scheduler, &asked, now_ns, err)) {
@@ -221,6 +232,46 @@ static void routing_deliver(struct cluster *cluster, const struct step_result *r
     }
 }
 
+static void logprobs_deliver(struct cluster *cluster, const struct step_result *result)
+{
+    for (uint32_t i = 0; i < result->logprobs_count; i++) {
+        const struct step_logprobs *logprobs = &result->logprobs[i];
+        uint32_t position;
+        struct sequence *sequence =
+            entry_sequence(cluster, result->step, logprobs->entry, &position);
+
+        if (sequence != NULL) {
+            struct cluster_event event = {.kind = CLUSTER_LOGPROBS,
+                                          .position = position + logprobs->row + 1,
+                                          .logprobs = logprobs};
+
+            sequence->sink(sequence->context, &event);
+        }
+    }
+}
+
+static bool logprobs_check(const struct cluster *cluster, const struct step_result *result,
+                           struct error *err)
+{
+    uint32_t vocab = cluster->config.catalog->arch.vocab;
+
+    for (uint32_t i = 0; i < result->logprobs_count; i++) {
+        const struct step_logprobs *logprobs = &result->logprobs[i];
+        uint32_t token = logprobs->token;
+        bool numbers = !isnan(logprobs->logprob);
+
+        for (uint32_t t = 0; t < logprobs->top_count; t++) {
+            token = logprobs->top_tokens[t] >= vocab ? logprobs->top_tokens[t] : token;
+            numbers &= !isnan(logprobs->top_logprobs[t]);
+        }
+        if (token >= vocab || !numbers) {
+            return error_set(err, ERROR_PEER, "log-probabilities of token %u of %u%s", token, vocab,
+                             numbers ? "" : ", one is no number");
+        }
+    }
+    return true;
+}
+
 static bool columns_check(const struct cluster *cluster, const struct step_result *result,
                           struct error *err)
 {
@@ -239,6 +290,23 @@ static bool columns_check(const struct cluster *cluster, const struct step_resul
         }
     }
     return true;
+}
+
+static void span_deliver(const struct cluster *cluster, const struct member *member,
+                         const struct step_result *result)
+{
+    struct cluster_step_span span = {.worker = member->id,
+                                     .stage = member->seat.stage,
+                                     .member = member->seat.member,
+                                     .step = result->step,
+                                     .rows = result->row_count,
+                                     .begin_ns = result->begin_ns + member->clock_lag_ns,
+                                     .end_ns = result->end_ns + member->clock_lag_ns,
+                                     .wait_ns = result->wait_ns};
+
+    if (cluster->config.step_sink != NULL) {
+        cluster->config.step_sink(cluster->config.step_context, &span);
+    }
 }
 
 static void result_count(struct cluster *cluster, struct member *member,
@@ -266,18 +334,23 @@ void sequences_handle_result(struct cluster *cluster, struct member *member,
                                  .member = member->seat.member,
                                  .compute_ns = compute_ns > 0 ? compute_ns : 0,
                                  .sample_count = result->sample_count,
-                                 .samples = result->samples};
+                                 .samples = result->samples,
+                                 .proposal_count = result->proposal_count,
+                                 .proposals = result->proposals};
     struct error err;
 
     if (cluster->scheduler == NULL || result->epoch != cluster->epoch || !member->seated) {
         return; /* of an epoch that is over */
     }
+    membership_clock(member, result->end_ns, now_ns);
     result_count(cluster, member, result, report.compute_ns);
-    if (columns_check(cluster, result, &err)) {
+    span_deliver(cluster, member, result);
+    if (columns_check(cluster, result, &err) && logprobs_check(cluster, result, &err)) {
         for (uint32_t i = 0; i < result->logits_count; i++) {
             rows_deliver(cluster, result->step, &result->logits[i],
                          (struct cluster_event){.kind = CLUSTER_LOGITS});
         }
+        logprobs_deliver(cluster, result);
         hidden_deliver(cluster, member, result);
         routing_deliver(cluster, result);
         if (scheduler_report(cluster->scheduler, &report, now_ns, &err)) {

@@ -40,6 +40,7 @@ struct stage_job {
     struct step_result result;
     float *floats; /* logits and hidden rows that were asked for */
     uint64_t floats_bytes;
+    uint64_t floats_used; /* floats taken so far */
 };
 void stage_job_init(struct stage_job *job);
 void stage_job_deinit(struct stage_job *job);

@@ -46,6 +46,25 @@ static bool values_check(const struct step_entry *entry, const struct placement 
     return true;
 }
 
+static bool draft_check(const struct step_entry *entry, const struct placement *placement,
+                        uint32_t vocab, uint32_t index, struct error *err)
+{
+    if (entry->draft_count >= entry->token_count) {
+        return error_set(err, ERROR_PEER, "entry %u: %u drafts in %u rows", index,
+                         entry->draft_count, entry->token_count);
+    }
+    if (entry->next_token != STEP_TOKEN_NONE && entry->next_token >= vocab) {
+        return error_set(err, ERROR_PEER, "entry %u: next token %u of a vocabulary of %u", index,
+                         entry->next_token, vocab);
+    }
+    if (placement->draft_layer_count == 0 &&
+        (entry->propose_max > 0 || (entry->wants & WANT_DRAFT_LOGITS) != 0)) {
+        return error_set(err, ERROR_PEER, "entry %u: the placement has no draft layer to propose",
+                         index);
+    }
+    return true;
+}
+
 static bool sampling_check(const struct step_entry *entry, uint32_t index, struct error *err)
 {
     const struct sampling_params *sampling = &entry->sampling;
@@ -70,17 +89,20 @@ static bool entry_check(const struct step_entry *entry, const struct placement *
     const struct bound bounds[] = {
         {"lane", entry->lane, placement->lane_count},
         {"slot", entry->slot, placement->slot_count},
+        {"draft count", entry->draft_count, entry->token_count},
         {"row count", entry->token_count, (uint64_t)placement->step_rows_max + 1},
         {"position", (uint64_t)entry->position + entry->token_count,
          (uint64_t)placement->context_tokens_max + 1},
         {"block table", (uint64_t)entry->block_begin + entry->block_count, blocks_max + 1},
+        {"proposals", entry->propose_max, (uint64_t)STEP_PROPOSE_MAX + 1},
     };
 
     if (entry->token_count == 0) {
         return error_set(err, ERROR_PEER, "entry %u has no rows", index);
     }
     return bounds_check(bounds, ARRAY_LENGTH(bounds), index, err) &&
-           values_check(entry, placement, vocab, index, err) && sampling_check(entry, index, err);
+           values_check(entry, placement, vocab, index, err) &&
+           draft_check(entry, placement, vocab, index, err) && sampling_check(entry, index, err);
 }
 
 bool step_check(const struct step *step, const struct placement *placement, uint32_t vocab,

@@ -492,7 +492,7 @@ static uint64_t tokens_received(const struct sim *sim)
     uint64_t tokens = 0;
 
     for (uint32_t i = 0; i < sim->client_count; i++) {
-        tokens += sim->clients[i].received;
+        tokens += sim->clients[i].known - sim->clients[i].request.prompt_count;
     }
     return tokens;
 }
@@ -524,7 +524,9 @@ static uint64_t decode_sixteen(struct sim *sim, uint32_t stages, const struct si
     sim->window_begin_ns = 300 * MS;
     sim->window_end_ns = 1800 * MS;
     for (uint32_t i = 0; i < 16; i++) {
-        (void)sim_submit(sim, 10 + i * 7 % 50, 400, true, 0);
+        (void)sim_submit(sim, &(struct sim_request){.prompt_count = 10 + i * 7 % 50,
+                                                    .tokens_max = 400,
+                                                    .ignore_eos = true});
         sim_settle(sim);
         while (i % 3 != 0 && sim->report_count > 0 && sim->reports[0].when_ns < (int64_t)i * MS) {
             sim_report(sim); /* arrivals are spread over the first steps */

@@ -59,6 +59,8 @@ static void a_good_step_passes(void **state)
     (void)state;
     fill_good();
     assert_true(passes());
+    entries[0].draft_count = 9;
+    assert_true(passes());
 }
 
 #define REFUSES(change)                                                                            \
@@ -88,6 +90,8 @@ static void wrong_row_counts_are_refused(void **state)
     REFUSES(entries[0].token_count = 0);
     REFUSES((entries[0].token_count = 11, entries[0].position = 0));
     REFUSES((entries[1] = entries[0], step.entry_count = 2));
+    REFUSES(entries[0].draft_count = 10);
+    REFUSES(entries[0].draft_count = UINT32_MAX);
 }
 
 static void sampling_that_makes_no_sense_is_refused(void **state)
