@@ -7,7 +7,9 @@
  */
 #include <stdint.h>
 
-#define STEP_TOKEN_NONE UINT32_MAX
+#define STEP_TOKEN_NONE   UINT32_MAX
+#define STEP_PROPOSE_MAX  16    /* tokens that the draft layer may be asked for */
+#define STEP_LOGPROBS_MAX 1025u /* sampling_params.logprobs, .prompt_logprobs: 1 + most likely */
 
 /* What a sequence's rows shall yield, beside new cache entries. Bits. */
 enum step_want {
@@ -53,7 +55,9 @@ struct step_entry {
     uint32_t next_token;      /* the token after the last row, if it is known; else
                                  STEP_TOKEN_NONE. For prompt_logprobs and the draft layer */
     uint32_t propose_max;     /* so many tokens the draft layer proposes after the last sample that
-                                 stands; 0: it only keeps its cache entries */
+                                 stands; 0: it only keeps its cache entries. Proposals after
+                                 the first need room in the cache: they end with the block table,
+                                 at (block_begin + block_count) blocks */
     uint32_t generated_begin; /* positions from here on are of class generated, below: prompt */
     uint32_t block_begin;     /* the block table's entries from here on are set to… */
     uint32_t block_count;

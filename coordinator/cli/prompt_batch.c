@@ -207,12 +207,14 @@ static bool submit_next(struct batch_state *state)
         return false;
     }
     *running = (struct running){.inbox = &state->inbox, .index = state->next};
-    request = (struct cluster_request){.prompt = prompt->tokens,
-                                       .prompt_count = prompt->count,
-                                       .wants = batch->wants,
-                                       .sampling = {.temperature = 0, .top_p = 1},
-                                       .sink = sink,
-                                       .context = running};
+    request =
+        (struct cluster_request){.prompt = prompt->tokens,
+                                 .prompt_count = prompt->count,
+                                 .tokens_max = (batch->wants & WANT_DRAFT_LOGITS) != 0 ? 1 : 0,
+                                 .wants = batch->wants,
+                                 .sampling = {.temperature = 0, .top_p = 1},
+                                 .sink = sink,
+                                 .context = running};
     if (!cluster_submit(batch->cluster, &request, &running->sequence, state->err)) {
         error_wrap(state->err, "%s:%llu", batch->path, (unsigned long long)prompt->line);
         fail_all(state);

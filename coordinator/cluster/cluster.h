@@ -69,7 +69,10 @@ struct cluster_config {
     uint32_t slot_count, step_rows_max, batch_max; /* 0: defaults */
     uint32_t queue_max;                            /* waiting sequences; 0: CLUSTER_QUEUE_DEFAULT */
     int64_t max_step_ns;                           /* scheduler_config.max_step_ns */
-    bool prefix_cache_off; /* else the lanes share the KV blocks of equal prompt beginnings */
+    enum draft_mode draft_mode;                    /* DRAFT_LAYER: loads the model's draft layer */
+    uint32_t draft_max;                            /* scheduler_config.draft_max */
+    bool draft_layer_optional; /* nobody asked for it: where it does not fit, go without drafts */
+    bool prefix_cache_off;     /* else the lanes share the KV blocks of equal prompt beginnings */
 };
 
 struct cluster;
@@ -88,18 +91,19 @@ enum cluster_event_kind {
                          generated token may come several times, of rejected drafts too: the last
                          before the token counts */
     CLUSTER_LOGITS,   /* rows of the prompt, in order */
-    CLUSTER_HIDDEN,   /* hand-over rows: stage, then rows */
-    CLUSTER_ROUTING,  /* routed experts of some rows of one stage's layers */
+    CLUSTER_DRAFT_LOGITS, /* the draft layer's, likewise */
+    CLUSTER_HIDDEN,       /* hand-over rows: stage, then rows */
+    CLUSTER_ROUTING,      /* routed experts of some rows of one stage's layers */
     CLUSTER_FINISHED,
 };
 struct cluster_event {
     enum cluster_event_kind kind;
     uint32_t token;
     int64_t received_ns; /* TOKEN: when the worker's message was here, monotonic */
-    uint32_t position;   /* of the first row, absolute (LOGITS, HIDDEN, ROUTING); of the token
-                            (LOGPROBS) */
+    uint32_t position; /* of the first row, absolute (LOGITS, DRAFT_LOGITS, HIDDEN, ROUTING); of
+                          the token (LOGPROBS) */
     uint32_t row_count, columns;
-    const float *values;                  /* LOGITS, HIDDEN; lent for the call */
+    const float *values;                  /* LOGITS, DRAFT_LOGITS, HIDDEN; lent for the call */
     const struct step_logprobs *logprobs; /* LOGPROBS; lent for the call */
     uint32_t boundary; /* HIDDEN: states before this layer; the embeddings are boundary 0 */
     uint32_t layer;    /* ROUTING: one layer's rows */
@@ -118,7 +122,8 @@ struct cluster_request {
     uint32_t prompt_count;
     uint32_t tokens_max;
     bool ignore_eos;
-    uint32_t wants;                  /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN */
+    uint32_t wants;                  /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN; with a draft layer
+                                        WANT_DRAFT_LOGITS */
     struct sampling_params sampling; /* its biases are copied */
     enum request_class request_class;
     cluster_sink_fn sink;

@@ -323,6 +323,8 @@ static struct scheduler *scheduler_make(struct cluster *cluster)
         .steps_in_flight_max = placement->steps_in_flight_max,
         .batch_max = cluster->config.batch_max,
         .prefix_cache = !cluster->config.prefix_cache_off,
+        .draft_mode = cluster->config.draft_mode,
+        .draft_max = cluster->config.draft_max,
         .max_step_ns = cluster->config.max_step_ns,
         .queue_max =
             cluster->config.queue_max > 0 ? cluster->config.queue_max : CLUSTER_QUEUE_DEFAULT,
@@ -335,6 +337,9 @@ static struct scheduler *scheduler_make(struct cluster *cluster)
     };
     struct scheduler *scheduler;
 
+    if (config.draft_mode == DRAFT_LAYER && placement->draft_layer_count == 0) {
+        config.draft_mode = DRAFT_NONE;
+    }
     for (uint32_t i = 0; i < placement->stage_count; i++) {
         member_counts[i] = placement->stages[i].member_count;
     }

@@ -60,6 +60,9 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
     if (!serving_check(cluster, err)) {
         return false;
     }
+    if ((request->wants & WANT_DRAFT_LOGITS) != 0 && cluster->placement->draft_layer_count == 0) {
+        return error_set(err, ERROR_USAGE, "no worker holds a draft layer");
+    }
     for (uint32_t i = 0; i < request->prompt_count; i++) {
         if (request->prompt[i] >= cluster->config.catalog->arch.vocab) {
             return error_set(err, ERROR_USAGE, "prompt token %u is %u, the vocabulary has %u", i,
@@ -273,16 +276,26 @@ static bool logprobs_check(const struct cluster *cluster, const struct step_resu
     return true;
 }
 
+static bool logits_check(const struct step_rows *rows, uint32_t count, uint32_t vocab,
+                         struct error *err)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (rows[i].columns != vocab) {
+            return error_set(err, ERROR_PEER, "logits of %u columns, the vocabulary has %u",
+                             rows[i].columns, vocab);
+        }
+    }
+    return true;
+}
+
 static bool columns_check(const struct cluster *cluster, const struct step_result *result,
                           struct error *err)
 {
     const struct arch *arch = &cluster->config.catalog->arch;
 
-    for (uint32_t i = 0; i < result->logits_count; i++) {
-        if (result->logits[i].columns != arch->vocab) {
-            return error_set(err, ERROR_PEER, "logits of %u columns, the vocabulary has %u",
-                             result->logits[i].columns, arch->vocab);
-        }
+    if (!logits_check(result->logits, result->logits_count, arch->vocab, err) ||
+        !logits_check(result->draft_logits, result->draft_logits_count, arch->vocab, err)) {
+        return false;
     }
     for (uint32_t i = 0; i < result->hidden_count; i++) {
         if (result->hidden[i].columns != arch->hidden) {
@@ -350,6 +363,10 @@ void sequences_handle_result(struct cluster *cluster, struct member *member,
         for (uint32_t i = 0; i < result->logits_count; i++) {
             rows_deliver(cluster, result->step, &result->logits[i],
                          (struct cluster_event){.kind = CLUSTER_LOGITS});
+        }
+        for (uint32_t i = 0; i < result->draft_logits_count; i++) {
+            rows_deliver(cluster, result->step, &result->draft_logits[i],
+                         (struct cluster_event){.kind = CLUSTER_DRAFT_LOGITS});
         }
         logprobs_deliver(cluster, result);
         hidden_deliver(cluster, member, result);

@@ -1,7 +1,7 @@
 /* answer.c - what a worker answers to a step: the buffers behind it, and room for each answer.
  *
  * Rows of floats that travel to the coordinator are mapped for the one step that wants them. What
- * goes into an answer is in answer_rows.c and answer_samples.c.
+ * goes into an answer is in answer_rows.c, answer_samples.c and answer_logprobs.c.
  */
 #include "worker/stage/answer_state.h"
 
@@ -21,9 +21,9 @@ static uint64_t logits_bytes_of(const struct seat *seat, const struct arch *arch
     return (uint64_t)logits_rows_of(seat) * arch->vocab * sizeof(float);
 }
 
-static uint64_t candidates_bytes_of(const struct arch *arch, uint32_t thread_count)
+static uint64_t samplers_bytes_of(const struct arch *arch, uint32_t thread_count)
 {
-    return (uint64_t)thread_count * sampling_scratch_bytes(arch->vocab);
+    return thread_count * sampler_bytes(arch->vocab);
 }
 
 uint64_t answer_bytes(const struct seat *seat, const struct arch *arch, uint32_t thread_count)
@@ -31,7 +31,8 @@ uint64_t answer_bytes(const struct seat *seat, const struct arch *arch, uint32_t
     if (!seat->is_last) {
         return 0;
     }
-    return logits_bytes_of(seat, arch) + candidates_bytes_of(arch, thread_count) +
+    return logits_bytes_of(seat, arch) + samplers_bytes_of(arch, thread_count) +
+           thread_count * sizeof(struct sampler) +
            sizeof(struct answer_row) * (uint64_t)seat->placement->step_rows_max +
            sizeof(uint32_t) * (uint64_t)logits_rows_of(seat);
 }
@@ -39,24 +40,33 @@ uint64_t answer_bytes(const struct seat *seat, const struct arch *arch, uint32_t
 bool answer_create(struct stage *stage, struct error *err)
 {
     uint32_t rows = stage->seat->placement->step_rows_max;
+    uint32_t threads = team_thread_count(stage->team);
 
     stage->logits_rows_max = logits_rows_of(stage->seat);
     stage->logits_bytes = logits_bytes_of(stage->seat, stage->arch);
-    stage->candidates_bytes = candidates_bytes_of(stage->arch, team_thread_count(stage->team));
+    stage->sampler_memory_bytes = samplers_bytes_of(stage->arch, threads);
     stage->answer_rows = arena_new_array(&stage->arena, struct answer_row, rows);
     stage->logits_indexes = arena_new_array(&stage->arena, uint32_t, stage->logits_rows_max);
     stage->logits = mem_map_pages(stage->logits_bytes, err);
     if (stage->logits == NULL) {
         return false;
     }
-    stage->candidates = mem_map_pages(stage->candidates_bytes, err);
-    return stage->candidates != NULL;
+    stage->sampler_memory = mem_map_pages(stage->sampler_memory_bytes, err);
+    if (stage->sampler_memory == NULL) {
+        return false;
+    }
+    stage->samplers = arena_new_array(&stage->arena, struct sampler, threads);
+    for (uint32_t i = 0; i < threads; i++) {
+        sampler_init(&stage->samplers[i], stage->kernels, stage->arch->vocab,
+                     stage->sampler_memory + i * sampler_bytes(stage->arch->vocab));
+    }
+    return true;
 }
 
 void answer_destroy(struct stage *stage)
 {
     mem_unmap_pages(stage->logits, stage->logits_bytes);
-    mem_unmap_pages(stage->candidates, stage->candidates_bytes);
+    mem_unmap_pages(stage->sampler_memory, stage->sampler_memory_bytes);
 }
 
 /* --- room for the answer --- */
@@ -64,8 +74,10 @@ void answer_destroy(struct stage *stage)
 struct wanted {
     uint32_t entries; /* own */
     uint32_t samples;
-    uint32_t hidden_entries, logits_entries;
-    uint64_t hidden_rows, logits_rows, routing_rows;
+    uint32_t logprobs;
+    uint32_t hidden_entries, logits_entries, draft_entries;
+    uint64_t hidden_rows, logits_rows, draft_rows;
+    uint64_t routing_rows, draft_routing_rows;
 };
 
 bool answer_is_own(const struct stage *stage, const struct step_entry *entry)
@@ -84,6 +96,9 @@ static struct wanted count_wanted(const struct stage *stage, const struct step *
             continue;
         }
         wanted.samples += (entry->wants & WANT_SAMPLE) != 0 ? entry->draft_count + 1 : 0;
+        for (uint32_t row = 0; row < entry->token_count; row++) {
+            wanted.logprobs += answer_logprobs_wanted(entry, row) > 0 ? 1 : 0;
+        }
         if ((entry->wants & WANT_HIDDEN) != 0) {
             wanted.hidden_entries++;
             wanted.hidden_rows += entry->token_count;
@@ -92,7 +107,15 @@ static struct wanted count_wanted(const struct stage *stage, const struct step *
             wanted.logits_entries++;
             wanted.logits_rows += entry->token_count;
         }
-        wanted.routing_rows += (entry->wants & WANT_ROUTING) != 0 ? entry->token_count : 0;
+        if ((entry->wants & WANT_DRAFT_LOGITS) != 0) {
+            wanted.draft_entries++;
+            wanted.draft_rows += entry->token_count;
+        }
+        if ((entry->wants & WANT_ROUTING) != 0) {
+            wanted.routing_rows += entry->token_count;
+            wanted.draft_routing_rows +=
+                (entry->wants & WANT_DRAFT_LOGITS) != 0 ? entry->token_count : 0;
+        }
     }
     return wanted;
 }
@@ -107,9 +130,11 @@ static uint32_t moe_layers(const struct stage *stage)
     return count;
 }
 
-static void make_routing(const struct stage *stage, struct stage_job *job, uint64_t rows)
+static void make_routing(const struct stage *stage, struct stage_job *job,
+                         const struct wanted *wanted)
 {
-    uint64_t records = rows * moe_layers(stage);
+    uint64_t records = wanted->routing_rows * moe_layers(stage) +
+                       (stage->seat->has_draft ? wanted->draft_routing_rows : 0);
     uint64_t chosen = stage->arch->router.chosen_count;
 
     if (records > 0) {
@@ -120,7 +145,7 @@ static void make_routing(const struct stage *stage, struct stage_job *job, uint6
     }
 }
 
-/* job->floats: hidden rows (embeddings, then outputs), then logits. */
+/* job->floats: hidden rows (embeddings, then outputs), then logits, then the draft layer's. */
 static bool make_floats(const struct stage *stage, struct stage_job *job,
                         const struct wanted *wanted, struct error *err)
 {
@@ -130,9 +155,12 @@ static bool make_floats(const struct stage *stage, struct stage_job *job,
     job->result.hidden =
         arena_new_array(&job->arena, struct step_rows, passes * wanted->hidden_entries);
     if (stage->seat->is_last) {
-        values += wanted->logits_rows * stage->arch->vocab;
+        values += (wanted->logits_rows + wanted->draft_rows) * stage->arch->vocab;
+        job->result.draft_logits =
+            arena_new_array(&job->arena, struct step_rows, wanted->draft_entries);
         job->result.logits = arena_new_array(&job->arena, struct step_rows, wanted->logits_entries);
         job->result.samples = arena_new_array(&job->arena, struct step_sample, wanted->samples);
+        job->result.logprobs = arena_new_array(&job->arena, struct step_logprobs, wanted->logprobs);
     }
     if (values == 0) {
         return true;
@@ -156,7 +184,7 @@ bool answer_begin(struct stage *stage, struct stage_job *job, struct error *err)
         .worker = stage->seat->worker,
         .row_count = stage->map.count,
     };
-    make_routing(stage, job, wanted.routing_rows);
+    make_routing(stage, job, &wanted);
     return make_floats(stage, job, &wanted, err);
 }
 

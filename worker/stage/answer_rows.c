@@ -32,8 +32,8 @@ void answer_hidden(struct stage *stage, struct stage_job *job)
     }
 }
 
-static void record_row(struct stage_job *job, const struct expert_choice *choices, uint32_t chosen,
-                       struct step_routing where)
+void answer_record(struct stage_job *job, const struct expert_choice *choices, uint32_t chosen,
+                   struct step_routing where)
 {
     /* The arrays were made by make_routing; const is for the result's readers. */
     uint32_t *experts = (uint32_t *)job->result.experts;
@@ -59,8 +59,8 @@ void answer_routing(struct stage *stage, struct stage_job *job, uint32_t layer)
 
         entry_row = row > 0 && map->entries[row - 1] == entry ? entry_row + 1 : 0;
         if ((job->step.entries[entry].wants & WANT_ROUTING) != 0) {
-            record_row(job, choices + (size_t)row * chosen, chosen,
-                       (struct step_routing){.entry = entry, .row = entry_row, .layer = layer});
+            answer_record(job, choices + (size_t)row * chosen, chosen,
+                          (struct step_routing){.entry = entry, .row = entry_row, .layer = layer});
         }
     }
 }
