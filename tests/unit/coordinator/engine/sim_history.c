@@ -100,7 +100,7 @@ static void history_init(struct history *history, uint64_t seed)
     sim_init(&history->sim, seed, &config, &timing);
     history->sim.alphabet = sim_random_u32(&random, 2, sim_random_chance(&random, 50) ? 4 : 1000);
     history->sim.draft_right_percent = sim_random_u32(&random, 0, 100);
-    history->arrivals_left = sim_random_u32(&random, 10, 26);
+    history->arrivals_left = sim_random_u32(&random, 12, 28);
     history->arrival_ns = 0;
     history->arrival_gap_ns_max =
         sim_random_chance(&random, 30) ? 0 : (int64_t)sim_random_range(&random, 0, 10000000);
