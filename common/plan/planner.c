@@ -142,7 +142,7 @@ static uint64_t kv_blocks_fitting(const struct partition *partition,
     uint64_t divided = partition_divided_bytes(partition, stage, expert_counts);
     uint64_t memory = partition->workers[stage->worker_begin + member]->memory_bytes;
     uint64_t block_bytes =
-        PLAN_BLOCK_TOKENS * request->kv_entry_bytes * (stage->layer_end - stage->layer_begin) *
+        PLAN_BLOCK_TOKENS * request->kv_entry_bytes * partition_cache_layers(partition, stage) *
         partition_lanes(partition, member, stage->worker_end - stage->worker_begin);
 
     if (block_bytes == 0) {

@@ -45,6 +45,19 @@ static void write_tokens(struct buffer *out, const struct cluster_status *status
            (double)stats->prompt_tokens);
     single(out, "shoal_generated_tokens_total", "counter", "Tokens generated.",
            (double)stats->generated_tokens);
+    single(out, "shoal_prefix_cache_queries_total", "counter",
+           "Prompt tokens looked up in the prefix cache.", (double)stats->prefix_query_tokens);
+    single(out, "shoal_prefix_cache_hits_total", "counter",
+           "Prompt tokens found in the prefix cache.", (double)stats->prefix_hit_tokens);
+    single(out, "shoal_prefix_cache_evictions_total", "counter",
+           "Blocks of the prefix cache given to others.", (double)stats->evictions);
+    single(out, "shoal_draft_tokens_total", "counter", "Draft tokens computed.",
+           (double)stats->drafted);
+    single(out, "shoal_draft_tokens_accepted_total", "counter", "Draft tokens that stood.",
+           (double)stats->accepted);
+    single(out, "shoal_preemptions_total", "counter",
+           "Sequences that gave their memory to others and were computed again.",
+           (double)stats->preemptions);
     single(out, "shoal_tokens_per_second", "gauge", "Tokens generated, over the last 10 s of work.",
            status->tokens_per_s);
     single(out, "shoal_steps_total", "counter", "Steps issued.", (double)stats->steps);
@@ -174,6 +187,8 @@ enum MHD_Result endpoint_metrics(struct http_request *request)
     buffer_init(&out);
     write_requests(&out, request->api, &status->scheduler);
     write_tokens(&out, status);
+    histogram_write(&request->api->delivery, "shoal_token_delivery_seconds",
+                    "From a worker's message to the socket of a stream.", &out);
     write_workers(&out, status);
     write_stages(&out, status);
     write_links(&out, status);

@@ -72,16 +72,27 @@ static json_t *worker_json(const struct cluster_worker_status *worker)
 
 static json_t *scheduler_json(const struct scheduler_stats *stats)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "waiting",
-                     (json_int_t)stats->waiting, "running", (json_int_t)stats->running, "decoding",
-                     (json_int_t)stats->decoding, "steps_in_flight",
-                     (json_int_t)stats->steps_in_flight, "kv_blocks_used",
-                     (json_int_t)stats->kv_blocks_used, "kv_blocks_total",
-                     (json_int_t)stats->kv_blocks_total, "steps", (json_int_t)stats->steps, "rows",
-                     (json_int_t)stats->rows, "prompt_tokens", (json_int_t)stats->prompt_tokens,
-                     "generated_tokens", (json_int_t)stats->generated_tokens, "finished",
-                     (json_int_t)stats->finished, "cancelled", (json_int_t)stats->cancelled,
-                     "failed", (json_int_t)stats->failed);
+    json_t *json = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "waiting",
+        (json_int_t)stats->waiting, "running", (json_int_t)stats->running, "decoding",
+        (json_int_t)stats->decoding, "steps_in_flight", (json_int_t)stats->steps_in_flight,
+        "kv_blocks_used", (json_int_t)stats->kv_blocks_used, "kv_blocks_total",
+        (json_int_t)stats->kv_blocks_total, "steps", (json_int_t)stats->steps, "rows",
+        (json_int_t)stats->rows, "prompt_tokens", (json_int_t)stats->prompt_tokens,
+        "generated_tokens", (json_int_t)stats->generated_tokens, "finished",
+        (json_int_t)stats->finished, "cancelled", (json_int_t)stats->cancelled, "failed",
+        (json_int_t)stats->failed);
+    json_t *shared =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "prefix_query_tokens",
+                  (json_int_t)stats->prefix_query_tokens, "prefix_hit_tokens",
+                  (json_int_t)stats->prefix_hit_tokens, "prompt_rows_computed",
+                  (json_int_t)stats->prompt_rows_computed, "drafted", (json_int_t)stats->drafted,
+                  "accepted", (json_int_t)stats->accepted, "preemptions",
+                  (json_int_t)stats->preemptions, "evictions", (json_int_t)stats->evictions);
+
+    json_object_update(json, shared);
+    json_decref(shared);
+    return json;
 }
 
 enum MHD_Result endpoint_status(struct http_request *request)

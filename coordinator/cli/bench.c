@@ -198,7 +198,9 @@ static bool cluster_size(struct bench_command *own, struct error *err)
     if (own->cluster.kv_tokens == 0) {
         own->cluster.kv_tokens = sizes.kv_tokens;
     }
-    own->cluster.slot_count = sizes.slots;
+    if (own->cluster.scheduling.slot_count == 0) {
+        own->cluster.scheduling.slot_count = sizes.slots;
+    }
     return true;
 }
 

@@ -45,8 +45,7 @@
 #define MESSAGES_PER_TURN_MAX 256
 #define MEMBERS_MAX           4096
 #define SEQUENCE_BUCKETS      1024
-#define EPOCH_FAILURES_MAX    3 /* in a row, without one finished step between */
-#define QUEUE_DEFAULT         1024
+#define EPOCH_FAILURES_MAX    3                    /* in a row, without one finished step between */
 #define LOGITS_BYTES_MAX      ((uint64_t)64 << 20) /* of one step's answer */
 
 enum member_phase { MEMBER_IDLE, MEMBER_LOADING, MEMBER_LOADED, MEMBER_CONNECTING, MEMBER_READY };
