@@ -19,7 +19,6 @@
 #define CODEC_LANES_MAX      65536u
 #define CODEC_ENTRIES_MAX    65536u
 #define CODEC_ROWS_MAX       ((size_t)1 << 20) /* tokens of a step, blocks of an entry */
-#define CODEC_LOGPROBS_MAX   1025u             /* 1 + most likely tokens of one row */
 
 /* --- codec.c: checks --- */
 bool codec_check_count(const char *field, uint64_t count, uint64_t count_max, struct error *err);

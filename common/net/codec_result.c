@@ -199,7 +199,7 @@ static bool logprobs_decode(const Shoal__StepResult *in, struct arena *arena,
     for (size_t i = 0; i < in->n_logprobs; i++) {
         const Shoal__Logprobs *from = in->logprobs[i];
 
-        if (from->n_top_tokens != from->n_top_logprobs || from->n_top_tokens > CODEC_LOGPROBS_MAX) {
+        if (from->n_top_tokens != from->n_top_logprobs || from->n_top_tokens > STEP_LOGPROBS_MAX) {
             return error_set(err, ERROR_INPUT, "logprobs[%zu]: %zu values for %zu tokens", i,
                              from->n_top_logprobs, from->n_top_tokens);
         }

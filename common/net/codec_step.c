@@ -93,8 +93,8 @@ static bool sampling_check(const Shoal__Sampling *in, struct error *err)
            codec_check_amount("sampling.repetition_penalty", (double)in->repetition_penalty, err) &&
            check_finite("sampling.presence_penalty", (double)in->presence_penalty, err) &&
            check_finite("sampling.frequency_penalty", (double)in->frequency_penalty, err) &&
-           codec_check_count("sampling.logprobs", in->logprobs, CODEC_LOGPROBS_MAX, err) &&
-           codec_check_count("sampling.prompt_logprobs", in->prompt_logprobs, CODEC_LOGPROBS_MAX,
+           codec_check_count("sampling.logprobs", in->logprobs, STEP_LOGPROBS_MAX, err) &&
+           codec_check_count("sampling.prompt_logprobs", in->prompt_logprobs, STEP_LOGPROBS_MAX,
                              err) &&
            codec_check_count("sampling.biases", in->n_biases, BIASES_MAX, err);
 }

@@ -7,8 +7,9 @@
  */
 #include <stdint.h>
 
-#define STEP_TOKEN_NONE  UINT32_MAX
-#define STEP_PROPOSE_MAX 16 /* tokens that the draft layer may be asked for */
+#define STEP_TOKEN_NONE   UINT32_MAX
+#define STEP_PROPOSE_MAX  16    /* tokens that the draft layer may be asked for */
+#define STEP_LOGPROBS_MAX 1025u /* sampling_params.logprobs, .prompt_logprobs: 1 + most likely */
 
 /* What a sequence's rows shall yield, beside new cache entries. Bits. */
 enum step_want {

@@ -21,6 +21,7 @@
 
 struct segment {
     uint32_t tokens[SEGMENT_TOKENS];
+    int64_t received_ns[SEGMENT_TOKENS];
     struct token_logprobs **logprobs; /* [SEGMENT_TOKENS], owned; NULL: not asked for */
     struct segment *next;
 };
@@ -63,6 +64,7 @@ struct generation {
     const struct token_logprobs **logprobs; /* [tokens.count], lent by the segments */
     size_t logprobs_capacity;
     uint32_t reasoning_tokens;
+    int64_t polled_since_ns;
     struct detokenizer detokenizer;
     struct stop_filter stop;
     struct reasoning reasoning;
@@ -136,17 +138,18 @@ static void wake_owner(struct generation *generation)
     pthread_mutex_unlock(&generation->wake_lock);
 }
 
-static void publish_token(struct generation *generation, uint32_t token)
+static void publish_token(struct generation *generation, uint32_t token, int64_t received_ns)
 {
     unsigned count = atomic_load_explicit(&generation->published, memory_order_relaxed);
 
     if (count == 0) {
-        atomic_store(&generation->first_token_ns, clock_monotonic_ns());
+        atomic_store(&generation->first_token_ns, received_ns);
     } else if (count % SEGMENT_TOKENS == 0) {
         generation->write_segment->next = make_segment(generation);
         generation->write_segment = generation->write_segment->next;
     }
     generation->write_segment->tokens[count % SEGMENT_TOKENS] = token;
+    generation->write_segment->received_ns[count % SEGMENT_TOKENS] = received_ns;
     if (generation->wants_logprobs) {
         struct token_logprobs *logprobs = logprob_inbox_take(generation->inbox, token);
 
@@ -183,7 +186,7 @@ static void on_event(void *context, const struct cluster_event *event)
             logprob_inbox_put(generation->inbox, event->position, event->logprobs);
         }
     } else if (event->kind == CLUSTER_TOKEN) {
-        publish_token(generation, event->token);
+        publish_token(generation, event->token, event->received_ns);
         wake_owner(generation);
     } else if (event->kind == CLUSTER_FINISHED) {
         publish_finish(generation, event);
@@ -323,6 +326,9 @@ static void take_token(struct generation *generation, struct buffer *thinking,
 
     generation->read_count++;
     keep_token(generation, token, index);
+    if (generation->polled_since_ns == 0) {
+        generation->polled_since_ns = generation->read_segment->received_ns[index];
+    }
     if (generation->tokenizer == NULL) {
         return;
     }
@@ -389,6 +395,14 @@ void generation_summary(const struct generation *generation, struct generation_s
         .first_token_ns = first_ns ? first_ns - generation->start_ns : 0,
         .total_ns = generation->finish_ns - generation->start_ns,
     };
+}
+
+int64_t generation_polled_since(struct generation *generation)
+{
+    int64_t since_ns = generation->polled_since_ns;
+
+    generation->polled_since_ns = 0;
+    return since_ns;
 }
 
 const uint32_t *generation_tokens(const struct generation *generation, size_t *count)

@@ -71,6 +71,9 @@ struct generation_summary {
     int64_t total_ns;
 };
 void generation_summary(const struct generation *generation, struct generation_summary *out);
+/* When the oldest token came (monotonic) whose text has been polled since the last call, 0 if none
+ * was: how long it was under way is known once it is written. */
+int64_t generation_polled_since(struct generation *generation);
 /* All generated ids so far, without end token; lent until the next poll. */
 const uint32_t *generation_tokens(const struct generation *generation, size_t *count);
 /* Of the generated token `index`; lent for the generation's life. NULL: not asked for, or none came

@@ -187,6 +187,8 @@ enum MHD_Result endpoint_metrics(struct http_request *request)
     buffer_init(&out);
     write_requests(&out, request->api, &status->scheduler);
     write_tokens(&out, status);
+    histogram_write(&request->api->delivery, "shoal_token_delivery_seconds",
+                    "From a worker's message to the socket of a stream.", &out);
     write_workers(&out, status);
     write_stages(&out, status);
     write_links(&out, status);

@@ -123,7 +123,8 @@ void sequences_deliver(struct cluster *cluster, const char *problem, int64_t now
             finish_deliver(cluster, &outcome, problem, now_ns);
         } else {
             struct sequence *sequence = *sequence_find(cluster, outcome.sequence);
-            struct cluster_event event = {.kind = CLUSTER_TOKEN, .token = outcome.token};
+            struct cluster_event event = {
+                .kind = CLUSTER_TOKEN, .token = outcome.token, .received_ns = now_ns};
 
             token_rate_count(&cluster->rate, now_ns);
             if (sequence != NULL) {

@@ -1,39 +1,60 @@
 /* draft_policy.c - drafts pay when what they save is worth more than what their rows cost.
  *
- * With a_i the chance that draft i is right when those before it are, a step with k drafts yields
- * 1 + a_1 + a_1 a_2 + ... + a_1 ... a_k tokens (Leviathan, Kalman and Matias, arXiv:2211.17192,
- * section 3, with one rate for each index), and takes the time that the pace predicts.
+ * The acceptance of an index is learnt from the steps that came that far. The index behind the
+ * chosen depth is tried rarely, so what is heard from it counts for more, and a success is followed
+ * by another try at once: a text that begins to repeat itself is noticed after a few steps. An
+ * index that was never tried is believed to be as good as the one before it.
  */
 #include "coordinator/engine/draft_policy.h"
 
 #include "common/base/check.h"
 
-#define NOTE_WEIGHT_MIN (1.0 / 32)
-#define GAIN_MIN        1.03 /* what a change of depth must bring */
-#define PROBE_EVERY     64
+#include <stdbool.h>
+
+#define NOTE_WEIGHT  (1.0 / 32)
+#define PROBE_WEIGHT (1.0 / 8)
+#define NOTED_ENOUGH 8    /* first drafts until the first decision */
+#define GAIN_MIN     1.03 /* what another depth must bring */
+#define PROBE_EVERY  64   /* answers */
 
 void draft_policy_init(struct draft_policy *policy, uint32_t draft_max)
 {
     ASSERT(draft_max <= DRAFT_POLICY_MAX);
-    *policy = (struct draft_policy){.draft_max = draft_max};
+    *policy = (struct draft_policy){.draft_max = draft_max, .depth = draft_max > 0};
 }
 
-static void share_move(struct draft_policy *policy, uint32_t index, double sample)
+/* The chance that draft `index` is right when those before it are. */
+static double chance(const struct draft_policy *policy, uint32_t index)
 {
-    double weight = 1.0 / (double)(++policy->noted[index] + 1);
+    while (index > 0 && policy->noted[index] == 0) {
+        index--;
+    }
+    return policy->noted[index] > 0 ? policy->accepted[index] : 0.5;
+}
 
-    weight = weight > NOTE_WEIGHT_MIN ? weight : NOTE_WEIGHT_MIN;
-    policy->accepted[index] += weight * (sample - policy->accepted[index]);
+static void chance_move(struct draft_policy *policy, uint32_t index, double outcome)
+{
+    double before = chance(policy, index);
+    double weight = index < policy->depth ? NOTE_WEIGHT : PROBE_WEIGHT;
+    double weight_early = 1.0 / (double)(++policy->noted[index] + 1); /* a mean, at first */
+
+    weight = weight > weight_early ? weight : weight_early;
+    policy->accepted[index] = before + weight * (outcome - before);
 }
 
 void draft_policy_note(struct draft_policy *policy, uint32_t drafted, uint32_t accepted)
 {
-    ASSERT(accepted <= drafted);
-    for (uint32_t i = 0; i < accepted && i < DRAFT_POLICY_MAX; i++) {
-        share_move(policy, i, 1);
+    ASSERT(accepted <= drafted && drafted <= DRAFT_POLICY_MAX);
+    for (uint32_t index = 0; index < accepted; index++) {
+        chance_move(policy, index, 1);
     }
-    if (accepted < drafted && accepted < DRAFT_POLICY_MAX) {
-        share_move(policy, accepted, 0);
+    if (accepted < drafted) {
+        chance_move(policy, accepted, 0);
+    }
+    if (accepted > policy->depth) {
+        policy->unprobed = PROBE_EVERY;
+    } else if (drafted > policy->depth && accepted == policy->depth) {
+        policy->unprobed = 0;
     }
 }
 
@@ -47,45 +68,47 @@ static struct step_load load_with(const struct step_load *decode, uint32_t depth
     };
 }
 
-/* The chance that draft `index` is right when those before it are. Not tried yet: like the one
- * before it. */
-static double chance(const struct draft_policy *policy, uint32_t index)
+/* Moves to the depth with the highest rate, if it is worth it. */
+static void depth_choose(struct draft_policy *policy, const struct pace *pace,
+                         const struct step_load *decode, uint32_t steps)
 {
-    while (index > 0 && policy->noted[index] == 0) {
-        index--;
-    }
-    return policy->accepted[index];
-}
-
-uint32_t draft_policy_depth(struct draft_policy *policy, const struct pace *pace,
-                            const struct step_load *decode, uint32_t steps)
-{
-    double rates[DRAFT_POLICY_MAX + 1];
+    double rate_best = 0;
+    double rate_now = 0;
     double tokens = 1;
     double reached = 1;
     uint32_t best = 0;
 
-    if (policy->draft_max == 0 || policy->noted[0] == 0 || pace_step_ns(pace, decode) <= 0) {
-        return policy->draft_max < 1 ? 0 : 1;
-    }
     for (uint32_t depth = 0; depth <= policy->draft_max; depth++) {
         struct step_load load = load_with(decode, depth);
+        double rate = tokens / pace_cycle_ns(pace, &load, steps);
 
-        rates[depth] = tokens / pace_cycle_ns(pace, &load, steps);
-        best = rates[depth] > rates[best] ? depth : best;
+        if (rate > rate_best) {
+            rate_best = rate;
+            best = depth;
+        }
+        if (depth == policy->depth) {
+            rate_now = rate;
+        }
         if (depth < policy->draft_max) {
             reached *= chance(policy, depth);
             tokens += reached;
         }
     }
-    if (rates[best] > GAIN_MIN * rates[policy->depth]) {
+    if (rate_best > GAIN_MIN * rate_now) {
         policy->depth = best;
     }
-    if (policy->depth > 0) {
-        policy->idle = 0;
-    } else if (++policy->idle >= PROBE_EVERY) {
-        policy->idle = 0;
-        return 1;
+}
+
+uint32_t draft_policy_depth(struct draft_policy *policy, const struct pace *pace,
+                            const struct step_load *decode, uint32_t steps)
+{
+    bool probes;
+
+    if (policy->noted[0] < NOTED_ENOUGH || pace_cycle_ns(pace, decode, steps) <= 0) {
+        return policy->depth;
     }
-    return policy->depth;
+    depth_choose(policy, pace, decode, steps);
+    probes = policy->unprobed >= PROBE_EVERY && policy->depth < policy->draft_max;
+    policy->unprobed += policy->unprobed < PROBE_EVERY;
+    return policy->depth + probes;
 }

@@ -8,6 +8,7 @@
 #include "common/base/check.h"
 #include "common/base/mem.h"
 #include "common/plan/placement.h"
+#include "coordinator/engine/bug.h"
 
 void lane_init(struct lane *lane, uint32_t slot_count, uint32_t block_count, bool shares)
 {
@@ -96,7 +97,7 @@ void lane_release(struct lane *lane, struct sequence *sequence)
     while (sequence->block_count > 0) {
         uint32_t block = sequence->blocks[--sequence->block_count]; /* the deepest first */
 
-        if (block_pool_release(&lane->pool, block) > 0) {
+        if (block_pool_release(&lane->pool, block) > 0 && !BUG(8)) {
             continue;
         }
         if (prefix_tree_holds(&lane->tree, block)) {

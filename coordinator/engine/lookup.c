@@ -1,17 +1,19 @@
 /* lookup.c - drafts from the sequence's own text.
  *
- * For every length n of 2 to 4 a hash table maps the n-grams that occurred to one place behind
- * them. The table holds places only; the n-gram is read back from the text, so that a lookup is
- * exact, and a slot is four bytes.
+ * For every length n a hash table maps the n-grams that have occurred to the last place that voted
+ * for their favourite. A slot holds that place and the votes, four bytes; the n-gram itself is read
+ * back from the text in front of the place, so that a lookup is exact. Together with the text that
+ * is 28 to 56 bytes a token when nothing repeats.
  */
 #include "coordinator/engine/lookup.h"
 
 #include "common/base/check.h"
 #include "common/base/mem.h"
 
+#include <stdbool.h>
 #include <string.h>
 
-#define GRAM_MIN 2
+#define GRAM_MIN 1
 #define GRAM_MAX 4
 #define TABLES   (GRAM_MAX - GRAM_MIN + 1)
 
@@ -21,6 +23,8 @@
 #define PLACE_BITS 28
 #define PLACE_MASK (LOOKUP_TOKENS_MAX - 1)
 #define VOTES_MAX  3u
+
+#define EVIDENCE_MIN 4 /* tokens that agree + votes */
 
 /* Open addressing. A slot is 0 or votes << PLACE_BITS | the place of the token that followed. */
 struct table {
@@ -151,6 +155,22 @@ void lookup_append(struct lookup *lookup, const uint32_t *tokens, uint32_t count
     }
 }
 
+/* The place of the token that may follow, by the longest suffix that occurred before; 0: none, or
+ * there is too little to go by. */
+static uint32_t next_place(const struct lookup *lookup, const uint32_t *end, uint32_t end_length)
+{
+    for (uint32_t length = end_length; length >= GRAM_MIN; length--) {
+        uint32_t slot = *table_find(lookup, length, &end[end_length - length]);
+
+        if (slot != 0) {
+            bool enough = length + (slot >> PLACE_BITS) >= EVIDENCE_MIN;
+
+            return enough ? slot & PLACE_MASK : 0;
+        }
+    }
+    return 0;
+}
+
 uint32_t lookup_propose(const struct lookup *lookup, uint32_t max, uint32_t *out)
 {
     uint32_t end[GRAM_MAX]; /* of the text with the drafts so far */
@@ -159,20 +179,17 @@ uint32_t lookup_propose(const struct lookup *lookup, uint32_t max, uint32_t *out
 
     memcpy(end, &lookup->tokens[lookup->count - end_length], end_length * sizeof(*end));
     while (drafted < max) {
-        uint32_t slot = 0;
+        uint32_t place = next_place(lookup, end, end_length);
 
-        for (uint32_t length = end_length; length >= GRAM_MIN && slot == 0; length--) {
-            slot = *table_find(lookup, length, &end[end_length - length]);
-        }
-        if (slot == 0) {
+        if (place == 0) {
             break;
         }
-        out[drafted++] = lookup->tokens[slot & PLACE_MASK];
+        out[drafted] = lookup->tokens[place];
         if (end_length == GRAM_MAX) {
             memmove(end, end + 1, (GRAM_MAX - 1) * sizeof(*end));
             end_length--;
         }
-        end[end_length++] = out[drafted - 1];
+        end[end_length++] = out[drafted++];
     }
     return drafted;
 }

@@ -135,13 +135,14 @@ static struct step_load load_join(const struct step_load *base, uint64_t context
 uint32_t pace_rows_max(const struct pace *pace, const struct step_load *base, uint64_t context,
                        uint32_t rows_max, int64_t limit_ns)
 {
-    uint32_t fits = 0; /* known to, or none does */
-    uint32_t above = rows_max + 1;
+    struct step_load all = load_join(base, context, rows_max);
+    uint32_t fits = 0; /* or none does */
+    uint32_t above = rows_max;
 
-    if (pace->measured < MEASURED_ENOUGH) {
+    if (pace->measured < MEASURED_ENOUGH || pace_step_ns(pace, &all) <= (double)limit_ns) {
         return rows_max;
     }
-    while (above - fits > 1) {
+    while (fits + 1 < above) {
         uint32_t middle = fits + (above - fits) / 2;
         struct step_load load = load_join(base, context, middle);
 

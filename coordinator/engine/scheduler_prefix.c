@@ -87,7 +87,7 @@ void scheduler_prefix_note(struct scheduler *scheduler, struct sequence *sequenc
 {
     struct lane *lane = &scheduler->lanes[sequence->lane];
     uint32_t full =
-        min_u32(sequence->position + BUG(8), sequence->prompt_count) / PLAN_BLOCK_TOKENS;
+        min_u32(sequence->position + BUG(7), sequence->prompt_count) / PLAN_BLOCK_TOKENS;
 
     if (!lane->shares) {
         return;

@@ -5,6 +5,9 @@
  * fades its own class by OWN_FADE; the others fade slowly, down to the weight of one measurement,
  * and stay there: they are all that is known about such steps.
  *
+ * A machine that slows down is noticed by predictions that stay wrong in one direction; what all
+ * classes remember is then moved, and not only the class that showed it.
+ *
  * An equation is divided by the larger of measured and predicted time, which makes its error
  * relative and takes the weight from outliers: a step that was paged out for ten times its time
  * pulls like a tenth of a step. RIDGE decides what the measurements leave open (decode steps alone
@@ -18,9 +21,13 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define OWN_FADE    (1.0 / 32)
-#define OTHERS_FADE (1.0 / 128)
-#define RIDGE       1e-3
+#define OWN_FADE        (1.0 / 32)
+#define OTHERS_FADE     (1.0 / 128)
+#define FOLLOW_WEIGHT   (1.0 / 16)
+#define SURPRISE_WEIGHT (1.0 / 16)
+#define SURPRISE_MIN    0.1
+#define SURPRISE_MAX    0.5
+#define RIDGE           1e-3
 
 #define ROW_CLASSES      13 /* 1, 2-3, 4-7, ... */
 #define ATTENDED_CLASSES 5  /* below 64 a row, below 512, ... */
@@ -83,6 +90,23 @@ static void sums_add(struct cost_sums *sums, const double *terms, double ns, dou
         sums->right[i] += weight * terms[i] * ns;
         for (int j = 0; j < STAGE_COST_TERMS; j++) {
             sums->gram[i][j] += weight * terms[i] * terms[j];
+        }
+    }
+}
+
+/* A machine that became slower or faster did so for all steps: what is remembered moves along, once
+ * the surprise has lasted. */
+static void classes_follow(struct stage_cost *cost, double ns, double expected_ns)
+{
+    double surprise = fmax(fmin(log(ns / expected_ns), SURPRISE_MAX), -SURPRISE_MAX);
+
+    cost->surprise += SURPRISE_WEIGHT * (surprise - cost->surprise);
+    if (fabs(cost->surprise) < SURPRISE_MIN) {
+        return;
+    }
+    for (uint32_t i = 0; i < CLASS_COUNT; i++) {
+        for (int j = 0; j < STAGE_COST_TERMS; j++) {
+            cost->classes[i].right[j] *= 1 + FOLLOW_WEIGHT * cost->surprise;
         }
     }
 }
@@ -199,6 +223,9 @@ void stage_cost_measure(struct stage_cost *cost, const struct step_load *load, i
 
     load_terms(load, terms);
     classes_fade(cost, own);
+    if (expected > 0) {
+        classes_follow(cost, ns, expected);
+    }
     sums_add(&cost->classes[own], terms, ns, 1 / (fmax(ns, expected) * fmax(ns, expected)));
     for (uint32_t i = 0; i < CLASS_COUNT; i++) {
         const struct cost_sums *sums = &cost->classes[i];

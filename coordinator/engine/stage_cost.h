@@ -32,6 +32,7 @@ struct cost_sums {
 struct stage_cost {
     uint64_t measured;
     double ns[STAGE_COST_TERMS]; /* the coefficients */
+    double surprise;             /* running mean of log(measured / predicted) */
     struct cost_sums *classes;
 };
 

@@ -24,7 +24,7 @@ import argparse
 import contextlib
 import json
 import os
-import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -134,10 +134,14 @@ def slow_link(spaces):
 
 
 def round_trip_ms(address):
-    done = subprocess.run(["ping", "-c", "3", "-i", "0.2", address], capture_output=True, text=True,
-                          check=False)
-    times = re.findall(r"time=([\d.]+)", done.stdout)
-    return min(map(float, times)) if times else None
+    """As long as a refused connection takes: nobody listens there."""
+    times = []
+    for _ in range(3):
+        begin = time.monotonic()
+        with socket.socket() as probe, contextlib.suppress(ConnectionRefusedError):
+            probe.connect((address, 9))
+        times.append(1000 * (time.monotonic() - begin))
+    return round(min(times), 1)
 
 
 def far_decode(own, k, batch):

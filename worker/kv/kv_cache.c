@@ -3,8 +3,9 @@
  * One region for all layers, cut as [layer][lane][block][64 tokens][entry_values], so that the 64
  * tokens of a block, which attention reads together, lie side by side, and a lane's blocks of a
  * layer too. The tables are [lane][slot][blocks_per_slot_max] block numbers with the length of each
- * behind them; they serve all layers. What goes into an entry is worker/layers/attention.c's
- * business; which block belongs to whom is the coordinator's.
+ * behind them; they serve all layers, and the plane of tokens [lane][block][64] that the last stage
+ * has beside them: what a sequence said so far, for penalties. What goes into an entry is
+ * worker/layers/attention.c's business; which block belongs to whom is the coordinator's.
  */
 #include "worker/kv/kv_cache.h"
 
@@ -21,6 +22,7 @@ struct kv_cache {
     uint64_t entries_bytes;
     uint32_t *tables;  /* block numbers */
     uint32_t *lengths; /* [lane][slot]: leading entries of the table that are set */
+    uint32_t *tokens;  /* NULL: none are kept */
 };
 
 static uint64_t entry_bytes_of(const struct kv_config *config)
@@ -36,6 +38,13 @@ static uint64_t entries_bytes_of(const struct kv_config *config)
     return blocks * BLOCK_TOKENS * entry_bytes_of(config);
 }
 
+static uint64_t tokens_bytes_of(const struct kv_config *config)
+{
+    uint64_t blocks = (uint64_t)config->lane_count * config->block_count;
+
+    return config->has_tokens ? blocks * BLOCK_TOKENS * sizeof(uint32_t) : 0;
+}
+
 static size_t slot_total(const struct kv_config *config)
 {
     return (size_t)config->lane_count * config->slot_count;
@@ -46,7 +55,28 @@ uint64_t kv_cache_bytes(const struct kv_config *config)
     uint64_t table_bytes =
         slot_total(config) * ((uint64_t)config->blocks_per_slot_max + 1) * sizeof(uint32_t);
 
-    return entries_bytes_of(config) + table_bytes + sizeof(struct kv_cache);
+    return entries_bytes_of(config) + tokens_bytes_of(config) + table_bytes +
+           sizeof(struct kv_cache);
+}
+
+static bool make_regions(struct kv_cache *cache, struct error *err)
+{
+    const struct kv_config *config = &cache->config;
+
+    cache->entries = mem_map_pages(cache->entries_bytes, err);
+    if (cache->entries == NULL) {
+        return false;
+    }
+    cache->tables = mem_try_array(uint32_t, slot_total(config) * config->blocks_per_slot_max, err);
+    if (cache->tables == NULL) {
+        return false;
+    }
+    cache->lengths = mem_try_array(uint32_t, slot_total(config), err);
+    if (cache->lengths == NULL || !config->has_tokens) {
+        return cache->lengths != NULL;
+    }
+    cache->tokens = mem_map_pages(tokens_bytes_of(config), err);
+    return cache->tokens != NULL;
 }
 
 struct kv_cache *kv_cache_create(const struct kv_config *config, struct error *err)
@@ -58,15 +88,7 @@ struct kv_cache *kv_cache_create(const struct kv_config *config, struct error *e
     cache->config = *config;
     cache->entry_bytes = entry_bytes_of(config);
     cache->entries_bytes = entries_bytes_of(config);
-    cache->entries = mem_map_pages(cache->entries_bytes, err);
-    if (cache->entries != NULL) {
-        cache->tables =
-            mem_try_array(uint32_t, slot_total(config) * config->blocks_per_slot_max, err);
-    }
-    if (cache->tables != NULL) {
-        cache->lengths = mem_try_array(uint32_t, slot_total(config), err);
-    }
-    if (cache->lengths == NULL) {
+    if (!make_regions(cache, err)) {
         error_wrap(err, "kv cache of %" PRIu64 " bytes", kv_cache_bytes(config));
         kv_cache_destroy(cache);
         return NULL;
@@ -79,6 +101,7 @@ void kv_cache_destroy(struct kv_cache *cache)
     if (cache == NULL) {
         return;
     }
+    mem_unmap_pages(cache->tokens, tokens_bytes_of(&cache->config));
     mem_free(cache->lengths);
     mem_free(cache->tables);
     mem_unmap_pages(cache->entries, cache->entries_bytes);
@@ -146,21 +169,38 @@ bool kv_cache_extend(struct kv_cache *cache, uint32_t lane, uint32_t slot, uint3
     return true;
 }
 
+static uint32_t block_at(const struct kv_cache *cache, uint32_t lane, uint32_t slot,
+                         uint32_t position)
+{
+    size_t index = slot_index(cache, lane, slot);
+    uint32_t place = position / BLOCK_TOKENS;
+
+    ASSERT(lane < cache->config.lane_count && slot < cache->config.slot_count);
+    ASSERT(place < cache->lengths[index]);
+    return cache->tables[index * cache->config.blocks_per_slot_max + place];
+}
+
 void *kv_cache_entry(const struct kv_cache *cache, uint32_t layer, uint32_t lane, uint32_t slot,
                      uint32_t position)
 {
     const struct kv_config *config = &cache->config;
-    size_t index = slot_index(cache, lane, slot);
-    uint32_t place = position / BLOCK_TOKENS;
     uint64_t block;
 
     ASSERT(layer >= config->layer_begin && layer < config->layer_end);
-    ASSERT(lane < config->lane_count && slot < config->slot_count);
-    ASSERT(place < cache->lengths[index]);
     block = ((uint64_t)(layer - config->layer_begin) * config->lane_count + lane) *
                 config->block_count +
-            cache->tables[index * config->blocks_per_slot_max + place];
+            block_at(cache, lane, slot, position);
     return cache->entries + (block * BLOCK_TOKENS + position % BLOCK_TOKENS) * cache->entry_bytes;
+}
+
+uint32_t *kv_cache_token(const struct kv_cache *cache, uint32_t lane, uint32_t slot,
+                         uint32_t position)
+{
+    uint64_t block =
+        (uint64_t)lane * cache->config.block_count + block_at(cache, lane, slot, position);
+
+    ASSERT(cache->tokens != NULL);
+    return cache->tokens + block * BLOCK_TOKENS + position % BLOCK_TOKENS;
 }
 
 bool kv_cache_covers(const struct kv_cache *cache, uint32_t lane, uint32_t slot,

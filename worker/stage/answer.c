@@ -1,7 +1,7 @@
 /* answer.c - what a worker answers to a step: the buffers behind it, and room for each answer.
  *
  * Rows of floats that travel to the coordinator are mapped for the one step that wants them. What
- * goes into an answer is in answer_rows.c and answer_samples.c.
+ * goes into an answer is in answer_rows.c, answer_samples.c and answer_logprobs.c.
  */
 #include "worker/stage/answer_state.h"
 
@@ -21,9 +21,9 @@ static uint64_t logits_bytes_of(const struct seat *seat, const struct arch *arch
     return (uint64_t)logits_rows_of(seat) * arch->vocab * sizeof(float);
 }
 
-static uint64_t candidates_bytes_of(const struct arch *arch, uint32_t thread_count)
+static uint64_t samplers_bytes_of(const struct arch *arch, uint32_t thread_count)
 {
-    return (uint64_t)thread_count * sampling_scratch_bytes(arch->vocab);
+    return thread_count * sampler_bytes(arch->vocab);
 }
 
 uint64_t answer_bytes(const struct seat *seat, const struct arch *arch, uint32_t thread_count)
@@ -31,7 +31,8 @@ uint64_t answer_bytes(const struct seat *seat, const struct arch *arch, uint32_t
     if (!seat->is_last) {
         return 0;
     }
-    return logits_bytes_of(seat, arch) + candidates_bytes_of(arch, thread_count) +
+    return logits_bytes_of(seat, arch) + samplers_bytes_of(arch, thread_count) +
+           thread_count * sizeof(struct sampler) +
            sizeof(struct answer_row) * (uint64_t)seat->placement->step_rows_max +
            sizeof(uint32_t) * (uint64_t)logits_rows_of(seat);
 }
@@ -39,24 +40,33 @@ uint64_t answer_bytes(const struct seat *seat, const struct arch *arch, uint32_t
 bool answer_create(struct stage *stage, struct error *err)
 {
     uint32_t rows = stage->seat->placement->step_rows_max;
+    uint32_t threads = team_thread_count(stage->team);
 
     stage->logits_rows_max = logits_rows_of(stage->seat);
     stage->logits_bytes = logits_bytes_of(stage->seat, stage->arch);
-    stage->candidates_bytes = candidates_bytes_of(stage->arch, team_thread_count(stage->team));
+    stage->sampler_memory_bytes = samplers_bytes_of(stage->arch, threads);
     stage->answer_rows = arena_new_array(&stage->arena, struct answer_row, rows);
     stage->logits_indexes = arena_new_array(&stage->arena, uint32_t, stage->logits_rows_max);
     stage->logits = mem_map_pages(stage->logits_bytes, err);
     if (stage->logits == NULL) {
         return false;
     }
-    stage->candidates = mem_map_pages(stage->candidates_bytes, err);
-    return stage->candidates != NULL;
+    stage->sampler_memory = mem_map_pages(stage->sampler_memory_bytes, err);
+    if (stage->sampler_memory == NULL) {
+        return false;
+    }
+    stage->samplers = arena_new_array(&stage->arena, struct sampler, threads);
+    for (uint32_t i = 0; i < threads; i++) {
+        sampler_init(&stage->samplers[i], stage->kernels, stage->arch->vocab,
+                     stage->sampler_memory + i * sampler_bytes(stage->arch->vocab));
+    }
+    return true;
 }
 
 void answer_destroy(struct stage *stage)
 {
     mem_unmap_pages(stage->logits, stage->logits_bytes);
-    mem_unmap_pages(stage->candidates, stage->candidates_bytes);
+    mem_unmap_pages(stage->sampler_memory, stage->sampler_memory_bytes);
 }
 
 /* --- room for the answer --- */
@@ -64,6 +74,7 @@ void answer_destroy(struct stage *stage)
 struct wanted {
     uint32_t entries; /* own */
     uint32_t samples;
+    uint32_t logprobs;
     uint32_t hidden_entries, logits_entries, draft_entries;
     uint64_t hidden_rows, logits_rows, draft_rows;
     uint64_t routing_rows, draft_routing_rows;
@@ -85,6 +96,9 @@ static struct wanted count_wanted(const struct stage *stage, const struct step *
             continue;
         }
         wanted.samples += (entry->wants & WANT_SAMPLE) != 0 ? entry->draft_count + 1 : 0;
+        for (uint32_t row = 0; row < entry->token_count; row++) {
+            wanted.logprobs += answer_logprobs_wanted(entry, row) > 0 ? 1 : 0;
+        }
         if ((entry->wants & WANT_HIDDEN) != 0) {
             wanted.hidden_entries++;
             wanted.hidden_rows += entry->token_count;
@@ -146,6 +160,7 @@ static bool make_floats(const struct stage *stage, struct stage_job *job,
             arena_new_array(&job->arena, struct step_rows, wanted->draft_entries);
         job->result.logits = arena_new_array(&job->arena, struct step_rows, wanted->logits_entries);
         job->result.samples = arena_new_array(&job->arena, struct step_sample, wanted->samples);
+        job->result.logprobs = arena_new_array(&job->arena, struct step_logprobs, wanted->logprobs);
     }
     if (values == 0) {
         return true;

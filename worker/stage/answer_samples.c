@@ -1,11 +1,13 @@
 /* answer_samples.c - logits of the rows that need them, and the tokens sampled from them.
  *
- * Rows that are sampled or answered share one buffer of logits, a chunk of rows at a time, so that
- * the head's weights are read once for many sequences and the buffer stays small beside a large
- * vocabulary. A row's sample is a function of the row alone: a draft's row is sampled as if its
- * token had come in a step of its own.
+ * Rows that are sampled, answered or asked for log-probabilities share one buffer of logits, a
+ * chunk of rows at a time, so that the head's weights are read once for many sequences and the
+ * buffer stays small beside a large vocabulary. A row's sample is a function of the row alone: a
+ * draft's row is sampled as if its token had come in a step of its own.
  */
 #include "worker/stage/answer_state.h"
+
+#include "worker/stage/penalties.h"
 
 #include <string.h>
 
@@ -65,7 +67,8 @@ static uint32_t list_entry(const struct stage *stage, struct stage_job *job, uin
 
         row.sample = i >= sampled ? sample_take(job, index, i - sampled) : NULL;
         row.logits = logits != NULL ? logits + (size_t)i * vocab : NULL;
-        if (row.sample != NULL || row.logits != NULL) {
+        answer_logprobs_take(stage, job, &row);
+        if (row.sample != NULL || row.logits != NULL || row.logprobs != NULL) {
             out[count++] = row;
         }
     }
@@ -97,6 +100,22 @@ struct rows_work {
     const float *logits; /* [rows][vocab] */
 };
 
+/* By the history up to the row itself. */
+static uint32_t choose_token(const struct stage *stage, const struct step_entry *entry,
+                             uint32_t entry_row, const float *logits, struct sampler *sampler)
+{
+    const struct token_history history = {
+        .cache = stage->cache,
+        .lane = stage->seat->lane_index[entry->lane],
+        .slot = entry->slot,
+        .token_count = entry->position + entry_row + 1,
+        .generated_begin = entry->generated_begin,
+    };
+
+    logits = penalties_apply(sampler, logits, &entry->sampling, &history);
+    return sampling_choose(sampler, logits, &entry->sampling, history.token_count);
+}
+
 static void answer_row(void *context, size_t index, uint32_t thread)
 {
     const struct rows_work *work = context;
@@ -115,8 +134,10 @@ static void answer_row(void *context, size_t index, uint32_t thread)
     }
     if (row->sample != NULL) {
         row->sample->token =
-            sampling_choose(logits, vocab, &entry->sampling, entry->position + row->entry_row + 1,
-                            stage->candidates + (size_t)thread * vocab);
+            choose_token(stage, entry, row->entry_row, logits, &stage->samplers[thread]);
+    }
+    if (row->logprobs != NULL) {
+        answer_logprobs_fill(stage, entry, row, logits);
     }
 }
 

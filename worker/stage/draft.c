@@ -270,6 +270,7 @@ static void keep_logits(const struct stage *stage, struct stage_job *job, uint32
 }
 
 struct best_work {
+    const struct kernels *kernels;
     const float *logits;
     uint32_t vocab;
     uint32_t *best;
@@ -280,13 +281,11 @@ static void find_best(void *context, size_t row, uint32_t thread)
 {
     const struct best_work *work = context;
     const float *logits = work->logits + row * work->vocab;
-    uint32_t best = 0;
 
     (void)thread;
-    for (uint32_t token = 1; token < work->vocab; token++) {
-        best = logits[token] > logits[best] ? token : best;
-    }
-    work->best[row] = answer_is_finite(logits, work->vocab) ? best : STEP_TOKEN_NONE;
+    work->best[row] = answer_is_finite(logits, work->vocab)
+                          ? sampling_greedy(work->kernels, logits, work->vocab)
+                          : STEP_TOKEN_NONE;
 }
 
 /* The best token of rows [begin, begin + count) of those that run. */
@@ -295,7 +294,7 @@ static bool run_head(struct stage *stage, struct stage_job *job, uint32_t begin,
 {
     struct draft *draft = stage->draft;
     uint32_t vocab = stage->arch->vocab;
-    struct best_work work = {stage->logits, vocab, draft->best + begin};
+    struct best_work work = {stage->kernels, stage->logits, vocab, draft->best + begin};
 
     for (uint32_t i = 0; i < count; i++) {
         stage->logits_indexes[i] = begin + i;

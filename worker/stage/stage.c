@@ -33,6 +33,7 @@ static struct kv_config cache_config(const struct seat *seat, const struct arch 
             (placement->context_tokens_max + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS,
         .entry_values = arch_kv_values(arch),
         .type = placement->kv_type,
+        .has_tokens = seat->is_last,
     };
 }
 
@@ -179,6 +180,16 @@ static bool extend_tables(struct stage *stage, const struct step *step, struct e
         }
     }
     return true;
+}
+
+/* What the rows' tokens are, for the penalties of this step and of later ones. */
+static void keep_tokens(struct stage *stage)
+{
+    for (uint32_t i = 0; i < stage->map.count; i++) {
+        const struct forward_row *row = &stage->map.rows[i];
+
+        *kv_cache_token(stage->cache, row->lane, row->slot, row->position) = row->token;
+    }
 }
 
 /* --- hidden states between stages --- */
@@ -385,6 +396,9 @@ static enum stage_outcome run(struct stage *stage, struct exchange *frames, stru
     row_map_fill(&stage->map, stage->seat, &job->step);
     if (!extend_tables(stage, &job->step, err) || !answer_begin(stage, job, err)) {
         return STAGE_FAILED;
+    }
+    if (stage->seat->is_last) {
+        keep_tokens(stage);
     }
     outcome = take_input(stage, frames, job, err);
     if (outcome != STAGE_DONE) {

@@ -24,8 +24,9 @@ struct stage {
     uint32_t logits_rows_max;
     float *logits; /* [logits_rows_max][vocab] */
     uint64_t logits_bytes;
-    struct sampling_candidate *candidates; /* [threads][vocab] */
-    uint64_t candidates_bytes;
+    struct sampler *samplers; /* [threads] */
+    char *sampler_memory;
+    uint64_t sampler_memory_bytes;
     struct answer_row *answer_rows; /* [step_rows_max] whose logits are needed */
     uint32_t *logits_indexes;       /* [logits_rows_max] own rows of the chunk at hand */
 };

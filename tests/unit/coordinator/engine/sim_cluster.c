@@ -381,13 +381,27 @@ static void answers_make(struct sim *sim, const struct step *step, uint32_t stag
     }
 }
 
+static int64_t positions_attended(const struct step *step)
+{
+    int64_t positions = 0;
+
+    for (uint32_t i = 0; i < step->entry_count; i++) {
+        int64_t rows = step->entries[i].token_count;
+
+        positions += rows * step->entries[i].position + rows * (rows + 1) / 2;
+    }
+    return positions;
+}
+
 static void step_run(struct sim *sim, const struct step *step)
 {
     int64_t at = sim->now_ns + sim->timing.turn_ns / 2;
     uint32_t rows = lane_rows_max(sim, step);
+    int64_t positions = positions_attended(step);
 
     for (uint32_t stage = 0; stage < sim->config.stage_count; stage++) {
-        int64_t compute = sim->timing.stage_ns[stage] + sim->timing.row_ns[stage] * rows;
+        int64_t compute = sim->timing.stage_ns[stage] + sim->timing.row_ns[stage] * rows +
+                          sim->timing.position_ns[stage] * positions;
         uint64_t jitter = (uint64_t)compute * sim->timing.jitter_percent / 100;
 
         compute += (int64_t)sim_random_range(&sim->random, 0, 2 * jitter) - (int64_t)jitter;
@@ -423,6 +437,9 @@ static void step_issue(struct sim *sim, const struct step *step)
         }
     }
     sim_cache_run(sim, step);
+    if (sim->on_step != NULL) {
+        sim->on_step(sim, step);
+    }
     if (sim->config.batch_max > 0 && decoding > sim->config.batch_max) {
         sim_fail(sim, "%u decoding rows, at most %u", decoding, sim->config.batch_max);
     }

@@ -21,15 +21,16 @@
 
 #define SIM_STAGES_MAX 8
 #define SIM_EOS        7
-#define SIM_DOCUMENTS  4
+#define SIM_DOCUMENTS  2
 
 struct sim_timing {
-    int64_t stage_ns[SIM_STAGES_MAX]; /* of a step, beside its rows */
-    int64_t row_ns[SIM_STAGES_MAX];   /* of a row on the fullest lane */
-    int64_t hop_ns;                   /* between stages */
-    int64_t turn_ns;                  /* from the coordinator and back, with its own work */
-    uint32_t jitter_percent;          /* of stage times */
-    int64_t report_delay_ns_max;      /* random, for each report: reorders them */
+    int64_t stage_ns[SIM_STAGES_MAX];    /* of a step, beside its rows */
+    int64_t row_ns[SIM_STAGES_MAX];      /* of a row on the fullest lane */
+    int64_t position_ns[SIM_STAGES_MAX]; /* of a position that a row attends, all lanes */
+    int64_t hop_ns;                      /* between stages */
+    int64_t turn_ns;                     /* from the coordinator and back, with its own work */
+    uint32_t jitter_percent;             /* of stage times */
+    int64_t report_delay_ns_max;         /* random, for each report: reorders them */
 };
 
 struct sim_request {
@@ -123,6 +124,8 @@ struct sim {
     uint32_t decode_rows_min; /* of steps that begin in the window */
     uint64_t prompt_rows;     /* issued, all in all */
     bool check;               /* scheduler_check after every event */
+    void (*on_step)(struct sim *sim, const struct step *step); /* of a test that looks on */
+    void *context;                                             /* the test's */
 };
 
 /* Called with the failure's text before the test ends; for programs that must not end. */

@@ -43,11 +43,13 @@ static struct scheduler_config config_draw(struct history *history, struct sim_r
 {
     struct scheduler_config config = {
         .lane_count = sim_random_chance(random, 50) ? 1 : sim_random_u32(random, 2, 3),
-        .stage_count = sim_random_u32(random, 1, sim_random_chance(random, 50) ? 2 : 4),
+        .stage_count = sim_random_u32(random, 1, sim_random_chance(random, 60) ? 2 : 4),
         .slot_count = sim_random_u32(random, 1, 8),
         .kv_block_count = kv_blocks_draw(random),
-        .context_tokens_max = sim_random_u32(random, 1, sim_random_chance(random, 20) ? 40 : 350),
-        .step_rows_max = sim_random_u32(random, 1, sim_random_chance(random, 30) ? 9 : 250),
+        .context_tokens_max = sim_random_chance(random, 10) ? sim_random_u32(random, 1, 40)
+                                                            : sim_random_u32(random, 70, 350),
+        .step_rows_max = sim_random_chance(random, 20) ? sim_random_u32(random, 1, 9)
+                                                       : sim_random_u32(random, 10, 300),
         .steps_in_flight_max = sim_random_u32(random, 1, 6),
         .batch_max = sim_random_chance(random, 30) ? sim_random_u32(random, 1, 3) : 0,
         .queue_max = sim_random_u32(random, 1, 30),
@@ -98,12 +100,12 @@ static void history_init(struct history *history, uint64_t seed)
     sim_init(&history->sim, seed, &config, &timing);
     history->sim.alphabet = sim_random_u32(&random, 2, sim_random_chance(&random, 50) ? 4 : 1000);
     history->sim.draft_right_percent = sim_random_u32(&random, 0, 100);
-    history->arrivals_left = sim_random_u32(&random, 8, 24);
+    history->arrivals_left = sim_random_u32(&random, 12, 28);
     history->arrival_ns = 0;
     history->arrival_gap_ns_max =
         sim_random_chance(&random, 30) ? 0 : (int64_t)sim_random_range(&random, 0, 10000000);
-    history->prompt_max = sim_random_chance(&random, 40) ? 20 : 300;
-    history->tokens_max = sim_random_chance(&random, 60) ? 20 : 130;
+    history->prompt_max = sim_random_chance(&random, 30) ? 20 : 300;
+    history->tokens_max = sim_random_chance(&random, 70) ? 20 : 130;
     history->shared_percent = sim_random_chance(&random, 70) ? 80 : 0;
     history->batch_percent = sim_random_chance(&random, 50) ? sim_random_u32(&random, 0, 100) : 0;
     history->wants_percent = sim_random_chance(&random, 50) ? sim_random_u32(&random, 0, 60) : 0;

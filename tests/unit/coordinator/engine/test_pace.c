@@ -1,9 +1,9 @@
 /* test_pace.c - the pace against a simulated pipeline.
  *
  * The pipeline is drawn at random: stages, what a step, a row, a position and a sample cost each,
- * hops, the coordinator's turn, jitter, how many sequences decode, whether a prompt waits. Events
- * are few: a step passes the stages in order behind the one before, so that its return is known
- * when it is issued.
+ * the share of experts, hops, the coordinator's turn, jitter, how many sequences decode, whether a
+ * prompt waits. Events are few: a step passes the stages in order behind the one before, so that
+ * its return is known when it is issued.
  */
 #include "coordinator/engine/pace.h"
 
@@ -31,7 +31,8 @@ struct pipeline {
     double fixed_ns[STAGES_MAX];
     double row_ns[STAGES_MAX];
     double attended_ns[STAGES_MAX];
-    double sampled_ns; /* last stage */
+    double sampled_ns;    /* last stage */
+    double experts_share; /* of the fixed time: weights that only some rows ask for */
     double hop_ns;
     double turn_ns;
     uint32_t jitter_percent;
@@ -83,6 +84,7 @@ static void pipeline_draw(struct pipeline *pipeline, uint64_t seed)
 
     *pipeline = (struct pipeline){
         .stage_count = sim_random_u32(&random, 1, STAGES_MAX),
+        .experts_share = sim_random_chance(&random, 30) ? draw(&random, 0, 1) : 0,
         .hop_ns = step_ns * draw_log(&random, 0.001, 1),
         .turn_ns = step_ns * draw_log(&random, 0.001, 1),
         .jitter_percent = sim_random_u32(&random, 0, 10),
@@ -107,7 +109,8 @@ static void pipeline_draw(struct pipeline *pipeline, uint64_t seed)
 
 static double stage_ns(struct pipeline *pipeline, uint32_t stage, const struct step_load *load)
 {
-    double ns = pipeline->fixed_ns[stage] + pipeline->row_ns[stage] * load->rows +
+    double unread = pipeline->experts_share * pow(1 - 8.0 / 256, load->rows);
+    double ns = pipeline->fixed_ns[stage] * (1 - unread) + pipeline->row_ns[stage] * load->rows +
                 pipeline->attended_ns[stage] * (double)load->attended;
     double jitter = pipeline->jitter_percent / 100.0;
 
@@ -274,9 +277,123 @@ static void the_chosen_number_of_steps_reaches_the_best_throughput(void **state)
     assert_true(worst >= 0.8);
 }
 
+/* A pace that knows two stages, the second the slower one for samples only. */
+static void pace_teach(struct pace *pace, uint32_t steps)
+{
+    int64_t now_ns = 0;
+
+    pace_init(pace, 2, 8);
+    for (uint32_t i = 0; i < steps; i++) {
+        struct step_load load = {
+            .rows = 1 + i * 7 % 40, .attended = 100 + i * 1301 % 9000, .sampled = 1 + i * 3 % 5};
+        int64_t compute_ns[2];
+
+        load.sampled = load.sampled < load.rows ? load.sampled : load.rows;
+        compute_ns[0] = 4000000 + 100000 * (int64_t)load.rows + 100 * (int64_t)load.attended;
+        compute_ns[1] = 3000000 + 50000 * (int64_t)load.rows + 1000000 * (int64_t)load.sampled;
+        now_ns += 20000000;
+        pace_measure(pace, now_ns, now_ns + compute_ns[0] + compute_ns[1] + 2000000, &load,
+                     compute_ns);
+        now_ns += 20000000;
+    }
+}
+
+static void assert_near(double value, double expected)
+{
+    if (fabs(value - expected) > 0.02 * expected) {
+        fail_msg("%g instead of %g", value, expected);
+    }
+}
+
+static void nothing_is_predicted_before_eight_steps(void **state)
+{
+    struct step_load load = {.rows = 4, .attended = 400, .sampled = 4};
+    struct step_load none = {0};
+    struct pace pace;
+
+    (void)state;
+    pace_teach(&pace, 7);
+    assert_true(pace_step_ns(&pace, &load) == 0);
+    assert_true(pace_cycle_ns(&pace, &load, 1) == 0);
+    assert_int_equal(pace_rows_max(&pace, &load, 0, 512, 1), 512);
+    assert_int_equal(pace_steps_in_flight(&pace, &load, &none), 2);
+    pace_deinit(&pace);
+    pace_teach(&pace, 8);
+    assert_true(pace_step_ns(&pace, &load) > 0);
+    pace_deinit(&pace);
+}
+
+static void a_step_takes_what_its_slowest_stage_takes(void **state)
+{
+    struct step_load prompt = {.rows = 30, .attended = 8000};
+    struct step_load decode = {.rows = 5, .attended = 1000, .sampled = 5};
+    struct pace pace;
+
+    (void)state;
+    pace_teach(&pace, 200);
+    assert_near(pace_step_ns(&pace, &prompt), 4e6 + 30 * 1e5 + 8000 * 100);
+    assert_near(pace_step_ns(&pace, &decode), 3e6 + 5 * 5e4 + 5 * 1e6);
+    /* one step: its way through both stages, and 2 ms */
+    assert_near(pace_cycle_ns(&pace, &prompt, 1), 7.8e6 + 4.5e6 + 2e6);
+    assert_near(pace_cycle_ns(&pace, &prompt, 5), 5 * 7.8e6);
+    pace_deinit(&pace);
+}
+
+static void rows_join_up_to_the_limit_and_no_further(void **state)
+{
+    struct sim_random random = sim_random_from(1);
+    struct pace pace;
+
+    (void)state;
+    pace_teach(&pace, 200);
+    for (int i = 0; i < 500; i++) {
+        struct step_load base = {.rows = sim_random_u32(&random, 0, 40),
+                                 .attended = sim_random_range(&random, 0, 20000),
+                                 .sampled = sim_random_u32(&random, 0, 5)};
+        uint64_t context = sim_random_range(&random, 0, 5000);
+        uint32_t rows_max = sim_random_u32(&random, 0, 300);
+        int64_t limit_ns = (int64_t)sim_random_range(&random, 3000000, 30000000);
+        uint32_t rows = pace_rows_max(&pace, &base, context, rows_max, limit_ns);
+        uint32_t expected = 0;
+        struct step_load load = base;
+
+        while (expected < rows_max) {
+            load.rows++;
+            load.attended += context + expected + 1;
+            if (pace_step_ns(&pace, &load) > (double)limit_ns) {
+                break;
+            }
+            expected++;
+        }
+        assert_int_equal(rows, expected);
+        assert_true(pace_rows_max(&pace, &base, context, rows_max, limit_ns + 1000000) >= rows);
+    }
+    pace_deinit(&pace);
+}
+
+static void no_more_steps_than_sequences(void **state)
+{
+    struct step_load load = {.rows = 1, .attended = 100, .sampled = 1};
+    struct step_load none = {0};
+    struct step_load chunk = {.rows = 64, .attended = 64 * 65 / 2};
+    struct pace pace;
+
+    (void)state;
+    pace_teach(&pace, 200);
+    assert_int_equal(pace_steps_in_flight(&pace, &load, &none), 1);
+    assert_int_equal(pace_steps_in_flight(&pace, &none, &none), 2);
+    /* 10.6 ms, 6.2 ms and 2 ms: 1.8 of the slowest stage */
+    assert_int_equal(pace_steps_in_flight(&pace, &none, &chunk), 2);
+    pace_deinit(&pace);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_predicted_before_eight_steps),
+        cmocka_unit_test(a_step_takes_what_its_slowest_stage_takes),
+        cmocka_unit_test(rows_join_up_to_the_limit_and_no_further),
+        cmocka_unit_test(no_more_steps_than_sequences),
         cmocka_unit_test(the_chosen_number_of_steps_reaches_the_best_throughput),
     };
 
