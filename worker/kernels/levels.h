@@ -20,7 +20,8 @@ extern const struct kernels kernels_vnni[NUMERICS_COUNT];
         .matmul_exact = matmul, .rms_norm = row_rms_norm, .add = row_add, .scale = row_scale,      \
         .sigmoid = row_sigmoid, .softmax = row_softmax, .rope = row_rope,                          \
         .rope_halves = row_rope_halves, .kv_store = kv_values_store, .kv_load = kv_values_load,    \
-        .attend_block = attend_block, .attend_join = attend_join,                                  \
+        .kv_store_q8 = int8_codes, .attend_block = attend_block, .attend_turn = attend_turn,       \
+        .attend_join = attend_join,                                                                \
     }
 
 #endif
