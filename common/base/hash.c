@@ -169,12 +169,26 @@ uint64_t hash_mix(uint64_t value)
     return value ^ (value >> 31);
 }
 
-uint64_t hash_counter(uint64_t seed, uint64_t a, uint64_t b, uint64_t c)
+/* One whole mix between any two arguments, so that swapping them changes the result. */
+static uint64_t counter_state(uint64_t seed, uint64_t a, uint64_t b)
 {
     uint64_t state = hash_mix(seed + GOLDEN_GAMMA);
 
-    /* One whole mix between any two arguments, so that swapping them changes the result. */
     state = hash_mix((state ^ a) + GOLDEN_GAMMA);
-    state = hash_mix((state ^ b) + GOLDEN_GAMMA);
-    return hash_mix((state ^ c) + GOLDEN_GAMMA);
+    return hash_mix((state ^ b) + GOLDEN_GAMMA);
+}
+
+uint64_t hash_counter(uint64_t seed, uint64_t a, uint64_t b, uint64_t c)
+{
+    return hash_mix((counter_state(seed, a, b) ^ c) + GOLDEN_GAMMA);
+}
+
+void hash_counter_run(uint64_t seed, uint64_t a, uint64_t b, uint64_t c_begin, size_t count,
+                      uint64_t *out)
+{
+    const uint64_t state = counter_state(seed, a, b);
+
+    for (size_t i = 0; i < count; i++) {
+        out[i] = hash_mix((state ^ (c_begin + i)) + GOLDEN_GAMMA);
+    }
 }

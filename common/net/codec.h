@@ -54,6 +54,8 @@ bool codec_assign_decode(const Shoal__Assign *in, struct arena *arena, struct as
 void codec_step_encode(const struct step *in, struct arena *arena, Shoal__Step *out);
 bool codec_step_decode(const Shoal__Step *in, struct arena *arena, struct step *out,
                        struct error *err) MUST_CHECK;
+
+/* --- codec_result.c --- */
 void codec_result_encode(const struct step_result *in, struct arena *arena, Shoal__StepResult *out);
 bool codec_result_decode(const Shoal__StepResult *in, struct arena *arena, struct step_result *out,
                          struct error *err) MUST_CHECK;

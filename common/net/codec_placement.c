@@ -41,7 +41,7 @@ static size_t owner_offset_count(const struct placement *placement)
 {
     return placement->expert_count == 0
                ? 0
-               : (size_t)placement->layer_count * placement->expert_count + 1;
+               : (size_t)placement_layers(placement) * placement->expert_count + 1;
 }
 
 static void stages_encode(const struct placement *in, struct arena *arena, Shoal__Placement *out)
@@ -82,6 +82,7 @@ static Shoal__Placement *placement_encode(const struct placement *in, struct are
     out->context_tokens_max = in->context_tokens_max;
     out->step_rows_max = in->step_rows_max;
     out->steps_in_flight_max = in->steps_in_flight_max;
+    out->draft_layer_count = in->draft_layer_count;
     return out;
 }
 
@@ -139,8 +140,10 @@ static bool counts_decode(const Shoal__Placement *in, struct placement *out, str
 {
     if (!codec_check_count("layer_count", in->layer_count, CODEC_LAYERS_MAX, err) ||
         !codec_check_count("expert_count", in->expert_count, CODEC_EXPERTS_MAX, err) ||
-        !codec_check_count("layer_count × expert_count",
-                           (uint64_t)in->layer_count * in->expert_count, CODEC_OWNERS_MAX, err) ||
+        !codec_check_count("draft_layer_count", in->draft_layer_count, CODEC_LAYERS_MAX, err) ||
+        !codec_check_count("layers × expert_count",
+                           ((uint64_t)in->layer_count + in->draft_layer_count) * in->expert_count,
+                           CODEC_OWNERS_MAX, err) ||
         !codec_check_count("lane_count", in->lane_count, CODEC_LANES_MAX, err)) {
         return false;
     }
@@ -159,6 +162,7 @@ static bool counts_decode(const Shoal__Placement *in, struct placement *out, str
     out->context_tokens_max = in->context_tokens_max;
     out->step_rows_max = in->step_rows_max;
     out->steps_in_flight_max = in->steps_in_flight_max;
+    out->draft_layer_count = in->draft_layer_count;
     return kv_type_decode(in->kv_type, &out->kv_type, err);
 }
 

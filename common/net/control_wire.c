@@ -15,18 +15,26 @@
 
 static uint32_t row_part_count(const struct message *message)
 {
+    const struct step_result *result = &message->result;
+
     return message->kind == MESSAGE_STEP_RESULT
-               ? message->result.logits_count + message->result.hidden_count
+               ? result->logits_count + result->hidden_count + result->draft_logits_count
                : 0;
 }
 
-/* Logits first, then hidden. */
+/* Logits first, then hidden states, then logits of the draft layer. */
 static struct step_rows *row_part(const struct message *message, uint32_t index)
 {
     const struct step_result *result = &message->result;
 
-    return index < result->logits_count ? &result->logits[index]
-                                        : &result->hidden[index - result->logits_count];
+    if (index < result->logits_count) {
+        return &result->logits[index];
+    }
+    index -= result->logits_count;
+    if (index < result->hidden_count) {
+        return &result->hidden[index];
+    }
+    return &result->draft_logits[index - result->hidden_count];
 }
 
 static size_t row_part_bytes(const struct step_rows *rows)

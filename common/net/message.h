@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define PROTOCOL_MAJOR 1 /* another major is refused by both sides, with both versions named */
-#define PROTOCOL_MINOR 2 /* fields may be added; the lower minor of the two is spoken */
+#define PROTOCOL_MINOR 3 /* fields may be added; the lower minor of the two is spoken */
 
 enum message_kind {
     MESSAGE_REGISTER = 1, /* worker → coordinator: who I am */
@@ -142,6 +142,6 @@ struct message {
 };
 
 /* Big float rows of a step result travel behind the protobuf message as raw little-endian f32 in
- * further ZeroMQ parts, in the order logits, hidden: never copied through protobuf. */
+ * further ZeroMQ parts, in the order logits, hidden, draft logits: never copied through protobuf. */
 
 #endif

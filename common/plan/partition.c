@@ -61,11 +61,32 @@ void partition_init(struct partition *partition, const struct planner_request *r
         partition->common_sums[i + 1] = partition->common_sums[i] + layer->common_bytes;
         partition->expert_sums[i + 1] = partition->expert_sums[i] + layer->expert_bytes;
     }
+    if (request->draft_layer_count > 0) {
+        partition->common_sums[request->layer_count] += request->draft.common_bytes;
+        partition->expert_sums[request->layer_count] += request->draft.expert_bytes;
+    }
 }
 
 uint32_t partition_lanes(const struct partition *partition, uint32_t member, uint32_t member_count)
 {
     return (partition->lane_count - member + member_count - 1) / member_count;
+}
+
+static bool holds_draft(const struct partition *partition, const struct partition_stage *stage)
+{
+    return partition->request->draft_layer_count > 0 &&
+           stage->layer_end == partition->request->layer_count;
+}
+
+uint64_t partition_token_bytes(const struct partition *partition,
+                               const struct partition_stage *stage)
+{
+    const struct planner_request *request = partition->request;
+    uint64_t layers =
+        stage->layer_end - stage->layer_begin + (holds_draft(partition, stage) ? 1 : 0);
+    bool is_last = stage->layer_end == request->layer_count;
+
+    return layers * request->kv_entry_bytes + (is_last ? request->kv_token_bytes : 0);
 }
 
 static uint64_t expert_bytes_of(const struct partition *partition,
@@ -91,13 +112,13 @@ struct partition_need partition_need(const struct partition *partition,
 {
     const struct planner_request *request = partition->request;
     uint32_t member_count = stage->worker_end - stage->worker_begin;
-    uint64_t layers = stage->layer_end - stage->layer_begin;
+    bool has_embedding = stage->layer_begin == 0 || holds_draft(partition, stage);
     struct partition_need need;
 
     need.weight_bytes = common_bytes_of(partition, stage) +
-                        (stage->layer_begin == 0 ? request->embedding_bytes : 0) +
+                        (has_embedding ? request->embedding_bytes : 0) +
                         expert_count * expert_bytes_of(partition, stage);
-    need.kv_bytes = partition->kv_tokens * request->kv_entry_bytes * layers *
+    need.kv_bytes = partition->kv_tokens * partition_token_bytes(partition, stage) *
                     partition_lanes(partition, member, member_count);
     need.total_bytes = need.weight_bytes + need.kv_bytes + request->fixed_bytes;
     return need;

@@ -28,9 +28,11 @@ struct partition {
     uint32_t base_size;
     uint32_t extra_count;
     uint32_t lane_count;
-    uint64_t kv_tokens;    /* per lane, that every stage must hold */
-    uint64_t *common_sums; /* [layer_count + 1] bytes of common tensors of layers before */
-    uint64_t *expert_sums; /* [layer_count + 1] bytes of one expert's tensors, likewise */
+    uint64_t kv_tokens; /* per lane, that every stage must hold */
+    /* [layer_count + 1]: bytes of common tensors, and of one expert's, of the layers before. The
+     * draft layer counts with the last one, whose stage holds it. */
+    uint64_t *common_sums;
+    uint64_t *expert_sums;
 };
 
 /* What one member of a stage holds. */
@@ -64,6 +66,9 @@ uint32_t partition_lanes(const struct partition *partition, uint32_t member, uin
 struct partition_need partition_need(const struct partition *partition,
                                      const struct partition_stage *stage, uint32_t member,
                                      uint32_t expert_count);
+/* What one token of a lane takes in the cache of the lane's member of the stage. */
+uint64_t partition_token_bytes(const struct partition *partition,
+                               const struct partition_stage *stage);
 /* Seconds: bytes that a step reads over the members' read rates. */
 double partition_time(const struct partition *partition, const struct partition_stage *stage);
 

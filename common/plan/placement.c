@@ -12,6 +12,7 @@
 
 /* Far beyond any real cluster; they keep products of counts inside 64 bits and loops short. */
 #define LAYERS_MAX          4096
+#define DRAFT_LAYERS_MAX    1
 #define EXPERTS_MAX         65536
 #define WORKERS_MAX         4096
 #define LANES_MAX           4096
@@ -26,7 +27,12 @@ static size_t expert_index(const struct placement *placement, uint32_t layer, ui
 
 static size_t replica_offset_count(const struct placement *placement)
 {
-    return (size_t)placement->layer_count * placement->expert_count + 1;
+    return (size_t)placement_layers(placement) * placement->expert_count + 1;
+}
+
+uint32_t placement_layers(const struct placement *placement)
+{
+    return placement->layer_count + placement->draft_layer_count;
 }
 
 bool placement_seat_of(const struct placement *placement, uint32_t worker,
@@ -50,11 +56,20 @@ uint32_t placement_stage_of_layer(const struct placement *placement, uint32_t la
 {
     uint32_t stage = 0;
 
-    ASSERT(layer < placement->layer_count);
-    while (layer >= placement->stages[stage].layer_end) {
+    ASSERT(layer < placement_layers(placement));
+    while (stage + 1 < placement->stage_count && layer >= placement->stages[stage].layer_end) {
         stage++;
     }
     return stage;
+}
+
+uint32_t placement_stage_layers(const struct placement *placement, uint32_t stage)
+{
+    bool is_last = stage + 1 == placement->stage_count;
+
+    ASSERT(stage < placement->stage_count);
+    return placement->stages[stage].layer_end - placement->stages[stage].layer_begin +
+           (is_last ? placement->draft_layer_count : 0);
 }
 
 uint32_t placement_lane_worker(const struct placement *placement, uint32_t stage, uint32_t lane)
@@ -69,7 +84,7 @@ bool placement_owns(const struct placement *placement, uint32_t layer, uint32_t 
 {
     size_t index = expert_index(placement, layer, expert);
 
-    ASSERT(layer < placement->layer_count && expert < placement->expert_count);
+    ASSERT(layer < placement_layers(placement) && expert < placement->expert_count);
     for (uint32_t i = placement->replica_offset[index]; i < placement->replica_offset[index + 1];
          i++) {
         if (placement->replica_member[i] == member) {
@@ -86,7 +101,7 @@ uint32_t placement_expert_member(const struct placement *placement, uint32_t lay
     uint32_t begin = placement->replica_offset[index];
     uint32_t end = placement->replica_offset[index + 1];
 
-    ASSERT(layer < placement->layer_count && expert < placement->expert_count);
+    ASSERT(layer < placement_layers(placement) && expert < placement->expert_count);
     ASSERT(begin < end);
     for (uint32_t i = begin; i < end; i++) {
         if (placement->replica_member[i] >= member) {
@@ -119,6 +134,8 @@ static bool counts_check(const struct placement *placement, struct error *err)
         {"layer_count", placement->layer_count, 1, LAYERS_MAX},
         {"expert_count", placement->expert_count, 0, EXPERTS_MAX},
         {"dense_layer_count", placement->dense_layer_count, 0, placement->layer_count},
+        {"draft_layer_count", placement->draft_layer_count, 0,
+         placement->expert_count > 0 ? DRAFT_LAYERS_MAX : 0},
         {"stage_count", placement->stage_count, 1, placement->layer_count},
         {"lane_count", placement->lane_count, 1, LANES_MAX},
         {"kv_type", (uint32_t)placement->kv_type, 0, KV_TYPE_COUNT - 1},
@@ -278,7 +295,7 @@ static bool experts_check(const struct placement *placement, struct error *err)
     if (!offsets_check(placement, err)) {
         return false;
     }
-    for (uint32_t layer = 0; layer < placement->layer_count; layer++) {
+    for (uint32_t layer = 0; layer < placement_layers(placement); layer++) {
         for (uint32_t expert = 0; expert < placement->expert_count; expert++) {
             if (!owners_check(placement, layer, expert, err)) {
                 return false;

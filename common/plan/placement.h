@@ -25,10 +25,13 @@ struct placement_stage {
 
 struct placement {
     uint64_t epoch;
-    char numerics_id[64]; /* "exact/f16/k1": numerics, KV type, kernel version */
-    uint32_t layer_count; /* main layers of the model */
-    uint32_t expert_count; /* routed, per MoE layer; 0: a dense model */
+    char numerics_id[64];       /* "exact/f16/k1": numerics, KV type, kernel version */
+    uint32_t layer_count;       /* main layers of the model */
+    uint32_t expert_count;      /* routed, per MoE layer; 0: a dense model */
     uint32_t dense_layer_count; /* layers below it have no experts */
+    /* 1: the last stage also holds the model's draft layer, layer number layer_count, which has
+     * experts; 0: nobody does. No stage's range counts it. */
+    uint32_t draft_layer_count;
 
     uint32_t stage_count;
     struct placement_stage *stages; /* in layer order, joined without gap from 0 to layer_count */
@@ -38,8 +41,9 @@ struct placement {
 
     /* Owners of expert e of layer l are replica_member[replica_offset[l * expert_count + e]] up to
      * the next offset: member numbers in the layer's stage, ascending, at least one for each expert
-     * of a MoE layer. Dense layers own nothing. NULL when expert_count is 0. */
-    uint32_t *replica_offset; /* [layer_count * expert_count + 1] */
+     * of a MoE layer, the draft layer included. Dense layers own nothing. NULL when expert_count is
+     * 0. */
+    uint32_t *replica_offset; /* [placement_layers * expert_count + 1] */
     uint32_t *replica_member;
 
     enum kv_type kv_type;
@@ -55,18 +59,23 @@ struct placement_seat {
     uint32_t stage;
     uint32_t member;
 };
+/* Main layers and the draft layer, if there is one. */
+uint32_t placement_layers(const struct placement *placement);
 /* False if the worker has no seat in this placement. */
 bool placement_seat_of(const struct placement *placement, uint32_t worker,
                        struct placement_seat *out);
 uint32_t placement_stage_of_layer(const struct placement *placement, uint32_t layer);
+/* Layers whose weights and cache entries a member of the stage holds: its range, on the last stage
+ * the draft layer too. */
+uint32_t placement_stage_layers(const struct placement *placement, uint32_t stage);
 /* The worker that serves a lane in a stage. */
 uint32_t placement_lane_worker(const struct placement *placement, uint32_t stage, uint32_t lane);
 bool placement_owns(const struct placement *placement, uint32_t layer, uint32_t expert,
                     uint32_t member);
 /* The member that computes an expert for rows of `member`: itself if it owns it, else the first
  * owner after it in member order, so that different members use different replicas. */
-uint32_t placement_expert_member(const struct placement *placement, uint32_t layer,
-                                 uint32_t expert, uint32_t member);
+uint32_t placement_expert_member(const struct placement *placement, uint32_t layer, uint32_t expert,
+                                 uint32_t member);
 uint32_t placement_worker_count(const struct placement *placement);
 
 /* Every invariant written above; ERROR_INPUT names the first that does not hold. Foreign

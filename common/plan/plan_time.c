@@ -238,7 +238,10 @@ static void full_load(const struct plan_facts *facts, const struct placement *pl
 struct plan_time plan_time_of(const struct plan_facts *facts, const struct placement *placement)
 {
     struct plan_time time = {0};
+    struct placement main_layers = *placement;
 
+    main_layers.draft_layer_count = 0;
+    placement = &main_layers;
     for (uint32_t i = 0; i < placement->stage_count; i++) {
         struct stage_view view = view_of(facts, placement, i);
         struct plan_parts parts = stage_parts(&view, 1);

@@ -10,7 +10,7 @@
  * Read are, in each step, all common weights of a stage's layers (by each member that has rows),
  * the head on the last stage, the cache of each row's sequence, and of the routed experts those
  * that the rows visit: of E experts of which a row chooses k, each with probability 1 - (1 -
- * k/E)^rows.
+ * k/E)^rows. The draft layer is left out, and so is what its drafts save.
  */
 #include "common/plan/machine.h"
 #include "common/plan/planner.h"

@@ -30,13 +30,16 @@ struct planner_request {
     const char *numerics_id;
     uint32_t layer_count;
     const struct planner_layer *layers; /* [layer_count] */
-    uint64_t embedding_bytes;           /* first stage */
+    uint64_t embedding_bytes;           /* first stage; with a draft layer the last one too */
     uint64_t head_bytes;                /* last stage */
     uint32_t dense_layer_count;
+    uint32_t draft_layer_count; /* 0 or 1: the last stage holds the draft layer too; */
+    struct planner_layer draft; /* its bytes, the joint projection and its norms included */
     uint32_t expert_count;
     uint32_t
         expert_group_count;  /* arch_combine_group_count: groups are kept whole where possible */
-    uint64_t kv_entry_bytes; /* of one token in one layer */
+    uint64_t kv_entry_bytes; /* of one token in one layer, */
+    uint64_t kv_token_bytes; /* and in the last stage beside its layers: the token itself */
     uint64_t fixed_bytes;    /* per worker, beside weights and KV; */
     uint64_t buffer_bytes;   /* of these: a step's activations, block tables, */
     uint64_t frame_bytes;    /* and messages to and from other workers */

@@ -68,7 +68,7 @@ static void counts_of(const struct partition *partition, const struct partition_
 static void owners_write(const struct partition *partition, const struct partition_stage *stages,
                          enum partition_goal goal, struct placement *placement, struct arena *arena)
 {
-    size_t pairs = (size_t)placement->layer_count * placement->expert_count;
+    size_t pairs = (size_t)placement_layers(placement) * placement->expert_count;
     uint32_t *counts = arena_new_array(arena, uint32_t, partition->lane_count);
     uint32_t next = 0;
 
@@ -78,8 +78,11 @@ static void owners_write(const struct partition *partition, const struct partiti
     placement->replica_offset = arena_new_array(arena, uint32_t, pairs + 1);
     placement->replica_member = arena_new_array(arena, uint32_t, pairs);
     for (uint32_t i = 0; i < partition->stage_count; i++) {
+        uint32_t layer = stages[i].layer_begin;
+        uint32_t layer_end = layer + placement_stage_layers(placement, i);
+
         counts_of(partition, &stages[i], goal, counts);
-        for (uint32_t layer = stages[i].layer_begin; layer < stages[i].layer_end; layer++) {
+        for (; layer < layer_end; layer++) {
             next = owners_write_layer(placement, layer, next, counts);
         }
     }
@@ -97,6 +100,7 @@ struct placement *planner_placement(const struct partition *partition,
     placement->layer_count = request->layer_count;
     placement->expert_count = request->expert_count;
     placement->dense_layer_count = request->dense_layer_count;
+    placement->draft_layer_count = request->draft_layer_count;
     placement->kv_type = request->kv_type;
     placement->kv_block_count = (uint32_t)kv_blocks;
     placement->slot_count = request->slot_count;

@@ -2,12 +2,30 @@
 #include "common/base/check.h"
 #include "common/plan/planner.h"
 
+static void layer_add(const struct planner_request *request, const struct placement *placement,
+                      uint32_t layer, uint32_t member, struct planner_share *share)
+{
+    const struct planner_layer *bytes =
+        layer < placement->layer_count ? &request->layers[layer] : &request->draft;
+
+    share->weight_bytes += bytes->common_bytes;
+    for (uint32_t expert = 0; expert < placement->expert_count; expert++) {
+        if (placement_owns(placement, layer, expert, member)) {
+            share->weight_bytes += bytes->expert_bytes;
+            share->expert_slots++;
+        }
+    }
+}
+
 struct planner_share planner_share_of(const struct planner_request *request,
                                       const struct placement *placement, uint32_t worker)
 {
     struct planner_share share = {0};
     struct placement_seat seat;
     const struct placement_stage *stage;
+    uint64_t token_bytes;
+    uint32_t layers;
+    bool has_draft;
 
     if (!placement_seat_of(placement, worker, &seat)) {
         return share;
@@ -16,20 +34,17 @@ struct planner_share planner_share_of(const struct planner_request *request,
     for (uint32_t lane = 0; lane < placement->lane_count; lane++) {
         share.lane_count += placement_lane_worker(placement, seat.stage, lane) == worker;
     }
-    share.weight_bytes = (seat.stage == 0 ? request->embedding_bytes : 0) +
+    layers = placement_stage_layers(placement, seat.stage);
+    has_draft = stage->layer_begin + layers > placement->layer_count;
+    share.weight_bytes = (seat.stage == 0 || has_draft ? request->embedding_bytes : 0) +
                          (stage->layer_end == placement->layer_count ? request->head_bytes : 0);
-    for (uint32_t layer = stage->layer_begin; layer < stage->layer_end; layer++) {
-        share.weight_bytes += request->layers[layer].common_bytes;
-        for (uint32_t expert = 0; expert < placement->expert_count; expert++) {
-            if (placement_owns(placement, layer, expert, seat.member)) {
-                share.weight_bytes += request->layers[layer].expert_bytes;
-                share.expert_slots++;
-            }
-        }
+    for (uint32_t layer = stage->layer_begin; layer < stage->layer_begin + layers; layer++) {
+        layer_add(request, placement, layer, seat.member, &share);
     }
-    share.kv_bytes = (uint64_t)placement->kv_block_count * PLAN_BLOCK_TOKENS *
-                     request->kv_entry_bytes * (stage->layer_end - stage->layer_begin) *
-                     share.lane_count;
+    token_bytes = request->kv_entry_bytes * layers +
+                  (stage->layer_end == placement->layer_count ? request->kv_token_bytes : 0);
+    share.kv_bytes =
+        (uint64_t)placement->kv_block_count * PLAN_BLOCK_TOKENS * token_bytes * share.lane_count;
     return share;
 }
 
@@ -49,12 +64,12 @@ static bool groups_are_whole(const struct planner_request *request,
 {
     uint64_t groups = request->expert_group_count > 0 ? request->expert_group_count : 1;
     uint32_t layer = placement->stages[stage].layer_begin;
+    uint32_t layer_end = layer + placement_stage_layers(placement, stage);
 
     if (layer < placement->dense_layer_count) {
         layer = placement->dense_layer_count;
     }
-    for (uint32_t expert = 1;
-         layer < placement->stages[stage].layer_end && expert < placement->expert_count; expert++) {
+    for (uint32_t expert = 1; layer < layer_end && expert < placement->expert_count; expert++) {
         bool same_group = groups * expert / placement->expert_count ==
                           groups * (expert - 1) / placement->expert_count;
 

@@ -1,8 +1,7 @@
-/* http.c - the HTTP daemon: requests in, answers out, clients that went away.
+/* http.c - the HTTP daemon: requests in, answers out.
  *
  * libmicrohttpd runs the connections on a small pool of threads. A request that waits for tokens is
- * suspended; the cluster's thread wakes it. A suspended connection is not watched by the library,
- * so one thread of ours looks every quarter of a second whether waiting clients are still there.
+ * suspended (http_wait.c); the body of a stream is written by threads of ours (http_stream.c).
  */
 #include "coordinator/api/http.h"
 
@@ -13,61 +12,32 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
-#include <poll.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define HTTP_THREADS        2
 #define HTTP_IDLE_TIMEOUT_S 75
-#define WATCH_INTERVAL_NS   (250 * NS_PER_MS)
-
-/* --- suspension --- */
-
-bool http_suspend(struct http_request *request)
-{
-    bool sleeps = false;
-
-    pthread_mutex_lock(&request->lock);
-    if (request->wanted || request->client_gone) {
-        request->wanted = false;
-    } else {
-        request->suspended = true;
-        MHD_suspend_connection(request->connection);
-        sleeps = true;
-    }
-    pthread_mutex_unlock(&request->lock);
-    return sleeps;
-}
-
-void http_wake(struct http_request *request)
-{
-    pthread_mutex_lock(&request->lock);
-    if (request->suspended) {
-        request->suspended = false;
-        MHD_resume_connection(request->connection);
-    } else {
-        request->wanted = true;
-    }
-    pthread_mutex_unlock(&request->lock);
-}
-
-bool http_client_gone(struct http_request *request)
-{
-    pthread_mutex_lock(&request->lock);
-    bool gone = request->client_gone;
-    pthread_mutex_unlock(&request->lock);
-    return gone;
-}
 
 /* --- answers --- */
+
+/* When to come again, in whole seconds; the snapshot may be a moment older than the refusal. */
+static void add_retry_after(const struct api *api, struct MHD_Response *response)
+{
+    struct cluster_status *status = cluster_status(api->config.cluster);
+    int64_t seconds = (status->retry_after_ns + NS_PER_S - 1) / NS_PER_S;
+    char text[24];
+
+    snprintf(text, sizeof(text), "%lld", (long long)(seconds > 1 ? seconds : 1));
+    MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, text);
+    cluster_status_destroy(status);
+}
 
 static enum MHD_Result queue(struct http_request *request, unsigned status,
                              struct MHD_Response *response, const char *content_type)
 {
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     if (status == MHD_HTTP_TOO_MANY_REQUESTS) {
-        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+        add_retry_after(request->api, response);
     }
     enum MHD_Result result = MHD_queue_response(request->connection, status, response);
 
@@ -267,11 +237,14 @@ static void request_end(struct http_request *request)
         request->next->previous = request->previous;
     }
     pthread_mutex_unlock(&api->requests_lock);
+    http_wait_end(request);
     if (request->task) {
         request->task->destroy(request->task);
         atomic_fetch_sub(&api->active, 1);
     }
     buffer_deinit(&request->body);
+    buffer_deinit(&request->out);
+    buffer_deinit(&request->rest);
     pthread_mutex_destroy(&request->lock);
     mem_free(request->path);
     mem_free(request);
@@ -292,9 +265,10 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
 {
     struct http_request *request = *state;
 
-    (void)version;
     if (!request) {
-        *state = request_begin(context, connection, method, url);
+        request = request_begin(context, connection, method, url);
+        request->chunked = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
+        *state = request;
         return MHD_YES;
     }
     if (*upload_bytes > 0) {
@@ -324,50 +298,6 @@ static void completed(void *context, struct MHD_Connection *connection, void **s
         request_end(*state);
         *state = NULL;
     }
-}
-
-/* --- clients that went away --- */
-
-static bool socket_is_gone(int socket)
-{
-    struct pollfd item = {.fd = socket, .events = POLLRDHUP};
-
-    return socket >= 0 && poll(&item, 1, 0) > 0 &&
-           (item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
-}
-
-static void check_clients(struct api *api)
-{
-    for (struct http_request *request = api->requests; request; request = request->next) {
-        pthread_mutex_lock(&request->lock);
-        bool waiting = request->suspended && !request->client_gone;
-
-        if (waiting && socket_is_gone(request->socket)) {
-            request->client_gone = true;
-            request->suspended = false;
-            MHD_resume_connection(request->connection);
-        }
-        pthread_mutex_unlock(&request->lock);
-    }
-}
-
-static void *watch(void *context)
-{
-    struct api *api = context;
-
-    pthread_mutex_lock(&api->requests_lock);
-    while (!api->stopping) {
-        struct timespec until;
-
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += WATCH_INTERVAL_NS;
-        until.tv_sec += until.tv_nsec / NS_PER_S;
-        until.tv_nsec %= NS_PER_S;
-        pthread_cond_timedwait(&api->watch_wake, &api->requests_lock, &until);
-        check_clients(api);
-    }
-    pthread_mutex_unlock(&api->requests_lock);
-    return NULL;
 }
 
 /* --- the daemon --- */
@@ -428,6 +358,19 @@ static bool open_daemon(struct api *api, struct error *err)
     return true;
 }
 
+/* Takes a half-started one. */
+static void api_free(struct api *api)
+{
+    http_wait_stop(api);
+    http_stream_stop(api);
+    if (api->daemon) {
+        MHD_stop_daemon(api->daemon);
+    }
+    pthread_cond_destroy(&api->watch_wake);
+    pthread_mutex_destroy(&api->requests_lock);
+    mem_free(api);
+}
+
 struct api *api_start(const struct api_config *config, struct error *err)
 {
     struct api *api = mem_new(struct api);
@@ -436,16 +379,8 @@ struct api *api_start(const struct api_config *config, struct error *err)
     api->start_unix_s = clock_unix_s();
     pthread_mutex_init(&api->requests_lock, NULL);
     pthread_cond_init(&api->watch_wake, NULL);
-    if (!open_daemon(api, err)) {
-        pthread_cond_destroy(&api->watch_wake);
-        pthread_mutex_destroy(&api->requests_lock);
-        mem_free(api);
-        return NULL;
-    }
-    if (pthread_create(&api->watcher, NULL, watch, api) != 0) {
-        MHD_stop_daemon(api->daemon);
-        mem_free(api);
-        error_set(err, ERROR_SYSTEM, "no thread for the HTTP watcher");
+    if (!http_wait_start(api, err) || !http_stream_start(api, err) || !open_daemon(api, err)) {
+        api_free(api);
         return NULL;
     }
     return api;
@@ -466,21 +401,6 @@ uint32_t api_active_requests(const struct api *api)
     return atomic_load(&api->active);
 }
 
-/* The library ends the process when it is stopped with a suspended connection: wake them all as
- * lost, and none of them suspends again. */
-static void wake_all(struct api *api)
-{
-    for (struct http_request *request = api->requests; request; request = request->next) {
-        pthread_mutex_lock(&request->lock);
-        request->client_gone = true;
-        if (request->suspended) {
-            request->suspended = false;
-            MHD_resume_connection(request->connection);
-        }
-        pthread_mutex_unlock(&request->lock);
-    }
-}
-
 void api_stop(struct api *api)
 {
     if (!api) {
@@ -488,17 +408,8 @@ void api_stop(struct api *api)
     }
     MHD_socket listener = MHD_quiesce_daemon(api->daemon);
 
-    pthread_mutex_lock(&api->requests_lock);
-    api->stopping = true;
-    wake_all(api);
-    pthread_cond_signal(&api->watch_wake);
-    pthread_mutex_unlock(&api->requests_lock);
-    pthread_join(api->watcher, NULL);
-    MHD_stop_daemon(api->daemon);
+    api_free(api);
     if (listener != MHD_INVALID_SOCKET) {
         close(listener);
     }
-    pthread_cond_destroy(&api->watch_wake);
-    pthread_mutex_destroy(&api->requests_lock);
-    mem_free(api);
 }

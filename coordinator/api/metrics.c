@@ -45,6 +45,19 @@ static void write_tokens(struct buffer *out, const struct cluster_status *status
            (double)stats->prompt_tokens);
     single(out, "shoal_generated_tokens_total", "counter", "Tokens generated.",
            (double)stats->generated_tokens);
+    single(out, "shoal_prefix_cache_queries_total", "counter",
+           "Prompt tokens looked up in the prefix cache.", (double)stats->prefix_query_tokens);
+    single(out, "shoal_prefix_cache_hits_total", "counter",
+           "Prompt tokens found in the prefix cache.", (double)stats->prefix_hit_tokens);
+    single(out, "shoal_prefix_cache_evictions_total", "counter",
+           "Blocks of the prefix cache given to others.", (double)stats->evictions);
+    single(out, "shoal_draft_tokens_total", "counter", "Draft tokens computed.",
+           (double)stats->drafted);
+    single(out, "shoal_draft_tokens_accepted_total", "counter", "Draft tokens that stood.",
+           (double)stats->accepted);
+    single(out, "shoal_preemptions_total", "counter",
+           "Sequences that gave their memory to others and were computed again.",
+           (double)stats->preemptions);
     single(out, "shoal_tokens_per_second", "gauge", "Tokens generated, over the last 10 s of work.",
            status->tokens_per_s);
     single(out, "shoal_steps_total", "counter", "Steps issued.", (double)stats->steps);
@@ -111,6 +124,25 @@ static void write_workers(struct buffer *out, const struct cluster_status *statu
     }
 }
 
+/* By the steps' own clocks, so that the counter's growth over any time is what the stage computed
+ * in the steps that it finished. */
+static void write_stages(struct buffer *out, const struct cluster_status *status)
+{
+    head(out, "shoal_stage_busy_seconds_total", "counter",
+         "Time spent computing in this epoch, by stage and member.");
+    for (uint32_t w = 0; w < status->worker_count; w++) {
+        const struct cluster_worker_status *worker = &status->workers[w];
+
+        if (worker->stage != PLACEMENT_NONE) {
+            buffer_printf(out,
+                          "shoal_stage_busy_seconds_total{stage=\"%u\",member=\"%u\","
+                          "worker=\"%u\"} %" PRId64 ".%09" PRId64 "\n",
+                          worker->stage, worker->member, worker->id, worker->busy_ns / NS_PER_S,
+                          worker->busy_ns % NS_PER_S);
+        }
+    }
+}
+
 static void write_link_family(struct buffer *out, const struct cluster_status *status,
                               const char *name, size_t offset)
 {
@@ -155,7 +187,10 @@ enum MHD_Result endpoint_metrics(struct http_request *request)
     buffer_init(&out);
     write_requests(&out, request->api, &status->scheduler);
     write_tokens(&out, status);
+    histogram_write(&request->api->delivery, "shoal_token_delivery_seconds",
+                    "From a worker's message to the socket of a stream.", &out);
     write_workers(&out, status);
+    write_stages(&out, status);
     write_links(&out, status);
     cluster_status_destroy(status);
     enum MHD_Result result = http_answer(request, MHD_HTTP_OK, "text/plain; version=0.0.4",

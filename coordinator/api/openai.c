@@ -1,19 +1,17 @@
 /* openai.c - /v1/chat/completions and /v1/completions: a request's choices on their way to the
  * client, whole or streamed as server-sent events.
  *
- * Each choice is one generation. A wake-up from the cluster resumes the connection; everything else
- * happens on the connection's own thread: new text is taken from the generations, put into JSON and
- * written out. The shapes of the answers are in openai_json.c.
+ * Each choice is one generation. A wake-up from the cluster resumes the request; everything else
+ * happens on the thread that runs it then: new text is taken from the generations and put into
+ * JSON; http_stream.c sends it. The shapes of the answers are in openai_json.c and openai_stream.c.
  */
 #include "coordinator/api/openai_json.h"
 
-#include "common/base/log.h"
+#include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "coordinator/api/http.h"
 
 #include <string.h>
-
-#define STREAM_BLOCK_BYTES (16 * 1024)
 
 struct openai_task {
     struct http_task task;
@@ -24,9 +22,8 @@ struct openai_task {
     struct generation **generations; /* [choice_count] */
 
     /* Streaming. */
-    struct buffer out; /* written but not yet taken by the library */
-    bool opened;       /* the first chunks are out */
-    bool closed;       /* [DONE] is in `out` */
+    bool opened; /* the first chunks are out */
+    bool closed; /* so is [DONE] */
 };
 
 static void destroy(struct http_task *task)
@@ -38,7 +35,6 @@ static void destroy(struct http_task *task)
     }
     openai_answer_deinit(&own->answer);
     openai_params_deinit(&own->params);
-    buffer_deinit(&own->out);
     mem_free(own->generations);
     mem_free(own);
 }
@@ -122,106 +118,80 @@ static enum MHD_Result advance_whole(struct http_request *request, struct http_t
 
 /* --- streams --- */
 
-static void write_event(struct openai_task *own, json_t *body)
+static void write_choice(struct openai_task *own, struct openai_choice *choice, struct buffer *out)
 {
-    char *text = json_dumps(body, JSON_COMPACT);
+    bool echo = own->params.echo && !choice->echo_written && choice->done;
 
-    buffer_append_text(&own->out, "data: ");
-    buffer_append_text(&own->out, text ? text : "{}");
-    buffer_append_text(&own->out, "\n\n");
-    free(text);
-    json_decref(body);
-}
-
-static void write_choice(struct openai_task *own, struct openai_choice *choice)
-{
-    if (choice->thinking.length > 0 || choice->text.length > 0) {
-        write_event(own, openai_json_delta(&own->answer, choice));
+    if (choice->thinking.length > 0 || choice->text.length > 0 || echo) {
+        openai_stream_delta(&own->answer, choice, out);
         buffer_clear(&choice->thinking);
         buffer_clear(&choice->text);
     }
     if (choice->done && !choice->finish_written && choice->summary.reason != FINISH_FAILED) {
-        write_event(own, openai_json_finish(&own->answer, choice));
-        choice->finish_written = true;
+        openai_stream_finish(&own->answer, choice, out);
     }
 }
 
-static void write_close(struct openai_task *own)
+static void write_close(struct openai_task *own, struct buffer *out)
 {
     const char *problem = failure(own);
 
     if (problem) {
         const struct http_problem body = failure_problem(problem);
 
-        write_event(own, http_problem_json(&body));
+        openai_stream_event(http_problem_json(&body), out);
     } else if (own->params.include_usage) {
-        write_event(own, openai_json_usage_chunk(&own->answer));
+        openai_stream_usage(&own->answer, out);
     }
-    buffer_append_text(&own->out, "data: [DONE]\n\n");
+    buffer_append_text(out, "data: [DONE]\n\n");
     own->closed = true;
 }
 
-static void write_news(struct openai_task *own)
+static void write_news(struct openai_task *own, struct buffer *out)
 {
     for (uint32_t i = 0; !own->opened && i < own->answer.choice_count; i++) {
         if (own->params.kind == OPENAI_CHAT) {
-            write_event(own, openai_json_open(&own->answer, &own->answer.choices[i]));
+            openai_stream_open(&own->answer, &own->answer.choices[i], out);
         }
     }
     own->opened = true;
     for (uint32_t i = 0; i < own->answer.choice_count; i++) {
-        write_choice(own, &own->answer.choices[i]);
+        write_choice(own, &own->answer.choices[i], out);
     }
     if (own->running == 0 && !own->closed) {
-        write_close(own);
+        write_close(own, out);
     }
 }
 
-static ssize_t hand_over(struct openai_task *own, char *out, size_t max)
+static enum http_stream_state produce(struct http_task *task, struct buffer *out)
 {
-    size_t length = own->out.length < max ? own->out.length : max;
+    struct openai_task *own = (struct openai_task *)task;
 
-    memcpy(out, own->out.data, length);
-    buffer_consume(&own->out, length);
-    return (ssize_t)length;
+    if (poll_choices(own) || !own->opened) {
+        write_news(own, out);
+    }
+    return own->closed ? HTTP_STREAM_CLOSED : HTTP_STREAM_OPEN;
 }
 
-/* The library wants more bytes of the stream. */
-static ssize_t read_stream(void *context, uint64_t position, char *out, size_t max)
+/* How long the tokens were under way that are with the kernel now. */
+static void written(struct http_task *task)
 {
-    struct openai_task *own = context;
+    struct openai_task *own = (struct openai_task *)task;
+    int64_t now_ns = clock_monotonic_ns();
 
-    (void)position;
-    for (;;) {
-        if (http_client_gone(own->request)) {
-            return MHD_CONTENT_READER_END_WITH_ERROR;
-        }
-        if (own->out.length > 0) {
-            return hand_over(own, out, max);
-        }
-        if (own->closed) {
-            return MHD_CONTENT_READER_END_OF_STREAM;
-        }
-        if (poll_choices(own) || !own->opened) {
-            write_news(own);
-        } else if (http_suspend(own->request)) {
-            return 0;
+    for (uint32_t i = 0; i < own->answer.choice_count; i++) {
+        int64_t since_ns = generation_polled_since(own->generations[i]);
+
+        if (since_ns > 0) {
+            histogram_observe(&own->request->api->delivery, now_ns - since_ns);
         }
     }
 }
 
 static enum MHD_Result advance_stream(struct http_request *request, struct http_task *task)
 {
-    struct MHD_Response *response = MHD_create_response_from_callback(
-        MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, task, NULL);
-
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "text/event-stream");
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
-    enum MHD_Result result = MHD_queue_response(request->connection, MHD_HTTP_OK, response);
-
-    MHD_destroy_response(response);
-    atomic_fetch_add(&request->api->served, 1);
-    return result;
+    (void)task;
+    return http_stream_answer(request, "text/event-stream");
 }
 
 /* --- the endpoints --- */
@@ -239,6 +209,7 @@ static bool start_choice(struct openai_task *own, uint32_t index, struct error *
         .tokens_max = params->tokens_max,
         .ignore_eos = params->ignore_eos,
         .sampling = params->sampling,
+        .request_class = params->request_class,
         .stop = params->stop,
         .stop_count = params->stop_count,
         .reasoning = params->reasoning,
@@ -249,6 +220,7 @@ static bool start_choice(struct openai_task *own, uint32_t index, struct error *
 
     config.sampling.choice = index % params->n;
     own->generations[index] = generation_start(&config, err);
+    own->answer.choices[index].generation = own->generations[index];
     return own->generations[index] != NULL;
 }
 
@@ -294,6 +266,8 @@ static enum MHD_Result endpoint(struct http_request *request, enum openai_kind k
     struct openai_task *own = mem_new(struct openai_task);
 
     own->task.destroy = destroy;
+    own->task.produce = produce;
+    own->task.written = written;
     own->request = request;
     own->params.kind = kind;
     if (atomic_load(&request->api->draining)) {
@@ -312,7 +286,7 @@ static enum MHD_Result endpoint(struct http_request *request, enum openai_kind k
         return refuse(request, &fault);
     }
     buffer_deinit(&request->body);
-    openai_params_deinit(&own->params); /* the generations have their own copies */
+    openai_params_release(&own->params); /* the generations have their own copies */
     own->task.advance = own->params.stream ? advance_stream : advance_whole;
     request->task = &own->task;
     return MHD_YES;

@@ -1,12 +1,13 @@
-/* openai_json.c - the bodies of completion answers. */
+/* openai_json.c - whole bodies of completion answers, and what their chunks share with them. */
 #include "coordinator/api/openai_json.h"
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
 #include <inttypes.h>
+#include <string.h>
 
-static const char *reason_word(enum finish_reason reason)
+const char *openai_reason_word(enum finish_reason reason)
 {
     switch (reason) {
     case FINISH_STOP:
@@ -20,26 +21,46 @@ static const char *reason_word(enum finish_reason reason)
     return "error";
 }
 
+/* The envelope up to where the choices begin, so that a chunk need not build it anew. */
+static void head_write(struct openai_answer *answer)
+{
+    static const char tail[] = "]}";
+    json_t *envelope = openai_json_envelope(
+        answer, answer->params->kind == OPENAI_CHAT ? "chat.completion.chunk" : "text_completion");
+    char *text;
+
+    json_object_set_new(envelope, "choices", json_array());
+    text = json_dumps(envelope, JSON_COMPACT);
+    ASSERT(text != NULL);
+    buffer_append_text(&answer->chunk_head, "data: ");
+    buffer_append(&answer->chunk_head, text, strlen(text) - strlen(tail));
+    free(text); /* jansson's */
+    json_decref(envelope);
+}
+
 void openai_answer_init(struct openai_answer *answer, const struct api_config *config,
                         const struct openai_params *params, uint32_t choice_count)
 {
     struct cluster_status *status = cluster_status(config->cluster);
 
-    answer->kind = params->kind;
+    answer->params = params;
+    answer->tokenizer = config->tokenizer;
     snprintf(answer->id, sizeof(answer->id), "%s-%014" PRIx64,
              params->kind == OPENAI_CHAT ? "chatcmpl" : "cmpl", generation_random_seed());
     answer->created = clock_unix_s();
     answer->model = config->model_name;
     snprintf(answer->fingerprint, sizeof(answer->fingerprint), "shoal-" SHOAL_VERSION "-%s",
              status->numerics_id);
-    answer->seed = params->sampling.seed;
-    answer->n = params->n;
     answer->choice_count = choice_count;
     answer->choices = mem_new_array(struct openai_choice, choice_count);
     for (uint32_t i = 0; i < choice_count; i++) {
         answer->choices[i].index = i;
+        answer->choices[i].prompt = &params->prompts[i / params->n];
     }
     cluster_status_destroy(status);
+    if (params->stream) {
+        head_write(answer);
+    }
 }
 
 void openai_answer_deinit(struct openai_answer *answer)
@@ -49,6 +70,7 @@ void openai_answer_deinit(struct openai_answer *answer)
         buffer_deinit(&answer->choices[i].text);
     }
     mem_free(answer->choices);
+    buffer_deinit(&answer->chunk_head);
 }
 
 static json_t *text_json(const struct buffer *text)
@@ -58,30 +80,44 @@ static json_t *text_json(const struct buffer *text)
     return json ? json : json_string("");
 }
 
-static json_t *envelope(const struct openai_answer *answer, const char *object, json_t *choices)
+json_t *openai_json_envelope(const struct openai_answer *answer, const char *object)
 {
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:o}", "id", answer->id, "object", object,
-                     "created", (json_int_t)answer->created, "model", answer->model,
-                     "system_fingerprint", answer->fingerprint, "seed", (json_int_t)answer->seed,
-                     "choices", choices);
+    const struct openai_params *params = answer->params;
+    json_t *json =
+        json_pack("{s:s, s:s, s:I, s:s, s:s, s:I}", "id", answer->id, "object", object, "created",
+                  (json_int_t)answer->created, "model", answer->model, "system_fingerprint",
+                  answer->fingerprint, "seed", (json_int_t)params->sampling.seed);
+
+    if (params->tier_named) {
+        json_object_set_new(
+            json, "service_tier",
+            json_string(params->request_class == REQUEST_BATCH ? "flex" : "default"));
+    }
+    return json;
 }
 
-static json_t *usage(const struct openai_answer *answer)
+json_t *openai_json_usage(const struct openai_answer *answer)
 {
     json_int_t prompt = 0;
+    json_int_t cached = 0;
     json_int_t completion = 0;
+    json_int_t reasoning = 0;
 
     for (uint32_t i = 0; i < answer->choice_count; i++) {
         const struct generation_summary *summary = &answer->choices[i].summary;
 
-        prompt += i % answer->n == 0 ? summary->prompt_tokens : 0; /* a prompt counts once */
+        if (i % answer->params->n == 0) { /* a prompt counts once */
+            prompt += summary->prompt_tokens;
+            cached += summary->cached_tokens;
+        }
         completion += summary->completion_tokens;
+        reasoning += summary->reasoning_tokens;
     }
-    return json_pack("{s:I, s:I, s:I}", "prompt_tokens", prompt, "completion_tokens", completion,
-                     "total_tokens", prompt + completion);
+    return json_pack("{s:I, s:I, s:I, s:{s:I}, s:{s:I}}", "prompt_tokens", prompt,
+                     "completion_tokens", completion, "total_tokens", prompt + completion,
+                     "prompt_tokens_details", "cached_tokens", cached, "completion_tokens_details",
+                     "reasoning_tokens", reasoning);
 }
-
-/* --- whole --- */
 
 static json_t *whole_message(const struct openai_choice *choice)
 {
@@ -95,87 +131,66 @@ static json_t *whole_message(const struct openai_choice *choice)
     return message;
 }
 
-static json_t *whole_choice(const struct openai_answer *answer, const struct openai_choice *choice)
+static json_t *whole_text(const struct openai_answer *answer, const struct openai_choice *choice)
 {
-    json_t *json = json_pack("{s:I, s:n, s:s}", "index", (json_int_t)choice->index, "logprobs",
-                             "finish_reason", reason_word(choice->summary.reason));
+    struct buffer text = {0};
+    json_t *json;
 
-    if (answer->kind == OPENAI_CHAT) {
+    if (answer->params->echo) {
+        openai_echo_text(answer, choice, &text);
+    }
+    buffer_append(&text, buffer_text(&choice->text), choice->text.length);
+    json = text_json(&text);
+    buffer_deinit(&text);
+    return json;
+}
+
+/* vLLM's extra fields; those of a chat's prompt stand beside its choices. */
+static void add_extras(const struct openai_answer *answer, const struct openai_choice *choice,
+                       json_t *own, json_t *prompt)
+{
+    const struct openai_params *params = answer->params;
+    const uint32_t *tokens;
+    size_t count;
+
+    if (params->prompt_logprobs > 0) {
+        json_object_set_new(prompt, "prompt_logprobs", openai_json_prompt_logprobs(answer, choice));
+    }
+    if (params->return_token_ids) {
+        tokens = generation_tokens(choice->generation, &count);
+        json_object_set_new(own, "token_ids", openai_json_ids(tokens, count));
+        json_object_set_new(prompt, "prompt_token_ids",
+                            openai_json_ids(choice->prompt->ids, choice->prompt->count));
+    }
+}
+
+static json_t *whole_choice(const struct openai_answer *answer, struct openai_choice *choice,
+                            json_t *body)
+{
+    json_t *json = json_pack("{s:I, s:o, s:s}", "index", (json_int_t)choice->index, "logprobs",
+                             openai_json_logprobs(answer, choice), "finish_reason",
+                             openai_reason_word(choice->summary.reason));
+
+    if (answer->params->kind == OPENAI_CHAT) {
         json_object_set_new(json, "message", whole_message(choice));
+        add_extras(answer, choice, json, body);
     } else {
-        json_object_set_new(json, "text", text_json(&choice->text));
+        json_object_set_new(json, "text", whole_text(answer, choice));
+        add_extras(answer, choice, json, json);
     }
     return json;
 }
 
-json_t *openai_json_whole(const struct openai_answer *answer)
+json_t *openai_json_whole(struct openai_answer *answer)
 {
     json_t *choices = json_array();
+    json_t *body = openai_json_envelope(
+        answer, answer->params->kind == OPENAI_CHAT ? "chat.completion" : "text_completion");
 
     for (uint32_t i = 0; i < answer->choice_count; i++) {
-        json_array_append_new(choices, whole_choice(answer, &answer->choices[i]));
+        json_array_append_new(choices, whole_choice(answer, &answer->choices[i], body));
     }
-    json_t *body = envelope(
-        answer, answer->kind == OPENAI_CHAT ? "chat.completion" : "text_completion", choices);
-
-    json_object_set_new(body, "usage", usage(answer));
-    return body;
-}
-
-/* --- chunks --- */
-
-/* `fields` (delta or text) becomes the one choice of a chunk; takes it. */
-static json_t *chunk(const struct openai_answer *answer, const struct openai_choice *choice,
-                     json_t *fields, const char *finish)
-{
-    json_t *json = json_pack("{s:I, s:n, s:s?}", "index", (json_int_t)choice->index, "logprobs",
-                             "finish_reason", finish);
-    const char *object = "text_completion";
-
-    if (answer->kind == OPENAI_CHAT) {
-        object = "chat.completion.chunk";
-        json_object_set_new(json, "delta", fields);
-    } else {
-        json_object_set_new(json, "text", fields);
-    }
-    return envelope(answer, object, json_pack("[o]", json));
-}
-
-json_t *openai_json_open(const struct openai_answer *answer, const struct openai_choice *choice)
-{
-    return chunk(answer, choice, json_pack("{s:s, s:s}", "role", "assistant", "content", ""), NULL);
-}
-
-json_t *openai_json_delta(const struct openai_answer *answer, const struct openai_choice *choice)
-{
-    if (answer->kind == OPENAI_COMPLETION) {
-        return chunk(answer, choice, text_json(&choice->text), NULL);
-    }
-    json_t *delta = json_object();
-
-    if (choice->thinking.length > 0) {
-        json_object_set_new(delta, "reasoning_content", text_json(&choice->thinking));
-        json_object_set_new(delta, "reasoning", text_json(&choice->thinking));
-    }
-    if (choice->text.length > 0) {
-        json_object_set_new(delta, "content", text_json(&choice->text));
-    }
-    return chunk(answer, choice, delta, NULL);
-}
-
-json_t *openai_json_finish(const struct openai_answer *answer, const struct openai_choice *choice)
-{
-    json_t *fields = answer->kind == OPENAI_CHAT ? json_object() : json_string("");
-
-    return chunk(answer, choice, fields, reason_word(choice->summary.reason));
-}
-
-json_t *openai_json_usage_chunk(const struct openai_answer *answer)
-{
-    json_t *body =
-        envelope(answer, answer->kind == OPENAI_CHAT ? "chat.completion.chunk" : "text_completion",
-                 json_array());
-
-    json_object_set_new(body, "usage", usage(answer));
+    json_object_set_new(body, "choices", choices);
+    json_object_set_new(body, "usage", openai_json_usage(answer));
     return body;
 }

@@ -1,21 +1,15 @@
 /* openai_params.c - reads and checks the body of a completion request.
  *
- * A conversation becomes tokens here: rendered by the model's template, encoded in spans so that
- * what users wrote can't become a control token. Generation starts in openai.c.
+ * A table of fields, each read by a function of its own; those of sampling are in
+ * openai_sampling.c, prompts in openai_prompt.c. Generation starts in openai.c.
  */
 #include "coordinator/api/openai_params.h"
 
 #include "common/base/json.h"
 #include "common/base/mem.h"
-#include "coordinator/api/sampling_defaults.h"
+#include "coordinator/api/openai_fields.h"
 
-#include <math.h>
 #include <string.h>
-
-#define RENDER_CHUNK_BYTES (64 * 1024)
-
-typedef bool (*read_fn)(const struct api_config *config, const json_t *body,
-                        struct openai_params *out, struct error *err);
 
 /* --- fields --- */
 
@@ -36,77 +30,12 @@ static bool read_model(const struct api_config *config, const json_t *body,
     return true;
 }
 
-static bool read_temperature(const struct api_config *config, const json_t *body,
-                             struct openai_params *out, struct error *err)
-{
-    double value;
-
-    if (!json_get_number_or(body, "temperature", (double)config->sampling.temperature, &value,
-                            err)) {
-        return false;
-    }
-    out->sampling.temperature = (float)value;
-    return sampling_params_check(&out->sampling, err);
-}
-
-static bool read_top_p(const struct api_config *config, const json_t *body,
-                       struct openai_params *out, struct error *err)
-{
-    double value;
-
-    if (!json_get_number_or(body, "top_p", (double)config->sampling.top_p, &value, err)) {
-        return false;
-    }
-    out->sampling.top_p = (float)value;
-    return sampling_params_check(&out->sampling, err);
-}
-
-static bool read_min_p(const struct api_config *config, const json_t *body,
-                       struct openai_params *out, struct error *err)
-{
-    double value;
-
-    if (!json_get_number_or(body, "min_p", (double)config->sampling.min_p, &value, err)) {
-        return false;
-    }
-    out->sampling.min_p = (float)value;
-    return sampling_params_check(&out->sampling, err);
-}
-
-static bool read_top_k(const struct api_config *config, const json_t *body,
-                       struct openai_params *out, struct error *err)
-{
-    int64_t value;
-
-    if (!json_get_i64_or(body, "top_k", config->sampling.top_k, &value, err)) {
-        return false;
-    }
-    if (value < -1 || value > UINT32_MAX) {
-        return error_set(err, ERROR_USAGE, "top_k must be 0 (off) or a positive number, got %lld",
-                         (long long)value);
-    }
-    out->sampling.top_k = value < 0 ? 0 : (uint32_t)value; /* -1: off, as other servers take it */
-    return true;
-}
-
-static bool read_seed(const struct api_config *config, const json_t *body,
-                      struct openai_params *out, struct error *err)
-{
-    const json_t *seed = json_object_get(body, "seed");
-    int64_t value;
-
-    (void)config;
-    if (!json_get_i64_or(body, "seed", 0, &value, err)) {
-        return false;
-    }
-    out->sampling.seed = seed && !json_is_null(seed) ? (uint64_t)value : generation_random_seed();
-    return true;
-}
-
 static bool read_limit(const json_t *body, const char *field, struct openai_params *out,
                        struct error *err)
 {
     const json_t *given = json_object_get(body, field);
+    /* Nothing is generated where only the prompt is looked at. */
+    int least = out->kind == OPENAI_COMPLETION && (out->echo || out->prompt_logprobs > 0) ? 0 : 1;
     int64_t value;
 
     if (!given || json_is_null(given)) {
@@ -115,8 +44,8 @@ static bool read_limit(const json_t *body, const char *field, struct openai_para
     if (!json_get_i64_or(body, field, 0, &value, err)) {
         return false;
     }
-    if (value < 1) {
-        return error_set(err, ERROR_USAGE, "%s must be at least 1, got %lld", field,
+    if (value < least) {
+        return error_set(err, ERROR_USAGE, "%s must be at least %d, got %lld", field, least,
                          (long long)value);
     }
     out->tokens_max = value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
@@ -216,6 +145,56 @@ static bool read_ignore_eos(const struct api_config *config, const json_t *body,
     return json_get_bool_or(body, "ignore_eos", false, &out->ignore_eos, err);
 }
 
+static bool read_return_token_ids(const struct api_config *config, const json_t *body,
+                                  struct openai_params *out, struct error *err)
+{
+    (void)config;
+    return json_get_bool_or(body, "return_token_ids", false, &out->return_token_ids, err);
+}
+
+/* vLLM's: smaller numbers come first, 0 is usual. */
+static bool read_priority(const struct api_config *config, const json_t *body,
+                          struct openai_params *out, struct error *err)
+{
+    int64_t priority;
+
+    (void)config;
+    if (!json_get_i64_or(body, "priority", 0, &priority, err)) {
+        return false;
+    }
+    out->request_class = priority > 0 ? REQUEST_BATCH : REQUEST_INTERACTIVE;
+    return true;
+}
+
+/* OpenAI's: "flex" is cheaper and waits for others. */
+static bool read_service_tier(const struct api_config *config, const json_t *body,
+                              struct openai_params *out, struct error *err)
+{
+    static const char *const interactive[] = {"auto", "default", "priority", "scale"};
+    const char *tier;
+
+    (void)config;
+    if (!json_get_string_or(body, "service_tier", NULL, &tier, err)) {
+        return false;
+    }
+    if (!tier) {
+        return true;
+    }
+    out->tier_named = true;
+    if (strcmp(tier, "flex") == 0) {
+        out->request_class = REQUEST_BATCH;
+        return true;
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(interactive); i++) {
+        if (strcmp(tier, interactive[i]) == 0) {
+            return true;
+        }
+    }
+    return error_set(err, ERROR_USAGE,
+                     "service_tier must be auto, default, priority, scale or flex, not \"%.40s\"",
+                     tier);
+}
+
 /* --- what this server cannot do --- */
 
 /* Values that ask for nothing are fine. */
@@ -251,22 +230,6 @@ static bool read_best_of(const struct api_config *config, const json_t *body,
            error_set(err, ERROR_USAGE, "best_of other than n is not supported by this server");
 }
 
-static bool read_repetition_penalty(const struct api_config *config, const json_t *body,
-                                    struct openai_params *out, struct error *err)
-{
-    double value;
-
-    (void)config;
-    (void)out;
-    if (!json_get_number_or(body, "repetition_penalty", 1, &value, err)) {
-        return false;
-    }
-    if (value < 1 || value > 1) {
-        return error_set(err, ERROR_USAGE, "repetition_penalty is not supported by this server");
-    }
-    return true;
-}
-
 static bool read_response_format(const struct api_config *config, const json_t *body,
                                  struct openai_params *out, struct error *err)
 {
@@ -292,224 +255,84 @@ static bool read_response_format(const struct api_config *config, const json_t *
     return true;
 }
 
-/* --- prompts --- */
-
-static struct token_list *add_prompt(struct openai_params *out)
-{
-    out->prompts = mem_resize(out->prompts, out->prompt_count + 1, sizeof(*out->prompts));
-    out->prompts[out->prompt_count] = (struct token_list){0};
-    return &out->prompts[out->prompt_count++];
-}
-
-static bool encode_spans(const struct api_config *config, const struct text_span *spans,
-                         size_t span_count, struct openai_params *out, struct error *err)
-{
-    struct token_list *prompt = add_prompt(out);
-
-    if (!tokenizer_encode(config->tokenizer, spans, span_count, prompt, err)) {
-        return false;
-    }
-    if (prompt->count == 0) {
-        return error_set(err, ERROR_USAGE, "the prompt is empty");
-    }
-    return true;
-}
-
-static bool render_chat(const struct api_config *config, struct arena *arena, const json_t *body,
-                        struct chat_rendering *rendering, struct error *err)
-{
-    json_t *messages;
-    json_t *tools;
-    json_t *kwargs;
-
-    if (!json_get_array_or_null(body, "messages", &messages, err) ||
-        !json_get_array_or_null(body, "tools", &tools, err) ||
-        !json_get_object_or_null(body, "chat_template_kwargs", &kwargs, err)) {
-        return false;
-    }
-    if (!messages || json_array_size(messages) == 0) {
-        return error_set(err, ERROR_USAGE, "messages must be an array with at least one message");
-    }
-    if (!config->chat_template) {
-        return error_set(err, ERROR_USAGE,
-                         "this model has no known chat template; the server needs --chat-template");
-    }
-    const struct chat_request request = {
-        .messages = messages,
-        .tools = tools && json_array_size(tools) > 0 ? tools : NULL,
-        .add_generation_prompt = true,
-        .arguments = CHAT_ARGUMENTS_PARSE,
-        .bos_text = tokenizer_bos_text(config->tokenizer),
-        .eos_text = tokenizer_eos_text(config->tokenizer),
-        .kwargs = kwargs,
-    };
-    return chat_template_render(config->chat_template, &request, arena, rendering, err);
-}
-
-static bool read_messages(const struct api_config *config, const json_t *body,
-                          struct openai_params *out, struct error *err)
-{
-    struct chat_rendering rendering;
-    struct arena arena;
-
-    arena_init(&arena, RENDER_CHUNK_BYTES);
-    bool fine = render_chat(config, &arena, body, &rendering, err);
-
-    if (fine) {
-        for (size_t i = 0; i < rendering.span_count; i++) {
-            if (config->user_special == SPECIAL_PARSE) {
-                rendering.spans[i].special = SPECIAL_PARSE;
-            }
-        }
-        out->reasoning = rendering.opens_thinking ? REASONING_SPLIT_OPEN : REASONING_SPLIT;
-        fine = encode_spans(config, rendering.spans, rendering.span_count, out, err);
-    }
-    arena_deinit(&arena);
-    return fine;
-}
-
-static bool read_prompt_text(const struct api_config *config, const json_t *text,
-                             struct openai_params *out, struct error *err)
-{
-    const char *bos =
-        tokenizer_adds_bos(config->tokenizer) ? tokenizer_bos_text(config->tokenizer) : "";
-    const struct text_span spans[] = {
-        {.text = bos, .length = strlen(bos), .special = SPECIAL_PARSE},
-        {.text = json_string_value(text),
-         .length = json_string_length(text),
-         .special = config->user_special},
-    };
-
-    return encode_spans(config, spans, ARRAY_LENGTH(spans), out, err);
-}
-
-static bool read_prompt_ids(const struct api_config *config, const json_t *ids,
-                            struct openai_params *out, struct error *err)
-{
-    struct token_list *prompt = add_prompt(out);
-
-    if (json_array_size(ids) == 0) {
-        return error_set(err, ERROR_USAGE, "the prompt is empty");
-    }
-    for (size_t i = 0; i < json_array_size(ids); i++) {
-        const json_t *id = json_array_get(ids, i);
-        json_int_t value = json_integer_value(id);
-
-        if (!json_is_integer(id)) {
-            return error_set(err, ERROR_USAGE, "prompt[%zu] must be a token id, got %s", i,
-                             json_type_word(id));
-        }
-        if (value < 0 || value >= config->vocab) {
-            return error_set(err, ERROR_USAGE,
-                             "prompt[%zu]: token id %lld is not below the vocabulary's %u", i,
-                             (long long)value, config->vocab);
-        }
-        token_list_append(prompt, (uint32_t)value);
-    }
-    return true;
-}
-
-static bool read_one_prompt(const struct api_config *config, const json_t *prompt,
-                            struct openai_params *out, struct error *err)
-{
-    if (json_is_string(prompt)) {
-        return read_prompt_text(config, prompt, out, err);
-    }
-    if (json_is_array(prompt)) {
-        return read_prompt_ids(config, prompt, out, err);
-    }
-    return error_set(err, ERROR_USAGE,
-                     "prompt must be a string, token ids, or an array of these, got %s",
-                     json_type_word(prompt));
-}
-
-static bool read_prompt(const struct api_config *config, const json_t *body,
-                        struct openai_params *out, struct error *err)
-{
-    const json_t *prompt = json_object_get(body, "prompt");
-
-    out->reasoning = REASONING_WHOLE;
-    if (!json_is_array(prompt) || json_is_integer(json_array_get(prompt, 0)) ||
-        json_array_size(prompt) == 0) {
-        return read_one_prompt(config, prompt, out, err);
-    }
-    for (size_t i = 0; i < json_array_size(prompt); i++) {
-        if (!read_one_prompt(config, json_array_get(prompt, i), out, err)) {
-            return false;
-        }
-        if (out->prompt_count * out->n > OPENAI_CHOICES_MAX) {
-            return error_set(err, ERROR_USAGE, "prompts times n is more than %d",
-                             OPENAI_CHOICES_MAX);
-        }
-    }
-    return true;
-}
-
 /* --- all together --- */
 
-struct field {
-    const char *name;
-    read_fn read; /* NULL: refused unless it asks for nothing */
-};
-static const struct field common_fields[] = {
+/* Read in this order: later ones may look at earlier ones. */
+static const struct openai_field common_fields[] = {
     {"model", read_model},
-    {"temperature", read_temperature},
-    {"top_p", read_top_p},
-    {"min_p", read_min_p},
-    {"top_k", read_top_k},
-    {"seed", read_seed},
-    {"max_tokens", read_max_tokens},
-    {"max_completion_tokens", read_max_completion_tokens},
     {"n", read_n},
     {"best_of", read_best_of},
     {"stop", read_stop},
     {"stream", read_stream},
     {"stream_options", read_stream_options},
     {"ignore_eos", read_ignore_eos},
+    {"return_token_ids", read_return_token_ids},
+    {"priority", read_priority},
+    {"service_tier", read_service_tier},
     {"response_format", read_response_format},
-    {"repetition_penalty", read_repetition_penalty},
-    {"frequency_penalty", NULL},
-    {"presence_penalty", NULL},
-    {"logit_bias", NULL},
-    {"logprobs", NULL},
-    {"top_logprobs", NULL},
-    {"prompt_logprobs", NULL},
     {"tool_choice", NULL},
     {"functions", NULL},
-    {"echo", NULL},
     {"min_tokens", NULL},
     {"stop_token_ids", NULL},
+    {"bad_words", NULL},
+    {"allowed_token_ids", NULL},
+    {"use_beam_search", NULL},
+    {"truncate_prompt_tokens", NULL},
+    {"include_stop_str_in_output", NULL},
     {"structured_outputs", NULL},
     {"guided_json", NULL},
     {"guided_regex", NULL},
     {"guided_choice", NULL},
     {"guided_grammar", NULL},
     {"suffix", NULL},
+    {NULL, NULL},
 };
+static const struct openai_field limit_fields[] = {
+    {"max_tokens", read_max_tokens},
+    {"max_completion_tokens", read_max_completion_tokens},
+    {NULL, NULL},
+};
+static const struct openai_field chat_fields[] = {{"messages", openai_read_messages}, {NULL, NULL}};
+static const struct openai_field text_fields[] = {{"prompt", openai_read_prompt}, {NULL, NULL}};
 
-static bool read_fields(const struct api_config *config, const struct field *fields, size_t count,
+static bool read_fields(const struct api_config *config, const struct openai_field *fields,
                         struct openai_params *out, struct openai_fault *fault)
 {
-    for (size_t i = 0; i < count; i++) {
-        bool fine = fields[i].read
-                        ? fields[i].read(config, out->body, out, &fault->error)
-                        : refuse_unless_nothing(out->body, fields[i].name, &fault->error);
+    for (const struct openai_field *field = fields; field->name; field++) {
+        bool fine = field->read ? field->read(config, out->body, out, &fault->error)
+                                : refuse_unless_nothing(out->body, field->name, &fault->error);
         if (!fine) {
-            fault->param = fields[i].name;
-            fault->model_unknown = fields[i].read == read_model && fault->error.code == ERROR_USAGE;
+            fault->param = field->name;
+            fault->model_unknown = field->read == read_model && fault->error.code == ERROR_USAGE;
             return false;
         }
     }
     return true;
 }
 
+static bool read_all(const struct api_config *config, struct openai_params *out,
+                     struct openai_fault *fault)
+{
+    return read_fields(config, common_fields, out, fault) &&
+           read_fields(config, openai_sampling_fields, out, fault) &&
+           read_fields(config, limit_fields, out, fault) &&
+           read_fields(config, out->kind == OPENAI_CHAT ? chat_fields : text_fields, out, fault);
+}
+
+/* What the cluster is asked for: as much as any part of the answer shows. */
+static void logprobs_join(struct openai_params *out)
+{
+    uint32_t echoed = out->echo ? out->logprobs : 0;
+
+    out->sampling.logprobs = out->logprobs;
+    out->sampling.prompt_logprobs = echoed > out->prompt_logprobs ? echoed : out->prompt_logprobs;
+}
+
 bool openai_params_parse(const struct api_config *config, const struct buffer *body,
                          struct openai_params *out, struct openai_fault *fault)
 {
-    static const struct field chat_prompt[] = {{"messages", read_messages}};
-    static const struct field text_prompt[] = {{"prompt", read_prompt}};
-
     out->sampling = config->sampling;
+    out->tokens_max = GENERATION_TOKENS_ALL;
     out->body = json_parse(buffer_text(body), body->length, "request body", &fault->error);
     if (!out->body) {
         return false;
@@ -520,22 +343,38 @@ bool openai_params_parse(const struct api_config *config, const struct buffer *b
         openai_params_deinit(out);
         return false;
     }
-    if (!read_fields(config, common_fields, ARRAY_LENGTH(common_fields), out, fault) ||
-        !read_fields(config, out->kind == OPENAI_CHAT ? chat_prompt : text_prompt, 1, out, fault)) {
+    if (!read_all(config, out, fault)) {
         openai_params_deinit(out);
         return false;
     }
+    logprobs_join(out);
     return true;
+}
+
+void openai_params_release(struct openai_params *params)
+{
+    json_decref(params->body);
+    params->body = NULL;
+    params->stop_count = 0;
+    mem_free(params->biases);
+    params->biases = NULL;
+    params->sampling.biases = NULL;
+    params->sampling.bias_count = 0;
+    if (params->echo || params->prompt_logprobs > 0 || params->return_token_ids) {
+        return; /* the answer shows the prompt */
+    }
+    for (size_t i = 0; i < params->prompt_count; i++) {
+        token_list_deinit(&params->prompts[i]);
+    }
 }
 
 void openai_params_deinit(struct openai_params *params)
 {
+    openai_params_release(params);
     for (size_t i = 0; i < params->prompt_count; i++) {
         token_list_deinit(&params->prompts[i]);
     }
     mem_free(params->prompts);
     params->prompts = NULL;
     params->prompt_count = 0;
-    json_decref(params->body);
-    params->body = NULL;
 }

@@ -11,8 +11,10 @@
 
 enum openai_kind { OPENAI_CHAT, OPENAI_COMPLETION };
 
-#define OPENAI_STOP_MAX    16
-#define OPENAI_CHOICES_MAX 128
+#define OPENAI_STOP_MAX     16
+#define OPENAI_CHOICES_MAX  128
+#define OPENAI_BIASES_MAX   1024 /* tokens of logit_bias */
+#define OPENAI_LOGPROBS_MAX 20   /* likely tokens of logprobs, top_logprobs, prompt_logprobs */
 
 struct openai_params {
     enum openai_kind kind;
@@ -20,8 +22,15 @@ struct openai_params {
     bool include_usage;
     bool ignore_eos;
     uint32_t n;
-    uint32_t tokens_max;               /* 0: up to the context's end */
-    struct sampling_params sampling;   /* with a seed, given or made */
+    uint32_t tokens_max;             /* GENERATION_TOKENS_ALL: up to the context's end; 0: none */
+    struct sampling_params sampling; /* with a seed, given or made */
+    struct token_bias *biases;       /* owned; sampling.biases */
+    /* What the answer shows; sampling has what is needed for it. 0: none, 1 + n as there. */
+    uint32_t logprobs, prompt_logprobs;
+    bool echo;
+    bool return_token_ids;
+    enum request_class request_class;  /* BATCH: "service_tier": "flex", or a priority above 0 */
+    bool tier_named;                   /* the answer then names it too */
     const char *stop[OPENAI_STOP_MAX]; /* lent by the body */
     size_t stop_count;
     size_t prompt_count;
@@ -40,6 +49,9 @@ struct openai_fault {
 /* out->kind is set by the caller, the rest zero. On failure out is empty. */
 bool openai_params_parse(const struct api_config *config, const struct buffer *body,
                          struct openai_params *out, struct openai_fault *fault) MUST_CHECK;
+/* Frees what only the start of generation needs: the body, biases, and the prompts unless the
+ * answer shows them. */
+void openai_params_release(struct openai_params *params);
 void openai_params_deinit(struct openai_params *params);
 
 #endif

@@ -50,7 +50,8 @@ static json_t *worker_json(const struct cluster_worker_status *worker)
 {
     json_t *links = json_array();
     json_t *json = json_pack(
-        "{s:I, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I}",
+        "{s:I, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, "
+        "s:I}",
         "id", (json_int_t)worker->id, "alive", (int)worker->alive, "host", worker->host, "cpu",
         worker->cpu, "pid", (json_int_t)worker->pid, "threads", (json_int_t)worker->threads,
         "load_done_bytes", (json_int_t)worker->load_done_bytes, "load_total_bytes",
@@ -59,7 +60,7 @@ static json_t *worker_json(const struct cluster_worker_status *worker)
         (json_int_t)worker->resident_bytes, "weight_bytes", (json_int_t)worker->weight_bytes,
         "kv_bytes", (json_int_t)worker->kv_bytes, "busy_share", worker->busy_share,
         "busy_share_recent", worker->busy_share_recent, "steps", (json_int_t)worker->steps, "rows",
-        (json_int_t)worker->rows);
+        (json_int_t)worker->rows, "busy_ns", (json_int_t)worker->busy_ns);
 
     set_seat(json, worker);
     for (uint32_t i = 0; i < worker->link_count; i++) {
@@ -71,16 +72,27 @@ static json_t *worker_json(const struct cluster_worker_status *worker)
 
 static json_t *scheduler_json(const struct scheduler_stats *stats)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "waiting",
-                     (json_int_t)stats->waiting, "running", (json_int_t)stats->running, "decoding",
-                     (json_int_t)stats->decoding, "steps_in_flight",
-                     (json_int_t)stats->steps_in_flight, "kv_blocks_used",
-                     (json_int_t)stats->kv_blocks_used, "kv_blocks_total",
-                     (json_int_t)stats->kv_blocks_total, "steps", (json_int_t)stats->steps, "rows",
-                     (json_int_t)stats->rows, "prompt_tokens", (json_int_t)stats->prompt_tokens,
-                     "generated_tokens", (json_int_t)stats->generated_tokens, "finished",
-                     (json_int_t)stats->finished, "cancelled", (json_int_t)stats->cancelled,
-                     "failed", (json_int_t)stats->failed);
+    json_t *json = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "waiting",
+        (json_int_t)stats->waiting, "running", (json_int_t)stats->running, "decoding",
+        (json_int_t)stats->decoding, "steps_in_flight", (json_int_t)stats->steps_in_flight,
+        "kv_blocks_used", (json_int_t)stats->kv_blocks_used, "kv_blocks_total",
+        (json_int_t)stats->kv_blocks_total, "steps", (json_int_t)stats->steps, "rows",
+        (json_int_t)stats->rows, "prompt_tokens", (json_int_t)stats->prompt_tokens,
+        "generated_tokens", (json_int_t)stats->generated_tokens, "finished",
+        (json_int_t)stats->finished, "cancelled", (json_int_t)stats->cancelled, "failed",
+        (json_int_t)stats->failed);
+    json_t *shared =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "prefix_query_tokens",
+                  (json_int_t)stats->prefix_query_tokens, "prefix_hit_tokens",
+                  (json_int_t)stats->prefix_hit_tokens, "prompt_rows_computed",
+                  (json_int_t)stats->prompt_rows_computed, "drafted", (json_int_t)stats->drafted,
+                  "accepted", (json_int_t)stats->accepted, "preemptions",
+                  (json_int_t)stats->preemptions, "evictions", (json_int_t)stats->evictions);
+
+    json_object_update(json, shared);
+    json_decref(shared);
+    return json;
 }
 
 enum MHD_Result endpoint_status(struct http_request *request)

@@ -8,6 +8,7 @@
 #include "coordinator/cli/cli.h"
 #include "coordinator/cli/http_client.h"
 #include "coordinator/cli/options.h"
+#include "coordinator/cli/options_sampling.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -20,16 +21,14 @@ struct chat_options {
     const char *url;
     const char *prompt;
     const char *system;
-    json_t *body; /* sampling fields as given */
+    json_t *body; /* what every request says */
+    struct sampling_options sampling;
     bool hide_thinking;
 };
 
 enum {
     KEY_URL = 0x2000,
     KEY_SYSTEM,
-    KEY_TEMPERATURE,
-    KEY_TOP_P,
-    KEY_SEED,
     KEY_HIDE_THINKING,
 };
 
@@ -38,9 +37,6 @@ static const struct argp_option options[] = {
     {"prompt", 'p', "TEXT", 0, "Ask once and end; without it: a conversation", 0},
     {"system", KEY_SYSTEM, "TEXT", 0, "System prompt", 0},
     {"max-tokens", 'n', "MAX", 0, "At most so many tokens an answer", 0},
-    {"temperature", KEY_TEMPERATURE, "T", 0, "0: always the likeliest token", 0},
-    {"top-p", KEY_TOP_P, "P", 0, "Nucleus sampling", 0},
-    {"seed", KEY_SEED, "S", 0, "The same seed gives the same answer", 0},
     {"hide-thinking", KEY_HIDE_THINKING, NULL, 0, "Print the answer only", 0},
     {0},
 };
@@ -51,6 +47,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
     switch (key) {
     case ARGP_KEY_INIT:
+        state->child_inputs[0] = &own->sampling;
         options_from_environment(options, parse_option, state);
         return 0;
     case KEY_URL:
@@ -65,18 +62,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case 'n':
         json_object_set_new(own->body, "max_tokens",
                             json_integer(option_u32(arg, "-n", 1, UINT32_MAX, state)));
-        return 0;
-    case KEY_TEMPERATURE:
-        json_object_set_new(own->body, "temperature",
-                            json_real(option_number(arg, "--temperature", 0, 100, state)));
-        return 0;
-    case KEY_TOP_P:
-        json_object_set_new(own->body, "top_p",
-                            json_real(option_number(arg, "--top-p", 0, 1, state)));
-        return 0;
-    case KEY_SEED:
-        json_object_set_new(own->body, "seed",
-                            json_integer((json_int_t)option_u64(arg, "--seed", state)));
         return 0;
     case KEY_HIDE_THINKING:
         own->hide_thinking = true;
@@ -318,6 +303,7 @@ static bool chat(const struct chat_options *own, struct error *err)
 
 int command_chat(int argc, char **argv)
 {
+    static const struct argp_child children[] = {{&sampling_options_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         options,
         parse_option,
@@ -325,13 +311,15 @@ int command_chat(int argc, char **argv)
         "Talks to a running `shoal serve`.\v"
         "  shoal chat -p 'What is 4738 + 956?'\n"
         "  shoal chat --url http://gpu-7:8080          a conversation; Ctrl-D ends it",
-        NULL,
+        children,
         NULL,
         NULL};
     struct chat_options own = {.url = HTTP_CLIENT_URL, .body = json_object()};
     struct error err = {0};
 
+    sampling_options_init(&own.sampling);
     argp_parse(&argp, argc, argv, 0, NULL, &own);
+    sampling_options_request(&own.sampling, own.body);
     cli_signals_install();
     bool fine = chat(&own, &err);
 

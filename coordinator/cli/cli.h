@@ -19,6 +19,7 @@ enum cli_exit {
     CLI_USAGE = 2,
 };
 
+int command_bench(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_keygen(int argc, char **argv);

@@ -40,6 +40,8 @@ bool local_cluster_start(struct local_cluster *out, const struct cluster_options
     memset(out, 0, sizeof(*out));
     out->catalog = catalog_open_weights(options->model, &options->weights, err);
     if (out->catalog != NULL && cluster_options_apply(options, &out->config, err) &&
+        scheduling_options_draft(&options->scheduling, &out->catalog->arch, options->model,
+                                 &out->config, err) &&
         placement_workers(&out->config, err)) {
         out->config.model = options->model;
         out->config.catalog = out->catalog;

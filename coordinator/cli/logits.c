@@ -16,17 +16,17 @@
 
 struct logits_command {
     struct cluster_options cluster;
-    const char *prompts_path, *out_path, *hidden_path;
+    const char *prompts_path, *out_path, *hidden_path, *draft_path;
 
     struct prompt_list list;
     uint64_t *first_row; /* [list.count]: rows of all prompts before it */
     uint32_t vocab, hidden;
-    struct output_file out, hidden_out;
+    struct output_file out, hidden_out, draft_out;
     uint32_t boundary_count;
     uint32_t boundaries[BOUNDARIES_MAX]; /* 0 and the end of each stage, rising */
 };
 
-enum { KEY_PROMPTS = 0x2000, KEY_OUT, KEY_HIDDEN };
+enum { KEY_PROMPTS = 0x2000, KEY_OUT, KEY_HIDDEN, KEY_DRAFT_LAYER };
 
 static const struct argp_option options[] = {
     {"prompts", KEY_PROMPTS, "FILE", 0, "Prompts, one {\"tokens\": [...]} a line", 1},
@@ -36,6 +36,10 @@ static const struct argp_option options[] = {
      "Also the hidden states that stages hand over, for tests and research: little-endian f32, for "
      "each prompt [boundaries][positions][hidden]; boundaries are the embeddings, then the output "
      "of each stage's last layer",
+     1},
+    {"draft-layer", KEY_DRAFT_LAYER, "FILE", 0,
+     "Also the logits of the multi-token-prediction layer, as --out: each row is for the token "
+     "after the next one; a prompt's last row takes the token of its highest logit as the next",
      1},
     {0},
 };
@@ -57,6 +61,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_HIDDEN:
         own->hidden_path = arg;
+        return 0;
+    case KEY_DRAFT_LAYER:
+        own->draft_path = arg;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument \"%s\"", arg);
@@ -128,11 +135,11 @@ static bool rows_write(void *context, size_t index, const struct cluster_event *
     if (event->kind == CLUSTER_HIDDEN) {
         return hidden_write(own, index, event, err);
     }
-    if (event->kind != CLUSTER_LOGITS) {
+    if (event->kind != CLUSTER_LOGITS && event->kind != CLUSTER_DRAFT_LOGITS) {
         return true;
     }
-    return output_file_write_at(&own->out, event->values,
-                                sizeof(float) * event->row_count * event->columns,
+    return output_file_write_at(event->kind == CLUSTER_LOGITS ? &own->out : &own->draft_out,
+                                event->values, sizeof(float) * event->row_count * event->columns,
                                 sizeof(float) * row * own->vocab, err);
 }
 
@@ -140,13 +147,15 @@ static bool files_create(struct logits_command *own, struct error *err)
 {
     return output_file_create(&own->out, own->out_path, err) &&
            (own->hidden_path == NULL ||
-            output_file_create(&own->hidden_out, own->hidden_path, err));
+            output_file_create(&own->hidden_out, own->hidden_path, err)) &&
+           (own->draft_path == NULL || output_file_create(&own->draft_out, own->draft_path, err));
 }
 
 static bool files_commit(struct logits_command *own, struct error *err)
 {
     return output_file_commit(&own->out, err) &&
-           (own->hidden_path == NULL || output_file_commit(&own->hidden_out, err));
+           (own->hidden_path == NULL || output_file_commit(&own->hidden_out, err)) &&
+           (own->draft_path == NULL || output_file_commit(&own->draft_out, err));
 }
 
 static bool logits_run(struct logits_command *own, struct local_cluster *local, struct error *err)
@@ -154,11 +163,12 @@ static bool logits_run(struct logits_command *own, struct local_cluster *local, 
     struct prompt_batch batch = {.cluster = local->cluster,
                                  .path = own->prompts_path,
                                  .list = &own->list,
-                                 .wants = WANT_LOGITS |
-                                          (own->hidden_path != NULL ? (uint32_t)WANT_HIDDEN : 0u),
+                                 .wants = WANT_LOGITS,
                                  .context = own,
                                  .rows = rows_write};
 
+    batch.wants |= own->hidden_path != NULL ? WANT_HIDDEN : 0u;
+    batch.wants |= own->draft_path != NULL ? WANT_DRAFT_LOGITS : 0u;
     own->vocab = local->catalog->arch.vocab;
     own->hidden = local->catalog->arch.hidden;
     if (!prompt_list_read(own->prompts_path, own->vocab, &own->list, err) ||
@@ -189,6 +199,7 @@ int command_logits(int argc, char **argv)
 
     cluster_options_init(&own->cluster, OPTIONS_PRIVATE);
     argp_parse(&argp, argc, argv, 0, NULL, own);
+    own->cluster.scheduling.draft = own->draft_path != NULL ? "mtp" : "none"; /* else unused */
     log_init("shoal", LOG_WARN);
     cli_signals_install();
     cli_limits_raise();
@@ -199,6 +210,7 @@ int command_logits(int argc, char **argv)
     }
     output_file_discard(&own->out);
     output_file_discard(&own->hidden_out);
+    output_file_discard(&own->draft_out);
     prompt_list_deinit(&own->list);
     mem_free(own->first_row);
     mem_free(own);

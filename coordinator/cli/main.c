@@ -15,6 +15,7 @@ static const struct command commands[] = {
     {"chat", command_chat, "talk to a running server"},
     {"top", command_top, "watch a running server: what runs where"},
     {"run", command_run, "answer one prompt with a cluster made for it"},
+    {"bench", command_bench, "measure prompt and generation speed, and idle stages"},
     {"inspect", command_inspect, "describe a model: architecture, parameters, bytes"},
     {"plan", command_plan, "plan a model for a cluster that need not be there"},
     {"keygen", command_keygen, "make the key that lets machines join a cluster"},

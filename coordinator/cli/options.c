@@ -30,7 +30,6 @@ enum option_key {
     KEY_KV_TYPE,
     KEY_CONTEXT,
     KEY_KV_TOKENS,
-    KEY_MAX_BATCH,
     KEY_PLACEMENT,
     KEY_CONTROL,
     KEY_FETCH_PORT,
@@ -72,7 +71,6 @@ static const struct argp_option options[] = {
      11},
     {"memory", KEY_MEMORY, "BYTES", 0,
      "Memory of each local worker, as 6G or 500M (its share of what is there)", 11},
-    {"max-batch", KEY_MAX_BATCH, "K", 0, "At most K decoding sequences in one step", 11},
     {"placement", KEY_PLACEMENT, "FILE", 0, "Use this placement instead of planning one", 11},
     {"control", KEY_CONTROL, "tcp://HOST:PORT", 0,
      "Where workers find the coordinator (a free port of 127.0.0.1)", 11},
@@ -296,9 +294,6 @@ static error_t parse_number(int key, const char *arg, struct argp_state *state)
     case KEY_KV_TOKENS:
         own->kv_tokens = option_u64(arg, "--kv-tokens", state);
         return 0;
-    case KEY_MAX_BATCH:
-        own->batch_max = option_u32(arg, "--max-batch", 1, 1u << 20, state);
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -360,6 +355,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     switch (key) {
     case ARGP_KEY_INIT:
+        state->child_inputs[0] = &((struct cluster_options *)state->input)->scheduling;
         options_from_environment(options, parse_option, state);
         return 0;
     case ARGP_KEY_END:
@@ -370,7 +366,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     }
 }
 
-const struct argp cluster_options_argp = {.options = options, .parser = parse_option};
+static const struct argp_child children[] = {{&scheduling_options_argp, 0, NULL, 0}, {0}};
+const struct argp cluster_options_argp = {
+    .options = options, .parser = parse_option, .children = children};
 
 void cluster_options_init(struct cluster_options *own, enum cluster_options_kind kind)
 {
@@ -396,10 +394,12 @@ bool cluster_options_apply(const struct cluster_options *own, struct cluster_con
         .fetch_port = own->fetch_port,
         .placement_path = own->placement_path,
         .step_log_path = own->step_log_path,
+        .step_sink = own->step_sink,
+        .step_context = own->step_context,
         .kv_type = own->kv_type,
         .context_tokens_max = own->context_tokens_max,
         .kv_tokens = own->kv_tokens,
-        .batch_max = own->batch_max,
     };
+    scheduling_options_apply(&own->scheduling, config);
     return own->key_path == NULL || keys_read(own->key_path, &config->key, err);
 }

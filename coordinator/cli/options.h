@@ -12,6 +12,7 @@
  */
 #include "common/base/error.h"
 #include "common/model/kv_type.h"
+#include "coordinator/cli/options_scheduling.h"
 #include "coordinator/cluster/cluster.h"
 
 #include <argp.h>
@@ -38,7 +39,7 @@ struct cluster_options {
     enum kv_type kv_type;
     uint32_t context_tokens_max;
     uint64_t kv_tokens;
-    uint32_t batch_max;
+    struct scheduling_options scheduling;
     const char *control_endpoint; /* never NULL: tcp://127.0.0.1:0 unless given */
     uint16_t fetch_port;          /* 0: a free one */
     const char *key_path;
@@ -46,6 +47,10 @@ struct cluster_options {
     const char *placement_path;
     const char *step_log_path;
     const char *worker_program;
+
+    /* No flags: for commands that need them. */
+    cluster_step_fn step_sink; /* NULL: none */
+    void *step_context;
 };
 
 extern const struct argp cluster_options_argp;

@@ -20,6 +20,7 @@ enum {
     KEY_CONTEXT,
     KEY_LAYOUT,
     KEY_KV_TYPE,
+    KEY_DRAFT,
     KEY_JSON,
 };
 
@@ -37,6 +38,10 @@ static const struct argp_option options[] = {
      "Tokens that every sequence may have (the model's, halved until it fits)", 0},
     {"layout", KEY_LAYOUT, "SxG", 0, "Plan S stages of G workers instead of choosing", 0},
     {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Storage of the KV cache: f16, bf16, f32, q8 (f16)", 0},
+    {"draft", KEY_DRAFT, "mtp|lookup|none", 0,
+     "mtp: with a place for the multi-token-prediction layer (mtp if the model has it and it fits, "
+     "else none)",
+     0},
     {"json", KEY_JSON, NULL, 0, "Print one JSON object, with the placement for --placement", 0},
     {0},
 };
@@ -87,6 +92,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_KV_TYPE:
         kv_type_read(own, arg, state);
         return 0;
+    case KEY_DRAFT:
+        scheduling_option_draft_parse(&own->drafts, arg, state);
+        return 0;
     case KEY_JSON:
         own->json = true;
         return 0;
@@ -124,7 +132,9 @@ static uint32_t parts_max(const struct arch *arch)
     return limited ? arch->router.group_chosen_count : arch->router.chosen_count;
 }
 
-static bool plan_make(struct plan_command *own, struct arena *arena, struct error *err)
+/* One search, with a place for the draft layer or without. */
+static bool plan_search(struct plan_command *own, uint32_t draft_layer_count,
+                        enum plan_context context, struct arena *arena, struct error *err)
 {
     const struct arch *arch = &own->catalog->arch;
     struct planner_request request;
@@ -140,10 +150,11 @@ static bool plan_make(struct plan_command *own, struct arena *arena, struct erro
         .size = plan_request_size,
         .size_context = &sizer,
         .objective = own->objective,
-        .context = own->context_tokens > 0 ? PLAN_CONTEXT_FIXED : PLAN_CONTEXT_SHRINKS,
+        .context = context,
     };
 
     plan_request_model(own->catalog, PLAN_AS_PUBLISHED, own->kv_type, arena, &request);
+    request.draft_layer_count = draft_layer_count;
     request.epoch = 1;
     request.numerics_id = "plan";
     request.worker_count = own->file->worker_count;
@@ -155,6 +166,30 @@ static bool plan_make(struct plan_command *own, struct arena *arena, struct erro
     }
     own->outcome = plan_search_run(&search, arena, err);
     return own->outcome != NULL;
+}
+
+/* As a cluster does (coordinator/cluster/epoch_plan.c): a draft layer that nobody asked for gives
+ * way before the context or the steps do. */
+static bool plan_make(struct plan_command *own, struct arena *arena, struct error *err)
+{
+    enum plan_context context = own->context_tokens > 0 ? PLAN_CONTEXT_FIXED : PLAN_CONTEXT_SHRINKS;
+    struct cluster_config config = {0};
+
+    if (!scheduling_options_draft(&own->drafts, &own->catalog->arch, own->model, &config, err)) {
+        return false;
+    }
+    own->draft_layer = config.draft_mode == DRAFT_LAYER;
+    if (own->draft_layer && config.draft_layer_optional) {
+        if (!plan_search(own, 1, PLAN_CONTEXT_FIXED, arena, err)) {
+            return false;
+        }
+        if (own->outcome->refusal == NULL &&
+            own->outcome->step_rows_max == own->outcome->step_rows_wanted) {
+            return true;
+        }
+        own->draft_layer = false;
+    }
+    return plan_search(own, own->draft_layer ? 1 : 0, context, arena, err);
 }
 
 int command_plan(int argc, char **argv)

@@ -16,11 +16,13 @@ struct plan_command {
     enum kv_type kv_type;
     uint32_t context_tokens;          /* 0: the model's, or less */
     uint32_t stage_count, group_size; /* 0: to be chosen */
+    struct scheduling_options drafts; /* only what it says of drafts */
     bool json;
 
     struct cluster_file *file;
     struct catalog *catalog;
     struct plan_outcome *outcome;
+    bool draft_layer; /* has a place */
 };
 
 /* "8x1"; "5x3-4": five stages of three or four. */

@@ -140,14 +140,15 @@ json_t *plan_json(const struct plan_command *command)
     json_t *object;
 
     plan_reason_write(command, &reason);
-    object =
-        json_pack("{s:b,s:s,s:s,s:s,s:o,s:o,s:o,s:s,s:o,s:o}", "fits", refusal == NULL, "objective",
-                  command->objective == PLAN_LATENCY ? "latency" : "throughput", "layout",
-                  plan_layout_name(layout, name, sizeof(name)), "reason", buffer_text(&reason),
-                  "context_tokens", integer(outcome->context_tokens), "kv_tokens_per_lane",
-                  integer((uint64_t)placement->kv_block_count * PLAN_BLOCK_TOKENS), "lanes",
-                  integer(placement->lane_count), "kv_type", kv_type_name(command->kv_type),
-                  "workers", workers_json(request, placement), "layouts", layouts_json(outcome));
+    object = json_pack("{s:b,s:s,s:s,s:s,s:o,s:o,s:o,s:s,s:b,s:o,s:o}", "fits", refusal == NULL,
+                       "objective", command->objective == PLAN_LATENCY ? "latency" : "throughput",
+                       "layout", plan_layout_name(layout, name, sizeof(name)), "reason",
+                       buffer_text(&reason), "context_tokens", integer(outcome->context_tokens),
+                       "kv_tokens_per_lane",
+                       integer((uint64_t)placement->kv_block_count * PLAN_BLOCK_TOKENS), "lanes",
+                       integer(placement->lane_count), "kv_type", kv_type_name(command->kv_type),
+                       "draft_layer", (int)command->draft_layer, "workers",
+                       workers_json(request, placement), "layouts", layouts_json(outcome));
     buffer_deinit(&reason);
     if (refusal != NULL) {
         json_object_set_new(object, "missing", missing_json(refusal));

@@ -77,6 +77,10 @@ static void model_write(const struct plan_command *own, struct buffer *out)
     }
     buffer_printf(out, ", %s%s\n", units_bytes(&bytes, own->catalog->total_bytes),
                   own->catalog->weights.source == WEIGHTS_DUMMY ? " by its config.json" : "");
+    if (arch->draft_layer_count > 0) {
+        buffer_printf(out, "draft layer     %s\n",
+                      own->draft_layer ? "on the last stage, beside its layers" : "left out");
+    }
 }
 
 static void cluster_write(const struct plan_command *own, struct buffer *out)

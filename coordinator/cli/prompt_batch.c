@@ -207,12 +207,14 @@ static bool submit_next(struct batch_state *state)
         return false;
     }
     *running = (struct running){.inbox = &state->inbox, .index = state->next};
-    request = (struct cluster_request){.prompt = prompt->tokens,
-                                       .prompt_count = prompt->count,
-                                       .wants = batch->wants,
-                                       .sampling = {.temperature = 0, .top_p = 1},
-                                       .sink = sink,
-                                       .context = running};
+    request =
+        (struct cluster_request){.prompt = prompt->tokens,
+                                 .prompt_count = prompt->count,
+                                 .tokens_max = (batch->wants & WANT_DRAFT_LOGITS) != 0 ? 1 : 0,
+                                 .wants = batch->wants,
+                                 .sampling = {.temperature = 0, .top_p = 1},
+                                 .sink = sink,
+                                 .context = running};
     if (!cluster_submit(batch->cluster, &request, &running->sequence, state->err)) {
         error_wrap(state->err, "%s:%llu", batch->path, (unsigned long long)prompt->line);
         fail_all(state);
@@ -257,7 +259,7 @@ static void arrival_handle(struct batch_state *state, const struct arrival *arri
         finished_handle(state, arrival);
         return;
     }
-    if (state->failed || event->kind == CLUSTER_TOKEN) {
+    if (state->failed || event->kind == CLUSTER_TOKEN || event->kind == CLUSTER_LOGPROBS) {
         return;
     }
     if ((uint64_t)event->position + event->row_count > prompt->count) {

@@ -1,9 +1,10 @@
 #ifndef SHOAL_CLI_PROMPT_BATCH_H
 #define SHOAL_CLI_PROMPT_BATCH_H
 
-/* Many prompts through a cluster for what their positions yield (logits, hidden states, routing),
- * nothing generated. Several are under way at a time; the callbacks come on the main thread, rows
- * of one prompt in any order, prompts finishing in any order.
+/* Many prompts through a cluster for what their positions yield (logits, hidden states, routing);
+ * of answers at most one token, which is passed over. Several are under way at a time; the
+ * callbacks come on the main thread, rows of one prompt in any order, prompts finishing in any
+ * order.
  */
 #include "common/base/error.h"
 #include "coordinator/cluster/cluster.h"
@@ -31,7 +32,8 @@ struct prompt_batch {
     struct cluster *cluster;
     const char *path; /* for messages */
     const struct prompt_list *list;
-    uint32_t wants; /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN */
+    uint32_t wants; /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN | WANT_DRAFT_LOGITS; the last one
+                       generates a token, the best one, for the last row */
     void *context;
     /* Rows of prompt `index`; the event lives for the call. Positions lie inside the prompt. */
     bool (*rows)(void *context, size_t index, const struct cluster_event *event, struct error *err);

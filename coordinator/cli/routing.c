@@ -23,17 +23,18 @@ struct routed {
 struct routing_command {
     struct cluster_options cluster;
     const char *prompts_path, *out_path;
+    bool draft_layer;
 
     struct prompt_list list;
     const struct arch *arch;
-    uint32_t moe_layer_count, chosen_count;
-    struct routed *routed; /* [list.count] */
-    size_t next;           /* prompt to be written */
+    uint32_t moe_layer_count, chosen_count; /* the draft layer included, if it is wanted */
+    struct routed *routed;                  /* [list.count] */
+    size_t next;                            /* prompt to be written */
     struct output_file out;
     uint64_t out_bytes;
 };
 
-enum { KEY_PROMPTS = 0x2000, KEY_OUT };
+enum { KEY_PROMPTS = 0x2000, KEY_OUT, KEY_DRAFT_LAYER };
 
 static const struct argp_option options[] = {
     {"prompts", KEY_PROMPTS, "FILE", 0, "Prompts, one {\"tokens\": [...]} a line", 1},
@@ -41,6 +42,8 @@ static const struct argp_option options[] = {
      "JSON lines {\"id\", \"layer\", \"pos\", \"experts\", \"weights\"}, experts by descending "
      "weight",
      1},
+    {"draft-layer", KEY_DRAFT_LAYER, NULL, 0,
+     "Also the multi-token-prediction layer, numbered behind the others", 1},
     {0},
 };
 
@@ -58,6 +61,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_OUT:
         own->out_path = arg;
+        return 0;
+    case KEY_DRAFT_LAYER:
+        own->draft_layer = true;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument \"%s\"", arg);
@@ -84,7 +90,8 @@ static bool rows_keep(void *context, size_t index, const struct cluster_event *e
     if (event->kind != CLUSTER_ROUTING) {
         return true;
     }
-    if (event->layer < own->arch->dense_layer_count || event->layer >= own->arch->layer_count ||
+    if (event->layer < own->arch->dense_layer_count ||
+        event->layer - own->arch->dense_layer_count >= own->moe_layer_count ||
         event->chosen_count != own->chosen_count) {
         return error_set(err, ERROR_PEER, "routing of layer %u with %u experts", event->layer,
                          event->chosen_count);
@@ -183,7 +190,8 @@ static bool routing_run(struct routing_command *own, struct local_cluster *local
     struct prompt_batch batch = {.cluster = local->cluster,
                                  .path = own->prompts_path,
                                  .list = &own->list,
-                                 .wants = WANT_ROUTING,
+                                 .wants = WANT_ROUTING |
+                                          (own->draft_layer ? (uint32_t)WANT_DRAFT_LOGITS : 0u),
                                  .context = own,
                                  .rows = rows_keep,
                                  .finished = prompt_finished};
@@ -192,7 +200,8 @@ static bool routing_run(struct routing_command *own, struct local_cluster *local
     if (own->arch->router.expert_count == 0) {
         return error_set(err, ERROR_USAGE, "%s has no routed experts", own->cluster.model);
     }
-    own->moe_layer_count = own->arch->layer_count - own->arch->dense_layer_count;
+    own->moe_layer_count =
+        own->arch->layer_count - own->arch->dense_layer_count + (own->draft_layer ? 1 : 0);
     own->chosen_count = own->arch->router.chosen_count;
     if (!prompt_list_read(own->prompts_path, own->arch->vocab, &own->list, err) ||
         !output_file_create(&own->out, own->out_path, err) || !local_cluster_wait(local, err)) {
@@ -232,6 +241,7 @@ int command_routing(int argc, char **argv)
 
     cluster_options_init(&own.cluster, OPTIONS_PRIVATE);
     argp_parse(&argp, argc, argv, 0, NULL, &own);
+    own.cluster.scheduling.draft = own.draft_layer ? "mtp" : "none"; /* else unused */
     log_init("shoal", LOG_WARN);
     cli_signals_install();
     cli_limits_raise();

@@ -9,10 +9,10 @@
 #include "common/base/ring.h"
 #include "common/text/chat_template.h"
 #include "coordinator/api/generation.h"
-#include "coordinator/api/sampling_defaults.h"
 #include "coordinator/cli/cli.h"
 #include "coordinator/cli/jsonl.h"
 #include "coordinator/cli/local_cluster.h"
+#include "coordinator/cli/options_sampling.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -25,11 +25,8 @@ struct run_command {
     bool ignore_eos, json;
     enum special_mode special_in;
     enum special_output special_out;
-    /* As given; negative: not given. */
-    double temperature, top_p, min_p;
-    int64_t top_k;
-    bool seed_given;
-    uint64_t seed;
+    struct sampling_options sampling;
+    uint32_t logprobs; /* as sampling_params has it */
 
     struct token_list prompt;
     enum reasoning_mode reasoning;
@@ -40,13 +37,9 @@ struct run_command {
 enum {
     KEY_CHAT = 0x2000,
     KEY_TOKENS,
-    KEY_TEMPERATURE,
-    KEY_TOP_P,
-    KEY_TOP_K,
-    KEY_MIN_P,
-    KEY_SEED,
     KEY_IGNORE_EOS,
     KEY_JSON,
+    KEY_LOGPROBS,
     KEY_CHAT_TEMPLATE,
     KEY_PARSE_SPECIAL,
     KEY_SHOW_SPECIAL,
@@ -63,48 +56,17 @@ static const struct argp_option options[] = {
      "At most so many tokens (until the end token or the context's "
      "end)",
      2},
-    {"temperature", KEY_TEMPERATURE, "T", 0,
-     "0: always the likeliest token. This and the next three default to the model's "
-     "generation_config.json, else to 1, 1, off, off",
-     2},
-    {"top-p", KEY_TOP_P, "P", 0, "Only the likeliest tokens that make up probability P", 2},
-    {"top-k", KEY_TOP_K, "K", 0, "Only the K likeliest tokens; 0: off", 2},
-    {"min-p", KEY_MIN_P, "P", 0, "Only tokens at least P times as likely as the likeliest", 2},
-    {"seed", KEY_SEED, "S", 0, "The same seed, the same answer (a random one)", 2},
     {"ignore-eos", KEY_IGNORE_EOS, NULL, 0, "Go on after end tokens", 2},
     {"json", KEY_JSON, NULL, 0, "Print one JSON object with tokens, text and timings", 2},
+    {"logprobs", KEY_LOGPROBS, "N", 0,
+     "With --json: each token's log-probability, and the N likeliest tokens with theirs (0 to 100)",
+     2},
     {"chat-template", KEY_CHAT_TEMPLATE, "NAME|FILE", 0, "Instead of the model's own", 2},
     {"parse-special", KEY_PARSE_SPECIAL, NULL, 0,
      "Take control tokens in the prompt's text for what they are, instead of as text", 2},
     {"show-special", KEY_SHOW_SPECIAL, NULL, 0, "Show control tokens in the answer's text", 2},
     {0},
 };
-
-static error_t parse_sampling(int key, const char *arg, struct argp_state *state)
-{
-    struct run_command *own = state->input;
-
-    switch (key) {
-    case KEY_TEMPERATURE:
-        own->temperature = option_number(arg, "--temperature", 0, 100, state);
-        return 0;
-    case KEY_TOP_P:
-        own->top_p = option_number(arg, "--top-p", 1e-6, 1, state);
-        return 0;
-    case KEY_TOP_K:
-        own->top_k = option_u32(arg, "--top-k", 0, UINT32_MAX, state);
-        return 0;
-    case KEY_MIN_P:
-        own->min_p = option_number(arg, "--min-p", 0, 1, state);
-        return 0;
-    case KEY_SEED:
-        own->seed = option_u64(arg, "--seed", state);
-        own->seed_given = true;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
@@ -113,6 +75,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &own->cluster;
+        state->child_inputs[1] = &own->sampling;
         options_from_environment(options, parse_option, state);
         return 0;
     case 'p':
@@ -133,6 +96,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_JSON:
         own->json = true;
         return 0;
+    case KEY_LOGPROBS:
+        own->logprobs = 1 + option_u32(arg, "--logprobs", 0, 100, state);
+        return 0;
     case KEY_CHAT_TEMPLATE:
         own->chat_template = arg;
         return 0;
@@ -149,9 +115,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         if ((own->text != NULL) + (own->chat != NULL) + (own->tokens != NULL) != 1) {
             argp_error(state, "one of -p TEXT, --chat TEXT and --tokens '[...]' is needed");
         }
+        if (own->logprobs > 0 && !own->json) {
+            argp_error(state, "--logprobs are part of --json");
+        }
         return 0;
     default:
-        return parse_sampling(key, arg, state);
+        return ARGP_ERR_UNKNOWN;
     }
 }
 
@@ -234,28 +203,6 @@ static bool prompt_make(struct run_command *own, const struct local_cluster *loc
         return error_set(err, ERROR_USAGE, "the prompt has no tokens");
     }
     return good;
-}
-
-static bool sampling_make(const struct run_command *own, struct sampling_params *out,
-                          struct error *err)
-{
-    if (!sampling_defaults_read(own->cluster.model, out, err)) {
-        return false;
-    }
-    if (own->temperature >= 0) {
-        out->temperature = (float)own->temperature;
-    }
-    if (own->top_p >= 0) {
-        out->top_p = (float)own->top_p;
-    }
-    if (own->min_p >= 0) {
-        out->min_p = (float)own->min_p;
-    }
-    if (own->top_k >= 0) {
-        out->top_k = (uint32_t)own->top_k;
-    }
-    out->seed = own->seed_given ? own->seed : generation_random_seed();
-    return true;
 }
 
 /* --- the answer --- */
@@ -349,6 +296,32 @@ static json_t *ids_json(const uint32_t *ids, size_t count)
     return array;
 }
 
+static json_t *token_json(uint32_t token, float logprob)
+{
+    return json_pack("{s:I,s:f}", "token", (json_int_t)token, "logprob", (double)logprob);
+}
+
+/* [{"token", "logprob", "rank", "top": [{"token", "logprob"}]}], by generated token */
+static json_t *logprobs_json(const struct generation *generation, size_t count)
+{
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < count; i++) {
+        const struct token_logprobs *logprobs = generation_logprobs(generation, i);
+        json_t *entry = token_json(logprobs->token, logprobs->logprob);
+        json_t *top = json_array();
+
+        for (uint32_t t = 0; t < logprobs->top_count; t++) {
+            json_array_append_new(top,
+                                  token_json(logprobs->top_tokens[t], logprobs->top_logprobs[t]));
+        }
+        json_object_set_new(entry, "rank", json_integer(logprobs->rank));
+        json_object_set_new(entry, "top", top);
+        json_array_append_new(array, entry);
+    }
+    return array;
+}
+
 static bool json_print(const struct run_command *own, const struct generation *generation,
                        struct cluster *cluster, const struct buffer *thinking,
                        const struct buffer *answer, struct error *err)
@@ -371,6 +344,9 @@ static bool json_print(const struct run_command *own, const struct generation *g
         "prompt_tokens_per_s", rates.prompt_tokens_per_s, "tokens_per_s", rates.tokens_per_s);
     cluster_status_destroy(status);
     ASSERT(object != NULL);
+    if (own->logprobs > 0) {
+        json_object_set_new(object, "logprobs", logprobs_json(generation, count));
+    }
     return jsonl_write(stdout, object, err);
 }
 
@@ -417,6 +393,8 @@ static bool answer(struct run_command *own, const struct local_cluster *local, s
                                        .prompt_count = (uint32_t)own->prompt.count,
                                        .tokens_max = own->tokens_max,
                                        .ignore_eos = own->ignore_eos,
+                                       .stop = own->sampling.stop,
+                                       .stop_count = own->sampling.stop_count,
                                        .reasoning = own->reasoning,
                                        .special = own->special_out,
                                        .wake = wake,
@@ -425,9 +403,10 @@ static bool answer(struct run_command *own, const struct local_cluster *local, s
     struct buffer thinking, text;
     bool good;
 
-    if (!sampling_make(own, &config.sampling, err)) {
+    if (!sampling_options_apply(&own->sampling, own->cluster.model, &config.sampling, err)) {
         return false;
     }
+    config.sampling.logprobs = own->logprobs;
     generation = generation_start(&config, err);
     if (generation == NULL) {
         return false;
@@ -444,7 +423,8 @@ static bool answer(struct run_command *own, const struct local_cluster *local, s
 
 int command_run(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&cluster_options_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&cluster_options_argp, 0, NULL, 0}, {&sampling_options_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         options,
         parse_option,
@@ -456,14 +436,14 @@ int command_run(int argc, char **argv)
         children,
         NULL,
         NULL};
-    struct run_command own = {
-        .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .reasoning = REASONING_WHOLE};
+    struct run_command own = {.tokens_max = GENERATION_TOKENS_ALL, .reasoning = REASONING_WHOLE};
     struct local_cluster local;
     enum local_cluster_tokenizer tokenizer;
     struct error err = {0};
     bool fine;
 
     cluster_options_init(&own.cluster, OPTIONS_PRIVATE);
+    sampling_options_init(&own.sampling);
     argp_parse(&argp, argc, argv, 0, NULL, &own);
     log_init("shoal", LOG_WARN);
     cli_signals_install();

@@ -97,7 +97,33 @@ static void describe_links(const json_t *worker, struct buffer *out)
     }
 }
 
-static void print_worker(const json_t *worker, struct buffer *links)
+static const json_t *worker_find(const json_t *status, json_int_t id)
+{
+    const json_t *workers = json_object_get(status, "workers");
+
+    for (size_t i = 0; i < json_array_size(workers); i++) {
+        if (integer(json_array_get(workers, i), "id") == id) {
+            return json_array_get(workers, i);
+        }
+    }
+    return NULL;
+}
+
+/* Computing since the last look, as a share; without one (`before` NULL) of the last heartbeat. */
+static double busy_share(const json_t *status, const json_t *worker, const json_t *before)
+{
+    const json_t *then = before != NULL ? worker_find(before, integer(worker, "id")) : NULL;
+    double passed_s = json_number_value(json_object_get(status, "uptime_s")) -
+                      json_number_value(json_object_get(before, "uptime_s"));
+    double busy_s = (double)(integer(worker, "busy_ns") - integer(then, "busy_ns")) / 1e9;
+
+    if (then == NULL || passed_s <= 0 || integer(status, "epoch") != integer(before, "epoch")) {
+        return json_number_value(json_object_get(worker, "busy_share_recent"));
+    }
+    return busy_s < passed_s ? busy_s / passed_s : 1; /* a step counts when it ends */
+}
+
+static void print_worker(const json_t *worker, double busy, struct buffer *links)
 {
     char layers[32] = "-";
     char stage[24] = "spare";
@@ -113,13 +139,12 @@ static void print_worker(const json_t *worker, struct buffer *links)
     printf("%6lld  %-14.14s  %-6s  %-7s  %7lld  %9s  %5.0f %%  %9lld  %s%s\n",
            (long long)integer(worker, "id"), text(worker, "host"), stage, layers,
            (long long)integer(worker, "expert_slots"),
-           units_bytes(&memory, (uint64_t)integer(worker, "ledger_bytes")),
-           100 * json_number_value(json_object_get(worker, "busy_share")),
+           units_bytes(&memory, (uint64_t)integer(worker, "ledger_bytes")), 100 * busy,
            (long long)integer(worker, "rows"), buffer_text(links),
            json_is_true(json_object_get(worker, "alive")) ? "" : "  lost");
 }
 
-static void print_table(const json_t *status)
+static void print_table(const json_t *status, const json_t *before)
 {
     const json_t *scheduler = json_object_get(status, "scheduler");
     const json_t *workers = json_object_get(status, "workers");
@@ -137,12 +162,14 @@ static void print_table(const json_t *status)
     printf("worker  %-14s  %-6s  %-7s  %7s  %9s  %7s  %9s  %s\n", "host", "stage", "layers",
            "experts", "memory", "busy", "rows", "links");
     for (size_t i = 0; i < json_array_size(workers); i++) {
-        print_worker(json_array_get(workers, i), &links);
+        const json_t *worker = json_array_get(workers, i);
+
+        print_worker(worker, busy_share(status, worker, before), &links);
     }
     buffer_deinit(&links);
 }
 
-static bool show(const struct top_options *own, struct error *err)
+static json_t *status_get(const struct top_options *own, struct error *err)
 {
     struct buffer answer;
     json_t *status = NULL;
@@ -152,6 +179,13 @@ static bool show(const struct top_options *own, struct error *err)
         status = json_parse(buffer_text(&answer), answer.length, "status", err);
     }
     buffer_deinit(&answer);
+    return status;
+}
+
+static bool show(const struct top_options *own, struct error *err)
+{
+    json_t *status = status_get(own, err);
+
     if (!status) {
         return false;
     }
@@ -159,7 +193,7 @@ static bool show(const struct top_options *own, struct error *err)
         json_dumpf(status, stdout, JSON_INDENT(2));
         putchar('\n');
     } else {
-        print_table(status);
+        print_table(status, NULL);
     }
     json_decref(status);
     fflush(stdout);
@@ -169,17 +203,25 @@ static bool show(const struct top_options *own, struct error *err)
 static bool watch(const struct top_options *own, struct error *err)
 {
     bool terminal = cli_stdout_is_terminal();
+    json_t *before = NULL;
+    bool good = true;
 
-    while (*cli_stop_count() == 0) {
+    while (good && *cli_stop_count() == 0) {
         struct pollfd item = {.fd = cli_stop_fd(), .events = POLLIN};
+        json_t *status = status_get(own, err);
 
-        fputs(terminal ? "\033[H\033[2J" : "", stdout);
-        if (!show(own, err)) {
-            return *cli_stop_count() > 0;
+        good = status != NULL;
+        if (good) {
+            fputs(terminal ? "\033[H\033[2J" : "", stdout);
+            print_table(status, before);
+            fflush(stdout);
+            json_decref(before);
+            before = status;
+            poll(&item, 1, REFRESH_MS);
         }
-        poll(&item, 1, REFRESH_MS);
     }
-    return true;
+    json_decref(before);
+    return good || *cli_stop_count() > 0;
 }
 
 int command_top(int argc, char **argv)

@@ -46,6 +46,15 @@ static bool file_placement_check(const struct cluster *cluster, struct error *er
             placement->layer_count, placement->dense_layer_count, placement->expert_count,
             arch->layer_count, arch->dense_layer_count, arch->router.expert_count);
     }
+    if (placement->draft_layer_count > arch->draft_layer_count) {
+        return error_set(err, ERROR_INPUT, "it places a draft layer; the model has none");
+    }
+    if (config->draft_mode == DRAFT_LAYER && !config->draft_layer_optional &&
+        placement->draft_layer_count == 0) {
+        return error_set(err, ERROR_USAGE,
+                         "it has no place for the draft layer (draft_layer_count), which --draft "
+                         "mtp needs");
+    }
     if (placement->kv_type != config->kv_type) {
         return error_set(err, ERROR_USAGE, "its kv_type is %s, --kv-type says %s",
                          kv_type_name(placement->kv_type), kv_type_name(config->kv_type));

@@ -26,6 +26,20 @@
 
 enum cluster_link { CLUSTER_LINK_ZMQ, CLUSTER_LINK_MPI, CLUSTER_LINK_MIXED };
 
+#define CLUSTER_QUEUE_DEFAULT 4096u
+
+/* When a worker computed a step, in the coordinator's monotonic time: exact for workers started
+ * here, else late by the quickest message that the worker ever sent. */
+struct cluster_step_span {
+    uint32_t worker, stage, member;
+    uint64_t step;
+    uint32_t rows;
+    int64_t begin_ns, end_ns;
+    int64_t wait_ns; /* of that, waiting for frames of peers */
+};
+/* Called on the cluster's thread for each result; must not block. */
+typedef void (*cluster_step_fn)(void *context, const struct cluster_step_span *span);
+
 struct cluster_config {
     const char *model; /* directory; borrowed for the cluster's life, as all pointers */
     const struct catalog *catalog;
@@ -45,12 +59,20 @@ struct cluster_config {
     uint16_t fetch_port;          /* where remote workers get model files; 0: a free one */
     const char *placement_path;   /* --placement FILE; NULL: plan */
     const char *step_log_path;    /* see the end of this file; NULL: off */
+    cluster_step_fn step_sink;    /* NULL: none */
+    void *step_context;
 
     enum numerics numerics;
     enum kv_type kv_type;
-    uint32_t context_tokens_max; /* 0: the model's, cut to what memory holds */
-    uint64_t kv_tokens;          /* per lane; 0: the planner's */
-    uint32_t slot_count, step_rows_max, batch_max, queue_max; /* 0: defaults */
+    uint32_t context_tokens_max;                   /* 0: the model's, cut to what memory holds */
+    uint64_t kv_tokens;                            /* per lane; 0: the planner's */
+    uint32_t slot_count, step_rows_max, batch_max; /* 0: defaults */
+    uint32_t queue_max;                            /* waiting sequences; 0: CLUSTER_QUEUE_DEFAULT */
+    int64_t max_step_ns;                           /* scheduler_config.max_step_ns */
+    enum draft_mode draft_mode;                    /* DRAFT_LAYER: loads the model's draft layer */
+    uint32_t draft_max;                            /* scheduler_config.draft_max */
+    bool draft_layer_optional; /* nobody asked for it: where it does not fit, go without drafts */
+    bool prefix_cache_off;     /* else the lanes share the KV blocks of equal prompt beginnings */
 };
 
 struct cluster;
@@ -65,19 +87,26 @@ void cluster_drain(struct cluster *cluster);
 /* --- sequences --- */
 enum cluster_event_kind {
     CLUSTER_TOKEN,
-    CLUSTER_LOGITS,  /* rows of the prompt, in order */
-    CLUSTER_HIDDEN,  /* hand-over rows: stage, then rows */
-    CLUSTER_ROUTING, /* routed experts of some rows of one stage's layers */
+    CLUSTER_LOGPROBS, /* of the token at a position; before the tokens of the same step. Those of a
+                         generated token may come several times, of rejected drafts too: the last
+                         before the token counts */
+    CLUSTER_LOGITS,   /* rows of the prompt, in order */
+    CLUSTER_DRAFT_LOGITS, /* the draft layer's, likewise */
+    CLUSTER_HIDDEN,       /* hand-over rows: stage, then rows */
+    CLUSTER_ROUTING,      /* routed experts of some rows of one stage's layers */
     CLUSTER_FINISHED,
 };
 struct cluster_event {
     enum cluster_event_kind kind;
     uint32_t token;
-    uint32_t position; /* of the first row, absolute (LOGITS, HIDDEN, ROUTING) */
+    int64_t received_ns; /* TOKEN: when the worker's message was here, monotonic */
+    uint32_t position; /* of the first row, absolute (LOGITS, DRAFT_LOGITS, HIDDEN, ROUTING); of
+                          the token (LOGPROBS) */
     uint32_t row_count, columns;
-    const float *values; /* LOGITS, HIDDEN; lent for the call */
-    uint32_t boundary;   /* HIDDEN: states before this layer; the embeddings are boundary 0 */
-    uint32_t layer;      /* ROUTING: one layer's rows */
+    const float *values;                  /* LOGITS, DRAFT_LOGITS, HIDDEN; lent for the call */
+    const struct step_logprobs *logprobs; /* LOGPROBS; lent for the call */
+    uint32_t boundary; /* HIDDEN: states before this layer; the embeddings are boundary 0 */
+    uint32_t layer;    /* ROUTING: one layer's rows */
     uint32_t chosen_count;
     const uint32_t *experts; /* ROUTING: [row_count][chosen_count] */
     const float *expert_weights;
@@ -93,14 +122,17 @@ struct cluster_request {
     uint32_t prompt_count;
     uint32_t tokens_max;
     bool ignore_eos;
-    uint32_t wants; /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN */
-    struct sampling_params sampling;
+    uint32_t wants;                  /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN; with a draft layer
+                                        WANT_DRAFT_LOGITS */
+    struct sampling_params sampling; /* its biases are copied */
+    enum request_class request_class;
     cluster_sink_fn sink;
     void *context;
 };
 /* Takes the request or refuses it at once: ERROR_USAGE (does not fit the context: figures),
- * ERROR_LIMIT (queue full), ERROR_PEER (not serving, with the state; draining). On success
- * exactly one CLUSTER_FINISHED follows, perhaps before this returns. */
+ * ERROR_LIMIT (queue full; cluster_status says when to come again), ERROR_PEER (not serving, with
+ * the state; draining). On success exactly one CLUSTER_FINISHED follows, perhaps before this
+ * returns. */
 bool cluster_submit(struct cluster *cluster, const struct cluster_request *request, seq_id *out,
                     struct error *err) MUST_CHECK;
 /* The FINISHED event still follows. Unknown or finished ids are ignored. */
@@ -139,6 +171,7 @@ struct cluster_worker_status {
     double busy_share;        /* of the time since start of the epoch, computing */
     double busy_share_recent; /* of the last heartbeat interval */
     uint64_t steps, rows;
+    int64_t busy_ns; /* computing, over the steps that it answered in this epoch */
     uint32_t link_count;
     struct cluster_link_status *links;
 };
@@ -153,7 +186,8 @@ struct cluster_status {
     uint32_t worker_count, worker_wanted;
     struct cluster_worker_status *workers;
     struct scheduler_stats scheduler;
-    double tokens_per_s; /* generated, while there was a sequence in the last 10 s */
+    int64_t retry_after_ns; /* until a full queue has room again; 0: there is room */
+    double tokens_per_s;    /* generated, while there was a sequence in the last 10 s */
     int64_t uptime_ns;
 };
 /* A snapshot, made for the caller; any thread. */

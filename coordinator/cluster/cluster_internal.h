@@ -45,8 +45,7 @@
 #define MESSAGES_PER_TURN_MAX 256
 #define MEMBERS_MAX           4096
 #define SEQUENCE_BUCKETS      1024
-#define EPOCH_FAILURES_MAX    3 /* in a row, without one finished step between */
-#define QUEUE_DEFAULT         1024
+#define EPOCH_FAILURES_MAX    3                    /* in a row, without one finished step between */
 #define LOGITS_BYTES_MAX      ((uint64_t)64 << 20) /* of one step's answer */
 
 enum member_phase { MEMBER_IDLE, MEMBER_LOADING, MEMBER_LOADED, MEMBER_CONNECTING, MEMBER_READY };
@@ -78,6 +77,11 @@ struct member {
     uint64_t next_step; /* the first that it has not answered */
     uint64_t steps, rows;
     int64_t busy_ns;
+
+    /* Worker's clock to ours: the least that a message was late by its own time stamp; 0 for local
+     * members, which share our clock. */
+    bool clock_known;
+    int64_t clock_lag_ns;
 
     /* From heartbeats. */
     uint64_t resident_bytes;
@@ -182,6 +186,8 @@ uint32_t membership_island(const struct cluster *cluster, const struct member *m
 uint32_t membership_order(struct cluster *cluster, struct member **out, uint32_t capacity);
 void membership_register(struct cluster *cluster, struct control_peer from,
                          const struct register_message *message, int64_t now_ns);
+/* A message with the worker's own time stamp has come. */
+void membership_clock(struct member *member, int64_t stamp_ns, int64_t now_ns);
 void membership_heartbeat(struct cluster *cluster, struct member *member,
                           const struct heartbeat_message *message, int64_t now_ns);
 void membership_wants_to_leave(struct cluster *cluster, struct member *member, int64_t now_ns);

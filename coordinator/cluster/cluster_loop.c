@@ -216,9 +216,6 @@ static void status_refresh(struct cluster *cluster, int64_t now_ns)
     /* At once when the last sequence has ended: whoever waited for that looks now. */
     if (cluster->status_stale &&
         (cluster->rate.open == 0 || now_ns - cluster->status_ns >= STATUS_INTERVAL_NS)) {
-        if (cluster->step_log != NULL) {
-            (void)fflush(cluster->step_log);
-        }
         status_publish(cluster, now_ns);
     }
 }
@@ -362,6 +359,8 @@ static bool thread_begin(struct cluster *cluster, struct error *err)
         if (cluster->step_log == NULL) {
             return error_set_errno(err, "step log %s", config->step_log_path);
         }
+        /* Whoever has the answer finds its steps in the log. */
+        (void)setvbuf(cluster->step_log, NULL, _IOLBF, BUFSIZ);
         (void)fputs("worker,stage,step,rows,begin_ns,end_ns\n", cluster->step_log);
     }
     cluster->server = control_listen(config->control_endpoint, &config->key, cluster->poller, err);

@@ -322,7 +322,12 @@ static struct scheduler *scheduler_make(struct cluster *cluster)
         .step_rows_max = rows_max,
         .steps_in_flight_max = placement->steps_in_flight_max,
         .batch_max = cluster->config.batch_max,
-        .queue_max = cluster->config.queue_max > 0 ? cluster->config.queue_max : QUEUE_DEFAULT,
+        .prefix_cache = !cluster->config.prefix_cache_off,
+        .draft_mode = cluster->config.draft_mode,
+        .draft_max = cluster->config.draft_max,
+        .max_step_ns = cluster->config.max_step_ns,
+        .queue_max =
+            cluster->config.queue_max > 0 ? cluster->config.queue_max : CLUSTER_QUEUE_DEFAULT,
         .logits_rows_max = logits_rows < 1          ? 1
                            : logits_rows < rows_max ? (uint32_t)logits_rows
                                                     : rows_max,
@@ -332,6 +337,9 @@ static struct scheduler *scheduler_make(struct cluster *cluster)
     };
     struct scheduler *scheduler;
 
+    if (config.draft_mode == DRAFT_LAYER && placement->draft_layer_count == 0) {
+        config.draft_mode = DRAFT_NONE;
+    }
     for (uint32_t i = 0; i < placement->stage_count; i++) {
         member_counts[i] = placement->stages[i].member_count;
     }

@@ -62,6 +62,7 @@ static void request_fill(struct cluster *cluster, struct member **order, uint32_
     numerics_id_write(config->numerics, config->kv_type, order[0]->kernels_version, numerics_id);
     plan_request_model(config->catalog, PLAN_AS_HELD, config->kv_type, &cluster->epoch_arena, plan);
     plan->epoch = cluster->epoch;
+    plan->draft_layer_count = config->draft_mode == DRAFT_LAYER ? 1 : 0;
     plan->numerics_id = arena_strdup(&cluster->epoch_arena, numerics_id);
     if (config->context_tokens_max > 0) {
         plan->context_tokens_max = config->context_tokens_max;
@@ -138,12 +139,30 @@ static struct placement *plan_shrunk(struct cluster *cluster, struct error *err)
     return placement;
 }
 
+/* Drafts save time, a context has to hold the text: the draft layer goes first. */
+static struct placement *plan_without_drafts(struct cluster *cluster, struct error *err)
+{
+    struct placement *placement = plan_try(cluster, err);
+
+    if (placement == NULL && err->code == ERROR_LIMIT && cluster->plan.draft_layer_count > 0 &&
+        cluster->config.draft_layer_optional) {
+        cluster->plan.draft_layer_count = 0;
+        log_warn("the draft layer does not fit: answers come without drafts");
+        placement = plan_try(cluster, err);
+    }
+    return placement;
+}
+
 static struct placement *plan_make(struct cluster *cluster, struct error *err)
 {
     struct planner_request *plan = &cluster->plan;
     uint32_t context_wanted = plan->context_tokens_max;
     uint32_t rows_wanted = plan->step_rows_max;
-    struct placement *placement = plan_shrunk(cluster, err);
+    struct placement *placement = plan_without_drafts(cluster, err);
+
+    if (placement == NULL && err->code == ERROR_LIMIT) {
+        placement = plan_shrunk(cluster, err);
+    }
 
     if (placement == NULL && err->code == ERROR_LIMIT) {
         plan->context_tokens_max = context_wanted;
@@ -169,6 +188,9 @@ static struct placement *placement_of_file(struct cluster *cluster, struct membe
     struct placement *placement = placement_copy(cluster->file_placement, &cluster->epoch_arena);
 
     placement->epoch = cluster->epoch;
+    if (cluster->config.draft_mode != DRAFT_LAYER) {
+        placement->draft_layer_count = 0; /* its rows of owners are the last ones */
+    }
     (void)snprintf(placement->numerics_id, sizeof(placement->numerics_id), "%s",
                    cluster->plan.numerics_id);
     for (uint32_t i = 0; i < placement->stage_count; i++) {

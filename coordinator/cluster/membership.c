@@ -296,6 +296,16 @@ static void links_store(struct member *member, const struct heartbeat_message *m
     }
 }
 
+void membership_clock(struct member *member, int64_t stamp_ns, int64_t now_ns)
+{
+    int64_t lag_ns = now_ns - stamp_ns;
+
+    if (!member->local && (!member->clock_known || lag_ns < member->clock_lag_ns)) {
+        member->clock_known = true;
+        member->clock_lag_ns = lag_ns;
+    }
+}
+
 void membership_heartbeat(struct cluster *cluster, struct member *member,
                           const struct heartbeat_message *message, int64_t now_ns)
 {
@@ -310,6 +320,7 @@ void membership_heartbeat(struct cluster *cluster, struct member *member,
 
         member->busy_share_recent = share < 0 ? 0 : share > 1 ? 1 : share;
     }
+    membership_clock(member, message->sent_ns, now_ns);
     member->beat_sent_ns = message->sent_ns;
     member->beat_busy_ns = message->busy_ns;
     member->resident_bytes = message->memory_bytes;

@@ -111,24 +111,42 @@ static uint64_t attention(const struct catalog *catalog, uint32_t layer)
     return bytes;
 }
 
-void model_bytes_layers(const struct catalog *catalog, struct planner_layer *layers)
+static struct planner_layer layer_bytes(const struct catalog *catalog, uint32_t layer)
 {
     const struct arch *arch = &catalog->arch;
+    uint64_t common = attention(catalog, layer) + 2 * vector(arch->hidden);
 
-    for (uint32_t layer = 0; layer < arch->layer_count; layer++) {
-        uint64_t common = attention(catalog, layer) + 2 * vector(arch->hidden);
-
-        layers[layer] = (struct planner_layer){0, 0};
-        if (arch_layer_is_moe(arch, layer)) {
-            common += matrix(catalog, ROLE_ROUTER, layer, CATALOG_NO_EXPERT) +
-                      vector(arch->router.expert_count) +
-                      mlp(catalog, ROLE_SHARED_GATE, layer, CATALOG_NO_EXPERT);
-            layers[layer].expert_bytes = mlp(catalog, ROLE_EXPERT_GATE, layer, 0);
-        } else {
-            common += mlp(catalog, ROLE_GATE, layer, CATALOG_NO_EXPERT);
-        }
-        layers[layer].common_bytes = common;
+    if (!arch_layer_is_moe(arch, layer)) {
+        common += mlp(catalog, ROLE_GATE, layer, CATALOG_NO_EXPERT);
+        return (struct planner_layer){.common_bytes = common};
     }
+    common += matrix(catalog, ROLE_ROUTER, layer, CATALOG_NO_EXPERT) +
+              vector(arch->router.expert_count) +
+              mlp(catalog, ROLE_SHARED_GATE, layer, CATALOG_NO_EXPERT);
+    return (struct planner_layer){.common_bytes = common,
+                                  .expert_bytes = mlp(catalog, ROLE_EXPERT_GATE, layer, 0)};
+}
+
+void model_bytes_layers(const struct catalog *catalog, struct planner_layer *layers)
+{
+    for (uint32_t layer = 0; layer < catalog->arch.layer_count; layer++) {
+        layers[layer] = layer_bytes(catalog, layer);
+    }
+}
+
+struct planner_layer model_bytes_draft(const struct catalog *catalog)
+{
+    const struct arch *arch = &catalog->arch;
+    struct planner_layer draft;
+
+    if (arch->draft_layer_count == 0) {
+        return (struct planner_layer){0, 0};
+    }
+    draft = layer_bytes(catalog, arch->layer_count);
+    draft.common_bytes +=
+        matrix(catalog, ROLE_DRAFT_PROJECTION, arch->layer_count, CATALOG_NO_EXPERT) +
+        3 * vector(arch->hidden);
+    return draft;
 }
 
 uint64_t model_bytes_embedding(const struct catalog *catalog)
@@ -163,8 +181,10 @@ static uint64_t forward_values(const struct arch *arch, const struct model_step_
     uint64_t mlp = rows * ((uint64_t)arch->dense_width + arch->shared_width + arch->hidden);
     uint64_t experts = rows * arch->router.chosen_count * (arch->hidden + arch->expert_width + 8) +
                        (uint64_t)shape->thread_count * EXPERT_TILE_VALUES;
+    uint64_t draft = arch->draft_layer_count > 0 ? 2 * rows * arch->hidden : 0;
     uint64_t most = attention > mlp ? attention : mlp;
 
+    most = draft > most ? draft : most;
     return 2 * rows * arch->hidden + (experts > most ? experts : most);
 }
 

@@ -11,6 +11,9 @@
 
 /* layers: [arch.layer_count], filled. */
 void model_bytes_layers(const struct catalog *catalog, struct planner_layer *layers);
+/* The draft layer that a share holds, its joint projection and norms included, without copies of
+ * embedding and head; zeros when the model has none. */
+struct planner_layer model_bytes_draft(const struct catalog *catalog);
 uint64_t model_bytes_embedding(const struct catalog *catalog);
 uint64_t model_bytes_head(const struct catalog *catalog); /* with the final norm */
 

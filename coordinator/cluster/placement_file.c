@@ -181,7 +181,8 @@ static bool layer_experts_read(const json_t *layer, uint32_t number, struct aren
 static bool experts_read(const json_t *root, struct arena *arena, struct placement *out,
                          struct error *err)
 {
-    size_t pairs = (size_t)out->layer_count * out->expert_count;
+    uint32_t layer_count = placement_layers(out);
+    size_t pairs = (size_t)layer_count * out->expert_count;
     json_t *layers;
     size_t owners;
 
@@ -192,14 +193,15 @@ static bool experts_read(const json_t *root, struct arena *arena, struct placeme
         return false;
     }
     owners = owners_count(layers);
-    if (json_array_size(layers) != out->layer_count || owners > OWNERS_MAX) {
+    if (json_array_size(layers) != layer_count || owners > OWNERS_MAX) {
         return error_set(err, ERROR_INPUT,
-                         "experts has %zu layers and %zu owners; layer_count is %u",
-                         json_array_size(layers), owners, out->layer_count);
+                         "experts has %zu layers and %zu owners; layer_count is %u, "
+                         "draft_layer_count %u",
+                         json_array_size(layers), owners, out->layer_count, out->draft_layer_count);
     }
     out->replica_offset = arena_new_array(arena, uint32_t, pairs + 1);
     out->replica_member = arena_new_array(arena, uint32_t, owners);
-    for (uint32_t layer = 0; layer < out->layer_count; layer++) {
+    for (uint32_t layer = 0; layer < layer_count; layer++) {
         if (!layer_experts_read(json_array_get(layers, layer), layer, arena, out, err)) {
             return error_wrap(err, "experts[%u]", layer);
         }
@@ -236,8 +238,13 @@ static bool sizes_read(const json_t *root, struct placement *out, struct error *
     }
     if (!json_get_u32(root, "layer_count", &out->layer_count, err) ||
         !json_get_u32_or(root, "expert_count", 0, &out->expert_count, err) ||
-        !json_get_u32_or(root, "dense_layer_count", 0, &out->dense_layer_count, err)) {
+        !json_get_u32_or(root, "dense_layer_count", 0, &out->dense_layer_count, err) ||
+        !json_get_u32_or(root, "draft_layer_count", 0, &out->draft_layer_count, err)) {
         return false;
+    }
+    if (out->draft_layer_count > 1) {
+        return error_set(err, ERROR_INPUT, "draft_layer_count is %u, must be 0 or 1",
+                         out->draft_layer_count);
     }
     if (out->layer_count > LAYERS_MAX || out->expert_count > EXPERTS_MAX) {
         return error_set(err, ERROR_LIMIT, "%u layers of %u experts are more than %d of %d",
@@ -325,7 +332,7 @@ static json_t *experts_write(const struct placement *placement)
 {
     json_t *layers = json_array();
 
-    for (uint32_t layer = 0; layer < placement->layer_count; layer++) {
+    for (uint32_t layer = 0; layer < placement_layers(placement); layer++) {
         const uint32_t *offsets =
             placement->replica_offset + (size_t)layer * placement->expert_count;
         json_t *experts = json_array();
@@ -349,6 +356,9 @@ json_t *placement_file_json(const struct placement *placement)
         stages_write(placement), "lane_count", (json_int_t)placement->lane_count, "lane_member",
         lanes_write(placement));
 
+    if (placement->draft_layer_count > 0) {
+        json_object_set_new(root, "draft_layer_count", json_integer(placement->draft_layer_count));
+    }
     if (placement->expert_count > 0) {
         json_object_set_new(root, "experts", experts_write(placement));
     }

@@ -10,12 +10,14 @@
  *    "lane_count": 2,
  *    "lane_member": [[0, 1], [0, 1]],                      per stage: the member of each lane
  *    "experts": [[], [[0], [0], [0, 1], …], …],            per layer, per expert: owning members
+ *    "draft_layer_count": 1,                               0 if it is left out, see below
  *    "kv_type": "f16", "kv_block_count": 512, "slot_count": 64,
  *    "context_tokens_max": 4096, "step_rows_max": 512, "steps_in_flight_max": 4}
  *
  * Workers are numbered 0, 1, … in the planner's order: local workers first, then remote ones as
  * they registered, MPI islands together. Dense layers own nothing: []. "experts" is left out when
- * expert_count is 0. Epoch and numerics are not in the file: the coordinator sets them.
+ * expert_count is 0. With a draft layer, which the last stage holds beside its range, "experts" has
+ * one more row for it, the last. Epoch and numerics are not in the file: the coordinator sets them.
  */
 #include "common/base/arena.h"
 #include "common/base/error.h"

@@ -29,6 +29,8 @@ static void make_small(struct planner_request *request, struct planner_layer *la
         layers[i].common_bytes = share_of(layers[i].common_bytes);
         layers[i].expert_bytes = share_of(layers[i].expert_bytes);
     }
+    request->draft.common_bytes = share_of(request->draft.common_bytes);
+    request->draft.expert_bytes = share_of(request->draft.expert_bytes);
     request->embedding_bytes = share_of(request->embedding_bytes);
     request->head_bytes = share_of(request->head_bytes);
 }
@@ -46,10 +48,12 @@ void plan_request_model(const struct catalog *catalog, enum plan_weights weights
         .layers = layers,
         .embedding_bytes = model_bytes_embedding(catalog),
         .head_bytes = model_bytes_head(catalog),
+        .draft = model_bytes_draft(catalog),
         .dense_layer_count = arch->dense_layer_count,
         .expert_count = arch->router.expert_count,
         .expert_group_count = arch_combine_group_count(arch),
         .kv_entry_bytes = kv_layout_token_bytes(&layout),
+        .kv_token_bytes = sizeof(uint32_t),
         .kv_type = kv_type,
         .context_tokens_max = arch->context_tokens_max,
         .slot_count = SLOTS_DEFAULT,

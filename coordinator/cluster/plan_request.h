@@ -14,7 +14,8 @@ enum plan_weights {
 };
 
 /* Everything that the catalog says, and defaults for slots and rows of a step; the context is the
- * model's, numerics, workers and layout are the caller's to add. `layers` lies in the arena. */
+ * model's, numerics, workers and layout are the caller's to add, and draft_layer_count if the draft
+ * layer shall have a place. `layers` lies in the arena. */
 void plan_request_model(const struct catalog *catalog, enum plan_weights weights,
                         enum kv_type kv_type, struct arena *arena, struct planner_request *out);
 

@@ -10,6 +10,7 @@
 #include "common/base/mem.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 static struct sequence **sequence_find(struct cluster *cluster, seq_id id)
@@ -52,16 +53,29 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
                                       .tokens_max = request->tokens_max,
                                       .ignore_eos = request->ignore_eos,
                                       .wants = request->wants,
-                                      .sampling = request->sampling};
+                                      .sampling = request->sampling,
+                                      .request_class = request->request_class};
     struct sequence *sequence;
 
     if (!serving_check(cluster, err)) {
         return false;
     }
+    if ((request->wants & WANT_DRAFT_LOGITS) != 0 && cluster->placement->draft_layer_count == 0) {
+        return error_set(err, ERROR_USAGE, "no worker holds a draft layer");
+    }
     for (uint32_t i = 0; i < request->prompt_count; i++) {
         if (request->prompt[i] >= cluster->config.catalog->arch.vocab) {
             return error_set(err, ERROR_USAGE, "prompt token %u is %u, the vocabulary has %u", i,
                              request->prompt[i], cluster->config.catalog->arch.vocab);
+        }
+    }
+    if (request->sampling.bias_count > 0) {
+        const struct token_bias *last =
+            &request->sampling.biases[request->sampling.bias_count - 1]; /* tokens rise */
+
+        if (last->token >= cluster->config.catalog->arch.vocab) {
+            return error_set(err, ERROR_USAGE, "a bias is for token %u, the vocabulary has %u",
+                             last->token, cluster->config.catalog->arch.vocab);
         }
     }
     if (!scheduler_submit(cluster->scheduler, &asked, now_ns, err)) {
@@ -109,7 +123,8 @@ void sequences_deliver(struct cluster *cluster, const char *problem, int64_t now
             finish_deliver(cluster, &outcome, problem, now_ns);
         } else {
             struct sequence *sequence = *sequence_find(cluster, outcome.sequence);
-            struct cluster_event event = {.kind = CLUSTER_TOKEN, .token = outcome.token};
+            struct cluster_event event = {
+                .kind = CLUSTER_TOKEN, .token = outcome.token, .received_ns = now_ns};
 
             token_rate_count(&cluster->rate, now_ns);
             if (sequence != NULL) {
@@ -221,16 +236,66 @@ static void routing_deliver(struct cluster *cluster, const struct step_result *r
     }
 }
 
+static void logprobs_deliver(struct cluster *cluster, const struct step_result *result)
+{
+    for (uint32_t i = 0; i < result->logprobs_count; i++) {
+        const struct step_logprobs *logprobs = &result->logprobs[i];
+        uint32_t position;
+        struct sequence *sequence =
+            entry_sequence(cluster, result->step, logprobs->entry, &position);
+
+        if (sequence != NULL) {
+            struct cluster_event event = {.kind = CLUSTER_LOGPROBS,
+                                          .position = position + logprobs->row + 1,
+                                          .logprobs = logprobs};
+
+            sequence->sink(sequence->context, &event);
+        }
+    }
+}
+
+static bool logprobs_check(const struct cluster *cluster, const struct step_result *result,
+                           struct error *err)
+{
+    uint32_t vocab = cluster->config.catalog->arch.vocab;
+
+    for (uint32_t i = 0; i < result->logprobs_count; i++) {
+        const struct step_logprobs *logprobs = &result->logprobs[i];
+        uint32_t token = logprobs->token;
+        bool numbers = !isnan(logprobs->logprob);
+
+        for (uint32_t t = 0; t < logprobs->top_count; t++) {
+            token = logprobs->top_tokens[t] >= vocab ? logprobs->top_tokens[t] : token;
+            numbers &= !isnan(logprobs->top_logprobs[t]);
+        }
+        if (token >= vocab || !numbers) {
+            return error_set(err, ERROR_PEER, "log-probabilities of token %u of %u%s", token, vocab,
+                             numbers ? "" : ", one is no number");
+        }
+    }
+    return true;
+}
+
+static bool logits_check(const struct step_rows *rows, uint32_t count, uint32_t vocab,
+                         struct error *err)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (rows[i].columns != vocab) {
+            return error_set(err, ERROR_PEER, "logits of %u columns, the vocabulary has %u",
+                             rows[i].columns, vocab);
+        }
+    }
+    return true;
+}
+
 static bool columns_check(const struct cluster *cluster, const struct step_result *result,
                           struct error *err)
 {
     const struct arch *arch = &cluster->config.catalog->arch;
 
-    for (uint32_t i = 0; i < result->logits_count; i++) {
-        if (result->logits[i].columns != arch->vocab) {
-            return error_set(err, ERROR_PEER, "logits of %u columns, the vocabulary has %u",
-                             result->logits[i].columns, arch->vocab);
-        }
+    if (!logits_check(result->logits, result->logits_count, arch->vocab, err) ||
+        !logits_check(result->draft_logits, result->draft_logits_count, arch->vocab, err)) {
+        return false;
     }
     for (uint32_t i = 0; i < result->hidden_count; i++) {
         if (result->hidden[i].columns != arch->hidden) {
@@ -239,6 +304,23 @@ static bool columns_check(const struct cluster *cluster, const struct step_resul
         }
     }
     return true;
+}
+
+static void span_deliver(const struct cluster *cluster, const struct member *member,
+                         const struct step_result *result)
+{
+    struct cluster_step_span span = {.worker = member->id,
+                                     .stage = member->seat.stage,
+                                     .member = member->seat.member,
+                                     .step = result->step,
+                                     .rows = result->row_count,
+                                     .begin_ns = result->begin_ns + member->clock_lag_ns,
+                                     .end_ns = result->end_ns + member->clock_lag_ns,
+                                     .wait_ns = result->wait_ns};
+
+    if (cluster->config.step_sink != NULL) {
+        cluster->config.step_sink(cluster->config.step_context, &span);
+    }
 }
 
 static void result_count(struct cluster *cluster, struct member *member,
@@ -266,18 +348,27 @@ void sequences_handle_result(struct cluster *cluster, struct member *member,
                                  .member = member->seat.member,
                                  .compute_ns = compute_ns > 0 ? compute_ns : 0,
                                  .sample_count = result->sample_count,
-                                 .samples = result->samples};
+                                 .samples = result->samples,
+                                 .proposal_count = result->proposal_count,
+                                 .proposals = result->proposals};
     struct error err;
 
     if (cluster->scheduler == NULL || result->epoch != cluster->epoch || !member->seated) {
         return; /* of an epoch that is over */
     }
+    membership_clock(member, result->end_ns, now_ns);
     result_count(cluster, member, result, report.compute_ns);
-    if (columns_check(cluster, result, &err)) {
+    span_deliver(cluster, member, result);
+    if (columns_check(cluster, result, &err) && logprobs_check(cluster, result, &err)) {
         for (uint32_t i = 0; i < result->logits_count; i++) {
             rows_deliver(cluster, result->step, &result->logits[i],
                          (struct cluster_event){.kind = CLUSTER_LOGITS});
         }
+        for (uint32_t i = 0; i < result->draft_logits_count; i++) {
+            rows_deliver(cluster, result->step, &result->draft_logits[i],
+                         (struct cluster_event){.kind = CLUSTER_DRAFT_LOGITS});
+        }
+        logprobs_deliver(cluster, result);
         hidden_deliver(cluster, member, result);
         routing_deliver(cluster, result);
         if (scheduler_report(cluster->scheduler, &report, now_ns, &err)) {

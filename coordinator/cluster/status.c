@@ -30,6 +30,7 @@ static void worker_fill(const struct cluster *cluster, const struct member *memb
         .busy_share_recent = member->busy_share_recent,
         .steps = member->steps,
         .rows = member->rows,
+        .busy_ns = member->busy_ns,
         .link_count = member->link_count,
     };
     memcpy(out->host, member->host, sizeof(out->host));
@@ -61,6 +62,13 @@ static void counts_add(struct scheduler_stats *sum, const struct scheduler_stats
     sum->cancelled += more->cancelled;
     sum->failed += more->failed;
     sum->ignored_reports += more->ignored_reports;
+    sum->prefix_query_tokens += more->prefix_query_tokens;
+    sum->prefix_hit_tokens += more->prefix_hit_tokens;
+    sum->prompt_rows_computed += more->prompt_rows_computed;
+    sum->drafted += more->drafted;
+    sum->accepted += more->accepted;
+    sum->preemptions += more->preemptions;
+    sum->evictions += more->evictions;
 }
 
 void status_keep_counts(struct cluster *cluster)
@@ -95,6 +103,7 @@ static struct cluster_status *status_make(struct cluster *cluster, int64_t now_n
     }
     if (cluster->scheduler != NULL) {
         scheduler_stats(cluster->scheduler, &status->scheduler);
+        status->retry_after_ns = scheduler_retry_after_ns(cluster->scheduler, now_ns);
     }
     counts_add(&status->scheduler, &cluster->past);
     status->tokens_per_s = token_rate_per_s(&cluster->rate, now_ns);

@@ -10,22 +10,23 @@
 
 #include <string.h>
 
-void flight_deck_init(struct flight_deck *deck, uint32_t capacity, uint32_t entries_max,
-                      uint32_t stage_count, const uint32_t *member_counts)
+void flight_deck_init(struct flight_deck *deck, const struct flight_sizes *sizes)
 {
-    *deck = (struct flight_deck){.capacity = capacity, .stage_count = stage_count};
-    for (uint32_t stage = 0; stage < stage_count; stage++) {
-        deck->worker_count += member_counts[stage];
+    *deck = (struct flight_deck){.capacity = sizes->capacity, .stage_count = sizes->stage_count};
+    for (uint32_t stage = 0; stage < sizes->stage_count; stage++) {
+        deck->worker_count += sizes->member_counts[stage];
     }
-    deck->last_member_count = member_counts[stage_count - 1];
-    deck->flights = mem_new_array(struct flight, capacity);
-    deck->order = mem_new_array(uint32_t, capacity);
-    for (uint32_t i = 0; i < capacity; i++) {
+    deck->last_member_count = sizes->member_counts[sizes->stage_count - 1];
+    deck->flights = mem_new_array(struct flight, sizes->capacity);
+    deck->order = mem_new_array(uint32_t, sizes->capacity);
+    for (uint32_t i = 0; i < sizes->capacity; i++) {
         struct flight *flight = &deck->flights[i];
 
-        flight->entries = mem_new_array(struct flight_entry, entries_max);
+        flight->entries = mem_new_array(struct flight_entry, sizes->entries_max);
+        flight->samples = mem_new_array(struct flight_sample, sizes->rows_max);
+        flight->proposals = mem_new_array(uint32_t, (size_t)sizes->entries_max * sizes->draft_max);
         flight->answered = mem_new_array(bool, deck->worker_count);
-        flight->compute_ns = mem_new_array(int64_t, stage_count);
+        flight->compute_ns = mem_new_array(int64_t, sizes->stage_count);
         deck->order[i] = i;
     }
 }
@@ -34,6 +35,8 @@ void flight_deck_deinit(struct flight_deck *deck)
 {
     for (uint32_t i = 0; i < deck->capacity; i++) {
         mem_free(deck->flights[i].entries);
+        mem_free(deck->flights[i].samples);
+        mem_free(deck->flights[i].proposals);
         mem_free(deck->flights[i].answered);
         mem_free(deck->flights[i].compute_ns);
     }
@@ -59,6 +62,8 @@ struct flight *flight_deck_add(struct flight_deck *deck, uint64_t step, int64_t 
         .outstanding_count = deck->worker_count,
         .outstanding_last = deck->last_member_count,
         .entries = flight->entries,
+        .samples = flight->samples,
+        .proposals = flight->proposals,
         .answered = flight->answered,
         .compute_ns = flight->compute_ns,
     };

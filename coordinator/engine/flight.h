@@ -3,6 +3,7 @@
 
 /* Steps in flight: what was sent, who has answered, what was sampled. Oldest first. All memory is
  * taken when the scheduler is made. */
+#include "coordinator/engine/pace.h"
 #include "coordinator/engine/scheduler.h"
 
 struct flight_entry {
@@ -10,9 +11,12 @@ struct flight_entry {
     uint32_t sequence; /* index in the pool */
     uint32_t position;
     uint32_t token_count;
-    uint32_t token; /* once sampled */
     bool wants_sample;
-    bool sampled;
+    bool decodes;          /* no prompt chunk */
+    uint32_t draft_count;  /* of the tokens, the last */
+    uint32_t sample_begin; /* 1 + draft_count places in flight.samples */
+    uint32_t propose_max;
+    uint32_t proposal_count;
 };
 
 struct flight {
@@ -20,11 +24,16 @@ struct flight {
     int64_t issued_ns;
     int64_t expected_ns; /* its round trip, by the pace of earlier ones */
     int64_t deadline_ns;
-    uint32_t row_count;
+    struct step_load load; /* its rows */
     uint32_t entry_count;
     struct flight_entry *entries; /* [entries_max] */
     uint32_t sample_wanted_count;
     uint32_t sample_count;
+    struct flight_sample {
+        bool known;
+        uint32_t token;
+    } * samples;                /* [rows_max] */
+    uint32_t *proposals;        /* [entries_max][draft_max] */
     uint32_t outstanding_count; /* workers that have not answered */
     uint32_t outstanding_last;  /* of these, members of the last stage */
     bool *answered;             /* [worker_count], stage after stage */
@@ -41,8 +50,16 @@ struct flight_deck {
     uint32_t last_member_count;
 };
 
-void flight_deck_init(struct flight_deck *deck, uint32_t capacity, uint32_t entries_max,
-                      uint32_t stage_count, const uint32_t *member_counts);
+struct flight_sizes {
+    uint32_t capacity;
+    uint32_t entries_max;
+    uint32_t rows_max;
+    uint32_t draft_max; /* proposals of an entry */
+    uint32_t stage_count;
+    const uint32_t *member_counts; /* [stage_count] */
+};
+
+void flight_deck_init(struct flight_deck *deck, const struct flight_sizes *sizes);
 void flight_deck_deinit(struct flight_deck *deck);
 /* A new, empty flight behind the others; the deck must have room. */
 struct flight *flight_deck_add(struct flight_deck *deck, uint64_t step, int64_t now_ns);

@@ -6,9 +6,9 @@
  * from max(its end on stage s - 1, the end of step k - 1 on stage s). What the real step took
  * beyond the model's is its hops and the coordinator's turn, waiting excluded.
  *
- * Steps in flight = ceil((stages + overhead) / slowest stage), DESIGN.md's rule, with SLACK of a
- * step cut off: with one stage any overhead at all would otherwise split the batch in two, and two
- * half batches read the weights twice.
+ * The number of steps in flight is DESIGN.md's rule, (stages + overhead) / slowest stage, with the
+ * times taken at the load that a step has when so many share the rows: a further step hides
+ * overhead and makes all steps smaller, but every stage reads its weights once more.
  */
 #include "coordinator/engine/pace.h"
 
@@ -16,11 +16,12 @@
 #include "common/base/mem.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #define MEAN_WEIGHT     0.125
 #define FORGET_WEIGHT   (1.0 / 64)
-#define SLACK           0.15
-#define MEASURED_ENOUGH 8 /* steps until the measured times set deadlines */
+#define NEARLY_BEST     0.98
+#define MEASURED_ENOUGH 8 /* steps until the measured times predict and set deadlines */
 #define PATIENCE_FACTOR 10
 #define PATIENCE_MIN_NS 2000000000ll
 /* Nothing is known yet, and a large model on few cores takes its time for every row. */
@@ -33,14 +34,20 @@ void pace_init(struct pace *pace, uint32_t stage_count, uint32_t steps_in_flight
     *pace = (struct pace){
         .stage_count = stage_count,
         .steps_in_flight_max = steps_in_flight_max,
-        .stage_ns = mem_new_array(double, stage_count),
+        .costs = mem_new_array(struct stage_cost, stage_count),
         .stage_free_ns = mem_new_array(int64_t, stage_count),
     };
+    for (uint32_t stage = 0; stage < stage_count; stage++) {
+        stage_cost_init(&pace->costs[stage]);
+    }
 }
 
 void pace_deinit(struct pace *pace)
 {
-    mem_free(pace->stage_ns);
+    for (uint32_t stage = 0; stage < pace->stage_count; stage++) {
+        stage_cost_deinit(&pace->costs[stage]);
+    }
+    mem_free(pace->costs);
     mem_free(pace->stage_free_ns);
 }
 
@@ -64,15 +71,15 @@ static int64_t model_run(struct pace *pace, int64_t issued_ns, int64_t done_ns,
     return end;
 }
 
-void pace_measure(struct pace *pace, int64_t issued_ns, int64_t done_ns, uint32_t row_count,
-                  const int64_t *compute_ns)
+void pace_measure(struct pace *pace, int64_t issued_ns, int64_t done_ns,
+                  const struct step_load *load, const int64_t *compute_ns)
 {
     int64_t model_end = model_run(pace, issued_ns, done_ns, compute_ns);
     double round_trip = (double)(done_ns - issued_ns);
-    double row_ns = round_trip / (row_count > 0 ? row_count : 1);
+    double row_ns = round_trip / (load->rows > 0 ? load->rows : 1);
 
     for (uint32_t stage = 0; stage < pace->stage_count; stage++) {
-        mean_move(pace, &pace->stage_ns[stage], (double)compute_ns[stage]);
+        stage_cost_measure(&pace->costs[stage], load, compute_ns[stage]);
     }
     mean_move(pace, &pace->overhead_ns, done_ns > model_end ? (double)(done_ns - model_end) : 0);
     mean_move(pace, &pace->round_trip_ns, round_trip);
@@ -84,20 +91,127 @@ void pace_measure(struct pace *pace, int64_t issued_ns, int64_t done_ns, uint32_
     pace->measured++;
 }
 
-uint32_t pace_steps_in_flight(const struct pace *pace)
+double pace_step_ns(const struct pace *pace, const struct step_load *load)
 {
     double slowest = 0;
+
+    if (pace->measured < MEASURED_ENOUGH) {
+        return 0;
+    }
+    for (uint32_t stage = 0; stage < pace->stage_count; stage++) {
+        slowest = fmax(slowest, stage_cost_ns(&pace->costs[stage], load));
+    }
+    return slowest;
+}
+
+/* A step's way through all stages and back, nothing before it. */
+static double passage_ns(const struct pace *pace, const struct step_load *load)
+{
     double all = pace->overhead_ns;
-    double steps = pace->stage_count;
 
     for (uint32_t stage = 0; stage < pace->stage_count; stage++) {
-        slowest = fmax(slowest, pace->stage_ns[stage]);
-        all += pace->stage_ns[stage];
+        all += stage_cost_ns(&pace->costs[stage], load);
     }
-    if (slowest > 0) {
-        steps = fmax(steps, ceil(all / slowest - SLACK));
+    return all;
+}
+
+double pace_cycle_ns(const struct pace *pace, const struct step_load *load, uint32_t steps)
+{
+    if (pace->measured < MEASURED_ENOUGH) {
+        return 0;
     }
-    return (uint32_t)fmin(steps, pace->steps_in_flight_max);
+    return fmax(steps * pace_step_ns(pace, load), passage_ns(pace, load));
+}
+
+static struct step_load load_join(const struct step_load *base, uint64_t context, uint32_t rows)
+{
+    return (struct step_load){
+        .rows = base->rows + rows,
+        .attended = base->attended + rows * context + (uint64_t)rows * (rows + 1ull) / 2,
+        .sampled = base->sampled,
+    };
+}
+
+uint32_t pace_rows_max(const struct pace *pace, const struct step_load *base, uint64_t context,
+                       uint32_t rows_max, int64_t limit_ns)
+{
+    struct step_load all = load_join(base, context, rows_max);
+    uint32_t fits = 0; /* or none does */
+    uint32_t above = rows_max;
+
+    if (pace->measured < MEASURED_ENOUGH || pace_step_ns(pace, &all) <= (double)limit_ns) {
+        return rows_max;
+    }
+    while (fits + 1 < above) {
+        uint32_t middle = fits + (above - fits) / 2;
+        struct step_load load = load_join(base, context, middle);
+
+        if (pace_step_ns(pace, &load) <= (double)limit_ns) {
+            fits = middle;
+        } else {
+            above = middle;
+        }
+    }
+    return fits;
+}
+
+struct share_rate {
+    double rows_per_ns;
+    bool saturated; /* the slowest stage never waits */
+};
+
+/* What comes of dividing `shared` among so many steps. */
+static struct share_rate share_rate(const struct pace *pace, const struct step_load *shared,
+                                    const struct step_load *each, uint32_t steps)
+{
+    struct step_load fullest = {
+        .rows = (shared->rows + steps - 1) / steps + each->rows,
+        .attended = (shared->attended + steps - 1) / steps + each->attended,
+        .sampled = (shared->sampled + steps - 1) / steps + each->sampled,
+    };
+    struct step_load all = {
+        .rows = shared->rows + steps * each->rows,
+        .attended = shared->attended + steps * each->attended,
+        .sampled = shared->sampled + steps * each->sampled,
+    };
+    double passage = passage_ns(pace, &fullest);
+    double slowest = 0;
+
+    for (uint32_t stage = 0; stage < pace->stage_count; stage++) {
+        const struct stage_cost *cost = &pace->costs[stage];
+
+        slowest = fmax(slowest, stage_cost_ns(cost, &all) + (steps - 1) * cost->ns[0]);
+    }
+    return (struct share_rate){all.rows / fmax(slowest, passage), slowest >= passage};
+}
+
+uint32_t pace_steps_in_flight(const struct pace *pace, const struct step_load *shared,
+                              const struct step_load *each)
+{
+    uint32_t steps_max = pace->steps_in_flight_max;
+    uint32_t chosen = 1;
+    double best = 0;
+
+    if (pace->measured < MEASURED_ENOUGH || shared->rows + each->rows == 0) {
+        return pace->stage_count < steps_max ? pace->stage_count : steps_max;
+    }
+    if (each->rows == 0 && shared->rows < steps_max) {
+        steps_max = shared->rows;
+    }
+    for (uint32_t steps = 1; steps <= steps_max; steps++) {
+        best = fmax(best, share_rate(pace, shared, each, steps).rows_per_ns);
+    }
+    for (uint32_t steps = 1; steps <= steps_max; steps++) {
+        struct share_rate rate = share_rate(pace, shared, each, steps);
+
+        if (rate.rows_per_ns >= NEARLY_BEST * best) {
+            chosen = steps;
+            if (rate.saturated) {
+                break;
+            }
+        }
+    }
+    return chosen;
 }
 
 int64_t pace_expected_ns(const struct pace *pace, uint32_t row_count)

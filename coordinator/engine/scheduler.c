@@ -1,8 +1,8 @@
 /* scheduler.c - life cycle of the scheduler and of its sequences, outcomes, figures.
  *
  * Everything that steps need is allocated here, once, or with the request that needs it (its prompt
- * and block table); the path from a report to the next step allocates nothing but room for outcomes
- * that the caller has not fetched.
+ * and block table); the path from a report to the next step allocates nothing but room for the
+ * tokens of sequences and for outcomes that the caller has not fetched.
  */
 #include "coordinator/engine/scheduler.h"
 
@@ -13,7 +13,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define OUTCOMES_FIRST 256 /* capacity; a power of two */
+#define OUTCOMES_FIRST    256 /* capacity; a power of two */
+#define FINISH_GAP_WEIGHT 0.125
 
 static uint32_t *array_copy(const uint32_t *from, uint32_t count)
 {
@@ -35,6 +36,9 @@ static void config_copy(struct scheduler *scheduler, const struct scheduler_conf
             config->member_counts != NULL ? config->member_counts[i] : config->lane_count;
         ASSERT(scheduler->member_counts[i] > 0);
     }
+    if (config->draft_mode == DRAFT_NONE) {
+        scheduler->config.draft_max = 0;
+    }
     scheduler->config.eos_ids = scheduler->eos_ids;
     scheduler->config.member_counts = scheduler->member_counts;
 }
@@ -47,25 +51,31 @@ struct scheduler *scheduler_create(const struct scheduler_config *config)
     ASSERT(config->lane_count > 0 && config->stage_count > 0 && config->slot_count > 0);
     ASSERT(config->kv_block_count > 0 && config->context_tokens_max > 0);
     ASSERT(config->step_rows_max > 0 && config->steps_in_flight_max > 0 && config->queue_max > 0);
+    ASSERT(config->draft_max <= DRAFT_POLICY_MAX);
     config_copy(scheduler, config);
     scheduler->entries_max = slots < config->step_rows_max ? slots : config->step_rows_max;
     sequence_pool_init(&scheduler->pool, slots + config->queue_max);
-    sequence_list_init(&scheduler->waiting);
-    sequence_list_init(&scheduler->prefilling);
+    for (uint32_t i = 0; i < REQUEST_CLASSES; i++) {
+        sequence_list_init(&scheduler->waiting[i]);
+    }
     scheduler->lanes = mem_new_array(struct lane, config->lane_count);
     for (uint32_t i = 0; i < config->lane_count; i++) {
-        lane_init(&scheduler->lanes[i], config->slot_count, config->kv_block_count);
+        lane_init(&scheduler->lanes[i], config->slot_count, config->kv_block_count,
+                  config->prefix_cache);
     }
-    flight_deck_init(&scheduler->deck, config->steps_in_flight_max, scheduler->entries_max,
-                     config->stage_count, scheduler->member_counts);
+    flight_deck_init(&scheduler->deck,
+                     &(struct flight_sizes){.capacity = config->steps_in_flight_max,
+                                            .entries_max = scheduler->entries_max,
+                                            .rows_max = config->step_rows_max,
+                                            .draft_max = scheduler->config.draft_max,
+                                            .stage_count = config->stage_count,
+                                            .member_counts = scheduler->member_counts});
     pace_init(&scheduler->pace, config->stage_count, config->steps_in_flight_max);
+    draft_policy_init(&scheduler->draft_policy, scheduler->config.draft_max);
     scheduler->outcomes.capacity = OUTCOMES_FIRST;
     scheduler->outcomes.outcomes = mem_new_array(struct outcome, OUTCOMES_FIRST);
     scheduler->step_next = 1;
     scheduler->entries = mem_new_array(struct step_entry, scheduler->entries_max);
-    scheduler->tokens = mem_new_array(uint32_t, config->step_rows_max);
-    scheduler->blocks = mem_new_array(uint32_t, config->step_rows_max);
-    scheduler->lane_rows = mem_new_array(uint32_t, config->lane_count);
     return scheduler;
 }
 
@@ -83,12 +93,14 @@ void scheduler_destroy(struct scheduler *scheduler)
     mem_free(scheduler->lanes);
     mem_free(scheduler->outcomes.outcomes);
     mem_free(scheduler->entries);
-    mem_free(scheduler->tokens);
-    mem_free(scheduler->blocks);
-    mem_free(scheduler->lane_rows);
     mem_free(scheduler->member_counts);
     mem_free(scheduler->eos_ids);
     mem_free(scheduler);
+}
+
+uint32_t scheduler_waiting_count(const struct scheduler *scheduler)
+{
+    return scheduler->waiting[REQUEST_INTERACTIVE].count + scheduler->waiting[REQUEST_BATCH].count;
 }
 
 void scheduler_emit(struct scheduler *scheduler, const struct outcome *outcome)
@@ -119,11 +131,34 @@ bool scheduler_outcome(struct scheduler *scheduler, struct outcome *out)
     return true;
 }
 
+/* How fast places become free while others wait for them. */
+static void finish_gap_measure(struct scheduler *scheduler)
+{
+    double gap_ns = (double)(scheduler->now_ns - scheduler->finish_ns);
+
+    if (scheduler_waiting_count(scheduler) == 0) {
+        scheduler->finish_ns = 0;
+        return;
+    }
+    if (scheduler->finish_ns != 0) {
+        scheduler->finish_gap_ns += scheduler->finish_gap_ns > 0
+                                        ? FINISH_GAP_WEIGHT * (gap_ns - scheduler->finish_gap_ns)
+                                        : gap_ns;
+    }
+    scheduler->finish_ns = scheduler->now_ns;
+}
+
 void scheduler_finish(struct scheduler *scheduler, uint32_t index, enum finish_reason reason)
 {
+    const struct sequence *sequence = &scheduler->pool.sequences[index];
+
     scheduler_emit(scheduler, &(struct outcome){.kind = OUTCOME_FINISHED,
-                                                .sequence = scheduler->pool.sequences[index].id,
-                                                .reason = reason});
+                                                .sequence = sequence->id,
+                                                .reason = reason,
+                                                .cached_tokens = sequence->cached_tokens});
+    if (reason != FINISH_FAILED && sequence->admissions > 0) {
+        finish_gap_measure(scheduler);
+    }
     scheduler->stats.finished += reason == FINISH_STOP || reason == FINISH_LENGTH;
     scheduler->stats.cancelled += reason == FINISH_CANCELLED;
     scheduler->stats.failed += reason == FINISH_FAILED;
@@ -136,6 +171,7 @@ void scheduler_release(struct scheduler *scheduler, uint32_t index)
 
     ASSERT(sequence->steps_in_flight == 0);
     lane_release(&scheduler->lanes[sequence->lane], sequence);
+    scheduler->batch_admitted -= sequence->request_class == REQUEST_BATCH;
     sequence_pool_remove(&scheduler->pool, index);
 }
 
@@ -146,120 +182,24 @@ void scheduler_unlist(struct scheduler *scheduler, uint32_t index)
 
     switch (sequence->state) {
     case SEQUENCE_WAITING:
-        sequence_list_remove(&scheduler->pool, &scheduler->waiting, index);
+        sequence_list_remove(&scheduler->pool, &scheduler->waiting[sequence->request_class], index);
         break;
     case SEQUENCE_PREFILLING:
-        sequence_list_remove(&scheduler->pool, &scheduler->prefilling, index);
-        lane->prefill_rows -= sequence->prompt_count - sequence->position;
+        sequence_list_remove(&scheduler->pool, &lane->prefilling, index);
+        lane->prefill_rows -= sequence->token_count - sequence->position;
         break;
     case SEQUENCE_READY:
-        sequence_list_remove(&scheduler->pool, &lane->ready, index);
-        lane->decoding_count--;
+        lane_ready_remove(&scheduler->pool, lane, index);
+        lane_decode_end(lane, sequence);
         break;
     case SEQUENCE_IN_STEP:
-        lane->decoding_count--;
+        lane_decode_end(lane, sequence);
         break;
     case SEQUENCE_FREE:
     case SEQUENCE_DRAINING:
+    case SEQUENCE_YIELDING:
     case SEQUENCE_LEAVING:
         break;
-    }
-}
-
-/* What a request takes, cut to the context. */
-struct demand {
-    uint32_t tokens_max;
-    uint32_t block_need;
-};
-
-static bool demand_of(const struct scheduler *scheduler, const struct scheduler_request *request,
-                      struct demand *out, struct error *err)
-{
-    const struct scheduler_config *config = &scheduler->config;
-    uint32_t context = config->context_tokens_max;
-    uint32_t least = request->tokens_max > 0 ? 1 : 0;
-    uint32_t tokens_max = request->tokens_max;
-    uint64_t tokens, blocks;
-
-    if (request->prompt_count == 0 || (uint64_t)request->prompt_count + least > context) {
-        return error_set(err, ERROR_USAGE, "the prompt has %u tokens%s, the context holds %u",
-                         request->prompt_count, least > 0 ? " and wants an answer" : "", context);
-    }
-    if (tokens_max > context - request->prompt_count) {
-        tokens_max = context - request->prompt_count;
-    }
-    tokens = (uint64_t)request->prompt_count + tokens_max;
-    blocks = (tokens + PLAN_BLOCK_TOKENS - 1) / PLAN_BLOCK_TOKENS;
-    if (blocks > config->kv_block_count) {
-        return error_set(err, ERROR_USAGE,
-                         "prompt of %u tokens and up to %u new ones need %" PRIu64
-                         " KV blocks of %u tokens, there are %u",
-                         request->prompt_count, tokens_max, blocks, PLAN_BLOCK_TOKENS,
-                         config->kv_block_count);
-    }
-    *out = (struct demand){.tokens_max = tokens_max, .block_need = (uint32_t)blocks};
-    return true;
-}
-
-bool scheduler_submit(struct scheduler *scheduler, const struct scheduler_request *request,
-                      int64_t now_ns, struct error *err)
-{
-    struct demand demand;
-    struct sequence *sequence;
-    uint32_t *memory;
-    uint32_t index;
-
-    (void)now_ns;
-    if (!demand_of(scheduler, request, &demand, err)) {
-        return false;
-    }
-    if (sequence_pool_find(&scheduler->pool, request->sequence) != SEQUENCE_NONE) {
-        return error_set(err, ERROR_USAGE, "sequence %" PRIu64 " is in use", request->sequence);
-    }
-    if (scheduler->waiting.count >= scheduler->config.queue_max) {
-        return error_set(err, ERROR_LIMIT, "the queue is full: %u requests are waiting",
-                         scheduler->waiting.count);
-    }
-    memory = mem_try_array(uint32_t, (size_t)request->prompt_count + demand.block_need, err);
-    if (memory == NULL) {
-        return error_wrap(err, "prompt");
-    }
-    index = sequence_pool_add(&scheduler->pool, request->sequence);
-    sequence = &scheduler->pool.sequences[index];
-    memcpy(memory, request->prompt, request->prompt_count * sizeof(*memory));
-    sequence->state = SEQUENCE_WAITING;
-    sequence->prompt = memory;
-    sequence->prompt_count = request->prompt_count;
-    sequence->blocks = memory + request->prompt_count;
-    sequence->block_need = demand.block_need;
-    sequence->tokens_max = demand.tokens_max;
-    sequence->ignore_eos = request->ignore_eos;
-    sequence->wants = request->wants & ~(uint32_t)WANT_SAMPLE;
-    sequence->sampling = request->sampling;
-    sequence_list_append(&scheduler->pool, &scheduler->waiting, index);
-    return true;
-}
-
-void scheduler_cancel(struct scheduler *scheduler, seq_id id, int64_t now_ns)
-{
-    uint32_t index = sequence_pool_find(&scheduler->pool, id);
-    struct sequence *sequence;
-    bool waiting;
-
-    (void)now_ns;
-    if (index == SEQUENCE_NONE) {
-        return;
-    }
-    sequence = &scheduler->pool.sequences[index];
-    waiting = sequence->state == SEQUENCE_WAITING;
-    scheduler_unlist(scheduler, index);
-    scheduler_finish(scheduler, index, FINISH_CANCELLED);
-    if (waiting) {
-        sequence_pool_remove(&scheduler->pool, index);
-    } else if (sequence->steps_in_flight == 0) {
-        scheduler_release(scheduler, index);
-    } else {
-        sequence->state = SEQUENCE_LEAVING;
     }
 }
 
@@ -284,14 +224,14 @@ bool scheduler_step_entry(const struct scheduler *scheduler, uint64_t step, uint
 void scheduler_stats(const struct scheduler *scheduler, struct scheduler_stats *out)
 {
     *out = scheduler->stats;
-    out->waiting = scheduler->waiting.count;
-    out->running = scheduler->pool.live_count - scheduler->waiting.count;
+    out->waiting = scheduler_waiting_count(scheduler);
+    out->running = scheduler->pool.live_count - out->waiting;
     out->steps_in_flight = scheduler->deck.count;
     for (uint32_t i = 0; i < scheduler->config.lane_count; i++) {
         const struct lane *lane = &scheduler->lanes[i];
 
         out->decoding += lane->decoding_count;
-        out->kv_blocks_used += lane->block_count - lane_room(lane);
-        out->kv_blocks_total += lane->block_count;
+        out->kv_blocks_used += lane->pool.block_count - lane_room(lane);
+        out->kv_blocks_total += lane->pool.block_count;
     }
 }

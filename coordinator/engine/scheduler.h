@@ -4,17 +4,21 @@
 /* Decides which sequences compute which tokens in which step. Pure: events and the time go in,
  * steps and outcomes come out; no socket, clock, thread, file or log.
  *
- * Continuous batching. A sequence waits, is admitted to a lane (the one with most room) when its
- * lane has a free slot and KV blocks for its prompt and max_tokens (never overcommitted, so nothing
- * is ever thrown out), prefills in chunks, then decodes one token a step until an end token, its
- * token limit or a cancel. A decoding sequence is in one step at a time; prefill chunks of one
- * sequence may follow each other. Steps in flight: ceil((stage times + hop times + coordinator
- * turn) / slowest stage time), at least the number of stages, at most the placement's bound;
- * decoding sequences are spread evenly over them so that every stage has work. A part of a step in
- * flight below 15 % is cut off: splitting a batch in two to hide a short turn of the coordinator
- * costs more than the turn. Order is fair: first come, first served for admission, the head of the
- * queue waits for room and nothing overtakes it; who has waited longest for a row comes first
- * inside a step; prefill takes what decoding leaves of step_rows_max.
+ * Continuous batching. A sequence waits, is admitted to a lane that has a free slot and room for
+ * its tokens, prefills in chunks, then decodes until an end token, its token limit or a cancel. KV
+ * blocks are taken as rows reach them; when none is left, sequences that rank behind are preempted
+ * and computed again later (scheduler_memory.c). Sequences of a lane share the blocks of equal
+ * prompt beginnings (scheduler_prefix.c). Nobody's tokens change by any of it.
+ *
+ * A decoding sequence is in one step at a time; prefill chunks of one sequence may follow each
+ * other. Steps in flight: as many as pay (pace.h), at most the placement's bound; decoding
+ * sequences are spread over them by what their rows cost, so that every stage has work. With drafts
+ * a decoding entry has the last token and guesses of the next ones: as many tokens stand as the
+ * samples agree with, and one more.
+ *
+ * Order is fair: interactive requests before batch ones, inside a class first come, first served
+ * (scheduler_admission.c); who has waited longest for a row comes first inside a step; prompts take
+ * what decoding leaves of step_rows_max and max_step_ns (scheduler_prefill.c).
  *
  * An end token is not delivered: its sequence finishes with FINISH_STOP (unless ignore_eos).
  * tokens_max tokens, or a prefill-only prompt computed, make FINISH_LENGTH. FINISHED comes when no
@@ -22,6 +26,10 @@
  *
  * A cancelled sequence leaves at once for its client; its slot and blocks are free again when its
  * last step in flight has come back.
+ *
+ * What a request wants of its rows (logits, routing, hidden states, log-probabilities) is asked for
+ * once for each row, also when it is computed again. Such rows are never taken from the prefix
+ * cache, and sequences with `wants` have no drafts, whose rows might not stand.
  */
 #include "common/base/error.h"
 #include "common/plan/placement.h"
@@ -32,6 +40,13 @@
 
 /* Chosen by the caller, unique among the sequences that have not finished. */
 typedef uint64_t seq_id;
+
+/* Who proposes drafts for decoding sequences; they change the speed only. */
+enum draft_mode {
+    DRAFT_NONE,
+    DRAFT_LAYER,  /* the model's draft layer: proposals come back with the steps */
+    DRAFT_LOOKUP, /* what followed the same tokens earlier in the sequence */
+};
 
 struct scheduler_config {
     uint32_t lane_count;
@@ -49,7 +64,17 @@ struct scheduler_config {
     uint32_t eos_count;
     const uint32_t *eos_ids; /* copied */
     uint64_t epoch;
+    bool prefix_cache;   /* sequences of a lane share the KV blocks of equal prompt beginnings */
+    int64_t max_step_ns; /* a step with decoding rows should not keep a stage longer; 0: no bound */
+    enum draft_mode draft_mode;
+    uint32_t draft_max;      /* drafts of a sequence in one step, at most; <= DRAFT_POLICY_MAX */
+    uint32_t preempt_tokens; /* for tests: a sequence is preempted whenever it has got so many
+                                tokens since its admission, as if memory had run out; 0: off */
+    int64_t batch_age_ns;    /* how long a batch request stands behind interactive ones; 0: 30 s */
 };
+
+/* Interactive requests come before batch ones, which age so that they are never starved. */
+enum request_class { REQUEST_INTERACTIVE, REQUEST_BATCH };
 
 struct scheduler_request {
     seq_id sequence;        /* ERROR_USAGE if it is still in use */
@@ -57,8 +82,9 @@ struct scheduler_request {
     uint32_t prompt_count;  /* at least 1 */
     uint32_t tokens_max;    /* to be generated; 0: prefill only (logits, routing) */
     bool ignore_eos;
-    uint32_t wants; /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN, for every row */
-    struct sampling_params sampling;
+    uint32_t wants; /* WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN | WANT_DRAFT_LOGITS, every row */
+    struct sampling_params sampling; /* its biases are copied */
+    enum request_class request_class;
 };
 
 enum finish_reason { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
@@ -71,7 +97,7 @@ struct outcome {
     seq_id sequence;
     uint32_t token;
     enum finish_reason reason;
-    uint32_t cached_tokens; /* with FINISHED: prompt tokens that were not computed */
+    uint32_t cached_tokens; /* with FINISHED: prompt tokens that the prefix cache had */
 };
 
 struct scheduler;
@@ -93,13 +119,15 @@ struct step_report {
     int64_t compute_ns; /* end - begin - wait */
     uint32_t sample_count;
     const struct step_sample *samples; /* of the last stage */
+    uint32_t proposal_count;
+    const struct step_proposal *proposals; /* of the last stage, with DRAFT_LAYER */
 };
-/* ERROR_PEER: samples that do not belong to the step, or a sample is missing, or a seat that does
- * not exist; the report has no effect then. */
+/* ERROR_PEER: samples or proposals that do not belong to the step, or a sample is missing, or a
+ * seat that does not exist; the report has no effect then. */
 bool scheduler_report(struct scheduler *scheduler, const struct step_report *report, int64_t now_ns,
                       struct error *err) MUST_CHECK;
-/* The next step to be sent, or false: nothing to do now. out's arrays are lent until the next call
- * of scheduler_next. */
+/* The next step to be sent, or false: nothing to do now. out's arrays are lent until the next event
+ * or step: any call that takes the time. */
 bool scheduler_next(struct scheduler *scheduler, int64_t now_ns, struct step *out);
 /* The next outcome in order, or false. */
 bool scheduler_outcome(struct scheduler *scheduler, struct outcome *out);
@@ -114,12 +142,22 @@ void scheduler_fail_all(struct scheduler *scheduler, int64_t now_ns);
 bool scheduler_step_entry(const struct scheduler *scheduler, uint64_t step, uint32_t entry,
                           seq_id *sequence, uint32_t *position);
 
+/* How long until a full queue has room again, as far as the pace of the last finished requests
+ * tells; 0: there is room now. For Retry-After. */
+int64_t scheduler_retry_after_ns(const struct scheduler *scheduler, int64_t now_ns);
+
 struct scheduler_stats {
     uint32_t waiting, running, decoding;
     uint32_t steps_in_flight;
-    uint32_t kv_blocks_used, kv_blocks_total; /* all lanes; reserved counts as used */
+    uint32_t kv_blocks_used, kv_blocks_total; /* all lanes; what is only cached is not used */
     uint64_t steps, rows, prompt_tokens, generated_tokens;
     uint64_t finished, cancelled, failed, ignored_reports;
+    uint64_t prefix_query_tokens;  /* of prompts that could share blocks, once for each request */
+    uint64_t prefix_hit_tokens;    /* of these, found in the prefix cache */
+    uint64_t prompt_rows_computed; /* again after a preemption, too */
+    uint64_t drafted, accepted;    /* draft tokens */
+    uint64_t preemptions;          /* sequences that gave their blocks to others */
+    uint64_t evictions;            /* blocks of the prefix cache that were given to others */
 };
 void scheduler_stats(const struct scheduler *scheduler, struct scheduler_stats *out);
 /* Checks every invariant of the module's documentation; for simulation. */

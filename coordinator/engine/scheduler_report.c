@@ -9,6 +9,7 @@
 #include "common/base/check.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static bool token_ends(const struct scheduler *scheduler, const struct sequence *sequence,
                        uint32_t token)
@@ -21,41 +22,111 @@ static bool token_ends(const struct scheduler *scheduler, const struct sequence 
     return false;
 }
 
-/* The sequence has its next token: it goes on or has come to its end. */
-static void sample_apply(struct scheduler *scheduler, uint32_t index, uint32_t token)
+/* Nothing more is to be issued. */
+static void sequence_drain(struct scheduler *scheduler, struct sequence *sequence,
+                           enum finish_reason reason)
 {
-    struct sequence *sequence = &scheduler->pool.sequences[index];
-    struct lane *lane = &scheduler->lanes[sequence->lane];
+    if (sequence->state == SEQUENCE_IN_STEP) {
+        lane_decode_end(&scheduler->lanes[sequence->lane], sequence);
+    }
+    sequence->state = SEQUENCE_DRAINING;
+    sequence->reason = reason;
+}
 
-    ASSERT(sequence->state == SEQUENCE_IN_STEP);
+/* The sequence has its next token; false: it has come to its end. */
+static bool token_apply(struct scheduler *scheduler, struct sequence *sequence, uint32_t token)
+{
     if (token_ends(scheduler, sequence, token)) {
-        sequence->state = SEQUENCE_DRAINING;
-        sequence->reason = FINISH_STOP;
-        lane->decoding_count--;
-        return;
+        sequence_drain(scheduler, sequence, FINISH_STOP);
+        return false;
     }
     scheduler_emit(scheduler, &(struct outcome){
                                   .kind = OUTCOME_TOKEN, .sequence = sequence->id, .token = token});
     scheduler->stats.generated_tokens++;
-    sequence->last_token = token;
-    sequence->generated++;
-    if (sequence->generated == sequence->tokens_max) {
-        sequence->state = SEQUENCE_DRAINING;
-        sequence->reason = FINISH_LENGTH;
-        lane->decoding_count--;
-        return;
+    sequence_tokens_reserve(sequence, sequence->token_count + 1);
+    sequence->tokens[sequence->token_count++] = token;
+    if (sequence->lookup != NULL) {
+        lookup_append(sequence->lookup, &token, 1);
     }
-    sequence->state = SEQUENCE_READY;
-    sequence_list_append(&scheduler->pool, &lane->ready, index);
+    if (sequence_generated(sequence) == sequence->tokens_max) {
+        sequence_drain(scheduler, sequence, FINISH_LENGTH);
+        return false;
+    }
+    return true;
 }
 
-static void entry_complete(struct scheduler *scheduler, const struct flight_entry *entry)
+/* Applies the samples that stand: the first, and each one whose forerunner stands and is what the
+ * draft had guessed. Cache entries of rows behind the last one are void, so the next row is
+ * computed there. */
+static void samples_apply(struct scheduler *scheduler, const struct flight *flight,
+                          const struct flight_entry *entry)
+{
+    struct sequence *sequence = &scheduler->pool.sequences[entry->sequence];
+    const struct flight_sample *samples = &flight->samples[entry->sample_begin];
+    uint32_t accepted = 0;
+    bool goes_on;
+
+    ASSERT(sequence->state == SEQUENCE_IN_STEP || sequence->state == SEQUENCE_YIELDING);
+    for (;;) {
+        /* Where the draft stands that the sample is compared with, and the sample will. */
+        uint32_t draft = accepted < entry->draft_count ? sequence->tokens[sequence->token_count]
+                                                       : STEP_TOKEN_NONE;
+
+        goes_on = token_apply(scheduler, sequence, samples[accepted].token);
+        if (accepted == entry->draft_count || (samples[accepted].token != draft && !BUG(4))) {
+            break;
+        }
+        accepted++;
+        if (!goes_on) {
+            break;
+        }
+    }
+    if (entry->draft_count > 0) {
+        scheduler->stats.accepted += accepted;
+        draft_policy_note(&scheduler->draft_policy, entry->draft_count, accepted);
+        sequence->draft_count = 0;
+    }
+    if (goes_on && !BUG(3)) {
+        sequence->position = sequence->token_count - 1;
+    }
+}
+
+/* What the draft layer guesses becomes the sequence's next drafts. */
+static void proposals_apply(const struct flight *flight, const struct flight_entry *entry,
+                            uint32_t draft_max, struct sequence *sequence)
+{
+    uint32_t index = (uint32_t)(entry - flight->entries);
+
+    sequence_tokens_reserve(sequence, sequence->token_count + entry->proposal_count);
+    memcpy(&sequence->tokens[sequence->token_count], &flight->proposals[(size_t)index * draft_max],
+           entry->proposal_count * sizeof(*flight->proposals));
+    sequence->draft_count = entry->proposal_count;
+}
+
+/* For tests of what preemption must not change. */
+static bool is_to_be_preempted(const struct scheduler *scheduler, const struct sequence *sequence)
+{
+    uint32_t interval = scheduler->config.preempt_tokens;
+
+    return interval > 0 && sequence->token_count - sequence->admitted_count >= interval;
+}
+
+static void entry_complete(struct scheduler *scheduler, const struct flight *flight,
+                           const struct flight_entry *entry)
 {
     struct sequence *sequence = &scheduler->pool.sequences[entry->sequence];
 
     sequence->steps_in_flight--;
-    if (entry->sampled && sequence->state != SEQUENCE_LEAVING) {
-        sample_apply(scheduler, entry->sequence, entry->token);
+    if (entry->wants_sample && sequence->state != SEQUENCE_LEAVING) {
+        samples_apply(scheduler, flight, entry);
+        if (sequence->state == SEQUENCE_IN_STEP) {
+            proposals_apply(flight, entry, scheduler->config.draft_max, sequence);
+            sequence->state = SEQUENCE_READY;
+            lane_ready_append(&scheduler->pool, &scheduler->lanes[sequence->lane], entry->sequence);
+            if (is_to_be_preempted(scheduler, sequence)) {
+                scheduler_preempt(scheduler, entry->sequence);
+            }
+        }
     }
     if (sequence->steps_in_flight > 0) {
         return;
@@ -65,26 +136,36 @@ static void entry_complete(struct scheduler *scheduler, const struct flight_entr
         scheduler_release(scheduler, entry->sequence);
     } else if (sequence->state == SEQUENCE_LEAVING) {
         scheduler_release(scheduler, entry->sequence);
+    } else if (sequence->state == SEQUENCE_YIELDING) {
+        scheduler_requeue(scheduler, entry->sequence);
     }
 }
 
-static void flight_complete(struct scheduler *scheduler, uint32_t place, int64_t now_ns)
+static void flight_complete(struct scheduler *scheduler, uint32_t place)
 {
     const struct flight *flight = flight_deck_at(&scheduler->deck, place);
 
-    pace_measure(&scheduler->pace, flight->issued_ns, now_ns, flight->row_count,
+    pace_measure(&scheduler->pace, flight->issued_ns, scheduler->now_ns, &flight->load,
                  flight->compute_ns);
     for (uint32_t i = 0; i < flight->entry_count; i++) {
-        entry_complete(scheduler, &flight->entries[i]);
+        entry_complete(scheduler, flight, &flight->entries[i]);
     }
     flight_deck_remove(&scheduler->deck, place);
+}
+
+static struct flight_sample *sample_place(const struct flight *flight,
+                                          const struct step_sample *sample)
+{
+    const struct flight_entry *entry = &flight->entries[sample->entry];
+
+    return &flight->samples[entry->sample_begin + sample->index];
 }
 
 /* Takes back the first `count` samples of a report that turned out to be wrong. */
 static void samples_undo(struct flight *flight, const struct step_report *report, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        flight->entries[report->samples[i].entry].sampled = false;
+        sample_place(flight, &report->samples[i])->known = false;
     }
     flight->sample_count -= count;
 }
@@ -95,29 +176,61 @@ static bool samples_note(struct flight *flight, const struct step_report *report
         const struct step_sample *sample = &report->samples[i];
 
         if (sample->entry >= flight->entry_count || !flight->entries[sample->entry].wants_sample ||
-            flight->entries[sample->entry].sampled) {
+            sample->index > flight->entries[sample->entry].draft_count ||
+            sample_place(flight, sample)->known) {
             samples_undo(flight, report, i);
             return error_set(err, ERROR_PEER,
-                             "step %" PRIu64 ": a sample for entry %u, which wants none",
-                             flight->step, sample->entry);
+                             "step %" PRIu64 ": sample %u for entry %u, which does not want it",
+                             flight->step, sample->index, sample->entry);
         }
-        flight->entries[sample->entry].sampled = true;
-        flight->entries[sample->entry].token = sample->token;
+        *sample_place(flight, sample) =
+            (struct flight_sample){.known = true, .token = sample->token};
         flight->sample_count++;
     }
     return true;
 }
 
-static bool samples_take(const struct scheduler *scheduler, struct flight *flight,
+static bool proposals_check(const struct flight *flight, const struct step_report *report,
+                            struct error *err)
+{
+    for (uint32_t i = 0; i < report->proposal_count; i++) {
+        const struct step_proposal *proposal = &report->proposals[i];
+
+        if (proposal->entry >= flight->entry_count ||
+            proposal->count > flight->entries[proposal->entry].propose_max) {
+            return error_set(err, ERROR_PEER,
+                             "step %" PRIu64
+                             ": %u proposals for entry %u, which does not want them",
+                             flight->step, proposal->count, proposal->entry);
+        }
+    }
+    return true;
+}
+
+static void proposals_note(struct flight *flight, const struct step_report *report,
+                           uint32_t draft_max)
+{
+    for (uint32_t i = 0; i < report->proposal_count; i++) {
+        const struct step_proposal *proposal = &report->proposals[i];
+
+        if (proposal->count > 0) {
+            memcpy(&flight->proposals[(size_t)proposal->entry * draft_max], proposal->tokens,
+                   proposal->count * sizeof(*proposal->tokens));
+        }
+        flight->entries[proposal->entry].proposal_count = proposal->count;
+    }
+}
+
+static bool answers_take(const struct scheduler *scheduler, struct flight *flight,
                          const struct step_report *report, struct error *err)
 {
     bool last = report->stage + 1 == scheduler->config.stage_count;
 
-    if (!last && report->sample_count > 0) {
+    if (!last && report->sample_count + report->proposal_count > 0) {
         return error_set(err, ERROR_PEER, "step %" PRIu64 ": samples from stage %u of %u",
                          flight->step, report->stage, scheduler->config.stage_count);
     }
-    if (!samples_note(flight, report, err)) {
+    if (!proposals_check(flight, report, err) || !samples_note(flight, report, err)) {
         return false;
     }
     if (last && flight->outstanding_last == 1 &&
@@ -127,6 +240,7 @@ static bool samples_take(const struct scheduler *scheduler, struct flight *fligh
         samples_undo(flight, report, report->sample_count);
         return false;
     }
+    proposals_note(flight, report, scheduler->config.draft_max);
     return true;
 }
 
@@ -163,8 +277,9 @@ bool scheduler_report(struct scheduler *scheduler, const struct step_report *rep
         scheduler->stats.ignored_reports++;
         return true;
     }
+    scheduler->now_ns = now_ns;
     flight = flight_deck_at(&scheduler->deck, place);
-    if (!samples_take(scheduler, flight, report, err)) {
+    if (!answers_take(scheduler, flight, report, err)) {
         return false;
     }
     flight->answered[worker] = true;
@@ -173,8 +288,8 @@ bool scheduler_report(struct scheduler *scheduler, const struct step_report *rep
     if (report->compute_ns > flight->compute_ns[report->stage]) {
         flight->compute_ns[report->stage] = report->compute_ns;
     }
-    if (flight->outstanding_count == 0) {
-        flight_complete(scheduler, place, now_ns);
+    if (flight->outstanding_count == 0 || (BUG(1) && flight->outstanding_last == 0)) {
+        flight_complete(scheduler, place);
     }
     return true;
 }
@@ -206,7 +321,7 @@ bool scheduler_overdue(const struct scheduler *scheduler, int64_t now_ns, uint64
 
 void scheduler_fail_all(struct scheduler *scheduler, int64_t now_ns)
 {
-    (void)now_ns;
+    scheduler->now_ns = now_ns;
     flight_deck_clear(&scheduler->deck);
     for (uint32_t index = 0; index < scheduler->pool.capacity; index++) {
         struct sequence *sequence = &scheduler->pool.sequences[index];
@@ -225,5 +340,8 @@ void scheduler_fail_all(struct scheduler *scheduler, int64_t now_ns)
         } else {
             scheduler_release(scheduler, index);
         }
+    }
+    for (uint32_t i = 0; i < scheduler->config.lane_count; i++) {
+        lane_forget(&scheduler->lanes[i]); /* steps that were to fill the blocks may be lost */
     }
 }

@@ -1,8 +1,8 @@
 /* sequence.c - the pool of sequences, their index by id, and the lists they stand in.
  *
- * All memory but the prompts is taken when the scheduler is made. The index is open addressing with
- * linear probing, at most half full; removal moves later entries back, so there are no tombstones
- * and a long life does not slow it down.
+ * All memory but what a request brings is taken when the scheduler is made. The index is open
+ * addressing with linear probing, at most half full; removal moves later entries back, so there are
+ * no tombstones and a long life does not slow it down.
  */
 #include "coordinator/engine/sequence.h"
 
@@ -38,10 +38,19 @@ void sequence_pool_init(struct sequence_pool *pool, uint32_t capacity)
     }
 }
 
+static void sequence_free(struct sequence *sequence)
+{
+    mem_free(sequence->tokens);
+    mem_free(sequence->block_hashes);
+    mem_free(sequence->blocks);
+    mem_free(sequence->biases);
+    lookup_destroy(sequence->lookup);
+}
+
 void sequence_pool_deinit(struct sequence_pool *pool)
 {
     for (uint32_t i = 0; i < pool->capacity; i++) {
-        mem_free(pool->sequences[i].prompt);
+        sequence_free(&pool->sequences[i]);
     }
     mem_free(pool->sequences);
     mem_free(pool->table);
@@ -103,10 +112,28 @@ void sequence_pool_remove(struct sequence_pool *pool, uint32_t index)
 {
     struct sequence *sequence = &pool->sequences[index];
 
-    mem_free(sequence->prompt);
+    sequence_free(sequence);
     *sequence = (struct sequence){.state = SEQUENCE_FREE, .next = pool->free_head};
     pool->free_head = index;
     pool->live_count--;
+}
+
+bool sequence_before(const struct sequence *a, const struct sequence *b)
+{
+    return a->request_class != b->request_class ? a->request_class < b->request_class
+                                                : a->arrival < b->arrival;
+}
+
+void sequence_tokens_reserve(struct sequence *sequence, uint32_t count)
+{
+    uint32_t doubled =
+        sequence->token_capacity < UINT32_MAX / 2 ? 2 * sequence->token_capacity : UINT32_MAX;
+
+    if (count > sequence->token_capacity) {
+        sequence->token_capacity = count > doubled ? count : doubled;
+        sequence->tokens =
+            mem_resize(sequence->tokens, sequence->token_capacity, sizeof(*sequence->tokens));
+    }
 }
 
 void sequence_list_init(struct sequence_list *list)
@@ -114,19 +141,42 @@ void sequence_list_init(struct sequence_list *list)
     *list = (struct sequence_list){.head = SEQUENCE_NONE, .tail = SEQUENCE_NONE};
 }
 
-void sequence_list_append(struct sequence_pool *pool, struct sequence_list *list, uint32_t index)
+/* Behind `previous`, or in front. */
+static void list_put(struct sequence_pool *pool, struct sequence_list *list, uint32_t index,
+                     uint32_t previous)
 {
     struct sequence *sequence = &pool->sequences[index];
+    uint32_t next = previous == SEQUENCE_NONE ? list->head : pool->sequences[previous].next;
 
-    sequence->next = SEQUENCE_NONE;
-    sequence->previous = list->tail;
-    if (list->tail == SEQUENCE_NONE) {
+    sequence->previous = previous;
+    sequence->next = next;
+    if (previous == SEQUENCE_NONE) {
         list->head = index;
     } else {
-        pool->sequences[list->tail].next = index;
+        pool->sequences[previous].next = index;
     }
-    list->tail = index;
+    if (next == SEQUENCE_NONE) {
+        list->tail = index;
+    } else {
+        pool->sequences[next].previous = index;
+    }
     list->count++;
+}
+
+void sequence_list_append(struct sequence_pool *pool, struct sequence_list *list, uint32_t index)
+{
+    list_put(pool, list, index, list->tail);
+}
+
+void sequence_list_insert(struct sequence_pool *pool, struct sequence_list *list, uint32_t index)
+{
+    uint32_t previous = list->tail;
+
+    while (previous != SEQUENCE_NONE &&
+           sequence_before(&pool->sequences[index], &pool->sequences[previous])) {
+        previous = pool->sequences[previous].previous;
+    }
+    list_put(pool, list, index, previous);
 }
 
 void sequence_list_remove(struct sequence_pool *pool, struct sequence_list *list, uint32_t index)

@@ -43,7 +43,7 @@ static void check(bool good, const struct error *err)
 static void weights_open(struct bench *b, const char *path)
 {
     const struct weights_choice choice = {.source = WEIGHTS_DUMMY};
-    const struct weights_share share = {LAYER, LAYER + 1, false, false, NULL};
+    const struct weights_share share = {.layer_begin = LAYER, .layer_end = LAYER + 1};
     struct weights_dummy *dummy;
     struct error err;
 

@@ -137,7 +137,7 @@ class BadRequests(unittest.TestCase):
         self.refused({"messages": hello, "n": 1000}, 400, "n must")
         self.refused({"messages": hello, "stop": [1]}, 400, "stop")
         self.refused({"messages": hello, "stop": ""}, 400, "stop")
-        self.refused({"messages": hello, "logprobs": True}, 400, "logprobs")
+        self.refused({"messages": hello, "logprobs": 1}, 400, "logprobs")
         self.refused({"messages": hello, "seed": 1.5}, 400, "seed")
         self.refused({"messages": []}, 400, "messages")
         self.refused({"messages": "Hello"}, 400, "messages")

@@ -31,7 +31,7 @@ static void try_kind(enum openai_kind kind, const uint8_t *data, size_t size)
         .vocab = 3,
         .tokenizer = open_tokenizer(),
         .chat_template = chat_template_by_name("deepseek-r1", &err),
-        .sampling = {.temperature = 1, .top_p = 1},
+        .sampling = {.temperature = 1, .top_p = 1, .repetition_penalty = 1},
     };
     struct openai_params params = {.kind = kind};
     struct openai_fault fault = {0};
@@ -40,6 +40,14 @@ static void try_kind(enum openai_kind kind, const uint8_t *data, size_t size)
     buffer_append(&body, data, size);
     if (openai_params_parse(&config, &body, &params, &fault)) {
         ASSERT(params.prompt_count > 0 && params.prompts[0].count > 0);
+        ASSERT(params.sampling.logprobs <= 1 + OPENAI_LOGPROBS_MAX &&
+               params.sampling.prompt_logprobs <= 1 + OPENAI_LOGPROBS_MAX);
+        for (uint32_t i = 0; i < params.sampling.bias_count; i++) {
+            const struct token_bias *bias = &params.sampling.biases[i];
+
+            ASSERT(bias->token < config.vocab && (i == 0 || bias[-1].token < bias->token));
+        }
+        openai_params_release(&params);
         openai_params_deinit(&params);
     } else {
         ASSERT(fault.error.code != ERROR_NONE && fault.error.message[0] != '\0');

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 # Numbers of tensor types, with values and bytes of a block.
-TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q8_0": (8, 32, 34), "BF16": (30, 1, 2)}
+TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q5_0": (6, 32, 22), "Q8_0": (8, 32, 34),
+         "Q4_K": (12, 256, 144), "Q6_K": (14, 256, 210), "BF16": (30, 1, 2)}
 ALIGNMENT = 32
 
 
@@ -23,7 +24,7 @@ class Tensor(NamedTuple):
     name: str
     dimensions: list  # fastest first
     type: str
-    data: bytes
+    data: object  # bytes, or a function that gives them in pieces
 
 
 def put_string(text):
@@ -69,20 +70,27 @@ def padding(length):
     return -length % ALIGNMENT
 
 
+def write_data(file, tensor):
+    pieces = tensor.data() if callable(tensor.data) else [tensor.data]
+    written = sum(file.write(piece) for piece in pieces)
+    assert written == data_bytes(tensor.type, tensor.dimensions), tensor.name
+    file.write(bytes(padding(written)))
+
+
 def write(path, values, tensors):
     infos, offset = [], 0
     for tensor in tensors:
-        assert len(tensor.data) == data_bytes(tensor.type, tensor.dimensions), tensor.name
+        size = data_bytes(tensor.type, tensor.dimensions)
         infos.append(put_string(tensor.name) + struct.pack("<I", len(tensor.dimensions))
                      + struct.pack(f"<{len(tensor.dimensions)}Q", *tensor.dimensions)
                      + struct.pack("<IQ", TYPES[tensor.type][0], offset))
-        offset += len(tensor.data) + padding(len(tensor.data))
+        offset += size + padding(size)
     header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
     header += b"".join(put_value(key, value) for key, value in values.items()) + b"".join(infos)
     with open(path, "wb") as file:
         file.write(header + bytes(padding(len(header))))
         for tensor in tensors:
-            file.write(tensor.data + bytes(padding(len(tensor.data))))
+            write_data(file, tensor)
     return path
 
 

@@ -81,6 +81,16 @@ struct kernels {
     void (*sigmoid)(float *x, size_t count);
     /* softmax of one row, in place: exp(x - max) / sum */
     void (*softmax)(float *x, size_t count);
+    /* Rows of logits, for sampling; count is below 2^32. The largest value, of one at least: */
+    float (*max)(const float *x, size_t count);
+    /* The sum of exp((x[i] - max) * inverse), in double; x[i] <= max, inverse > 0. */
+    double (*exp_total)(const float *x, size_t count, float max, double inverse);
+    /* x[i] = exp(x[i]) by the same formula; x[i] <= 0. */
+    void (*exp_each)(double *x, size_t count);
+    /* The first i >= begin with x[i] >= limit; count if there is none. */
+    size_t (*find_from)(const float *x, size_t begin, size_t count, float limit);
+    /* How many x[i] > limit. */
+    size_t (*count_above)(const float *x, size_t count, float limit);
     /* Rotates adjacent pairs (x0,x1), (x2,x3), …: cos_sin holds cos, sin for each pair. */
     void (*rope)(float *x, const float *cos_sin, uint32_t pair_count);
     /* The same on pairs of halves (x0,x[n]), (x1,x[n+1]), …, n = pair_count. */

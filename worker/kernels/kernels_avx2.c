@@ -8,6 +8,7 @@
 #include "worker/kernels/levels.h"
 #include "worker/kernels/matmul.h"
 #include "worker/kernels/row_math.h"
+#include "worker/kernels/row_scan.h"
 #include "worker/kernels/words_avx2.h"
 
 static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {

@@ -3,8 +3,9 @@
  * One region for all layers, cut as [layer][lane][block], so that what attention reads together
  * lies side by side: the 64 tokens of a block, and a lane's blocks of a layer. The tables are
  * [lane][slot][blocks_per_slot_max] block numbers with the length of each behind them; they serve
- * all layers. What goes into a block is worker/layers/attention_cache.c's business; which block
- * belongs to whom is the coordinator's.
+ * all layers, and the plane of tokens [lane][block][64] that the last stage has beside them: what a
+ * sequence said so far, for penalties. What goes into a block is worker/layers/attention_cache.c's
+ * business; which block belongs to whom is the coordinator's.
  */
 #include "worker/kv/kv_cache.h"
 
@@ -18,6 +19,7 @@ struct kv_cache {
     uint64_t blocks_bytes;
     uint32_t *tables;  /* block numbers */
     uint32_t *lengths; /* [lane][slot]: leading entries of the table that are set */
+    uint32_t *tokens;  /* NULL: none are kept */
 };
 
 static uint64_t blocks_bytes_of(const struct kv_config *config)
@@ -26,6 +28,13 @@ static uint64_t blocks_bytes_of(const struct kv_config *config)
                       config->block_count;
 
     return blocks * config->layout.block_bytes;
+}
+
+static uint64_t tokens_bytes_of(const struct kv_config *config)
+{
+    uint64_t blocks = (uint64_t)config->lane_count * config->block_count;
+
+    return config->has_tokens ? blocks * KV_BLOCK_TOKENS * sizeof(uint32_t) : 0;
 }
 
 static size_t slot_total(const struct kv_config *config)
@@ -38,7 +47,28 @@ uint64_t kv_cache_bytes(const struct kv_config *config)
     uint64_t table_bytes =
         slot_total(config) * ((uint64_t)config->blocks_per_slot_max + 1) * sizeof(uint32_t);
 
-    return blocks_bytes_of(config) + table_bytes + sizeof(struct kv_cache);
+    return blocks_bytes_of(config) + tokens_bytes_of(config) + table_bytes +
+           sizeof(struct kv_cache);
+}
+
+static bool make_regions(struct kv_cache *cache, struct error *err)
+{
+    const struct kv_config *config = &cache->config;
+
+    cache->blocks = mem_map_pages(cache->blocks_bytes, err);
+    if (cache->blocks == NULL) {
+        return false;
+    }
+    cache->tables = mem_try_array(uint32_t, slot_total(config) * config->blocks_per_slot_max, err);
+    if (cache->tables == NULL) {
+        return false;
+    }
+    cache->lengths = mem_try_array(uint32_t, slot_total(config), err);
+    if (cache->lengths == NULL || !config->has_tokens) {
+        return cache->lengths != NULL;
+    }
+    cache->tokens = mem_map_pages(tokens_bytes_of(config), err);
+    return cache->tokens != NULL;
 }
 
 struct kv_cache *kv_cache_create(const struct kv_config *config, struct error *err)
@@ -49,15 +79,7 @@ struct kv_cache *kv_cache_create(const struct kv_config *config, struct error *e
     ASSERT(config->lane_count > 0 && config->block_count > 0 && config->slot_count > 0);
     cache->config = *config;
     cache->blocks_bytes = blocks_bytes_of(config);
-    cache->blocks = mem_map_pages(cache->blocks_bytes, err);
-    if (cache->blocks != NULL) {
-        cache->tables =
-            mem_try_array(uint32_t, slot_total(config) * config->blocks_per_slot_max, err);
-    }
-    if (cache->tables != NULL) {
-        cache->lengths = mem_try_array(uint32_t, slot_total(config), err);
-    }
-    if (cache->lengths == NULL) {
+    if (!make_regions(cache, err)) {
         error_wrap(err, "kv cache of %" PRIu64 " bytes", kv_cache_bytes(config));
         kv_cache_destroy(cache);
         return NULL;
@@ -70,6 +92,7 @@ void kv_cache_destroy(struct kv_cache *cache)
     if (cache == NULL) {
         return;
     }
+    mem_unmap_pages(cache->tokens, tokens_bytes_of(&cache->config));
     mem_free(cache->lengths);
     mem_free(cache->tables);
     mem_unmap_pages(cache->blocks, cache->blocks_bytes);
@@ -137,21 +160,38 @@ bool kv_cache_extend(struct kv_cache *cache, uint32_t lane, uint32_t slot, uint3
     return true;
 }
 
+static uint32_t block_at(const struct kv_cache *cache, uint32_t lane, uint32_t slot,
+                         uint32_t position)
+{
+    size_t index = slot_index(cache, lane, slot);
+    uint32_t place = position / KV_BLOCK_TOKENS;
+
+    ASSERT(lane < cache->config.lane_count && slot < cache->config.slot_count);
+    ASSERT(place < cache->lengths[index]);
+    return cache->tables[index * cache->config.blocks_per_slot_max + place];
+}
+
 void *kv_cache_block(const struct kv_cache *cache, uint32_t layer, uint32_t lane, uint32_t slot,
                      uint32_t position)
 {
     const struct kv_config *config = &cache->config;
-    size_t index = slot_index(cache, lane, slot);
-    uint32_t place = position / KV_BLOCK_TOKENS;
     uint64_t block;
 
     ASSERT(layer >= config->layer_begin && layer < config->layer_end);
-    ASSERT(lane < config->lane_count && slot < config->slot_count);
-    ASSERT(place < cache->lengths[index]);
     block = ((uint64_t)(layer - config->layer_begin) * config->lane_count + lane) *
                 config->block_count +
-            cache->tables[index * config->blocks_per_slot_max + place];
+            block_at(cache, lane, slot, position);
     return cache->blocks + block * config->layout.block_bytes;
+}
+
+uint32_t *kv_cache_token(const struct kv_cache *cache, uint32_t lane, uint32_t slot,
+                         uint32_t position)
+{
+    uint64_t block =
+        (uint64_t)lane * cache->config.block_count + block_at(cache, lane, slot, position);
+
+    ASSERT(cache->tokens != NULL);
+    return cache->tokens + block * KV_BLOCK_TOKENS + position % KV_BLOCK_TOKENS;
 }
 
 bool kv_cache_covers(const struct kv_cache *cache, uint32_t lane, uint32_t slot,

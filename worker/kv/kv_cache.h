@@ -22,6 +22,7 @@ struct kv_config {
     uint32_t slot_count;          /* sequence slots per lane */
     uint32_t blocks_per_slot_max; /* ceil(context / 64) */
     struct kv_layout layout;      /* of a block */
+    bool has_tokens;              /* the last stage's: keeps the token of each position too */
 };
 struct kv_cache;
 
@@ -39,6 +40,11 @@ bool kv_cache_extend(struct kv_cache *cache, uint32_t lane, uint32_t slot, uint3
  * multiple of 64. */
 void *kv_cache_block(const struct kv_cache *cache, uint32_t layer, uint32_t lane, uint32_t slot,
                      uint32_t position);
+/* Where the token of a position stands, in a cache that has tokens; the tokens of a block are
+ * contiguous. Blocks that several sequences share hold their common history, and a step that is
+ * issued again writes the same. */
+uint32_t *kv_cache_token(const struct kv_cache *cache, uint32_t lane, uint32_t slot,
+                         uint32_t position);
 /* Whether the table holds blocks for positions [0, token_count). */
 bool kv_cache_covers(const struct kv_cache *cache, uint32_t lane, uint32_t slot,
                      uint32_t token_count);

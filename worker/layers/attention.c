@@ -352,6 +352,22 @@ static void bias_row(void *context, size_t row, uint32_t thread)
                                  hidden);
 }
 
+void forward_store(struct forward *forward, uint32_t layer, const struct forward_row *rows,
+                   uint32_t row_count, const float *x)
+{
+    const struct layer_weights *weights = forward_layer(forward, layer);
+    struct attention_work work = {
+        .forward = forward, .weights = &weights->attention, .rows = rows, .layer = layer};
+
+    ASSERT(row_count <= forward->config.rows_max);
+    ASSERT(forward->config.arch->attention == ATTENTION_MLA);
+    if (row_count == 0) {
+        return;
+    }
+    rows_norm(forward, x, weights->input_norm, row_count, forward->normed);
+    attention_latent_store(&work, row_count);
+}
+
 void forward_attention(struct forward *forward, uint32_t layer, const struct forward_row *rows,
                        uint32_t row_count, float *x)
 {

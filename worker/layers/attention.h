@@ -35,6 +35,9 @@ struct attention_form {
 extern const struct attention_form attention_latent;
 extern const struct attention_form attention_grouped;
 
+/* The entries alone: of latent attention. */
+void attention_latent_store(struct attention_work *work, uint32_t row_count);
+
 /* cos and sin of a position, for attention_rotate. */
 void attention_cos_sin(const struct forward *forward, uint32_t position, float *out);
 /* Store cache entries, from buffers->entries, as the cache's type: one row's of latent attention;

@@ -14,7 +14,7 @@
 
 #define HEAD_ROWS 32 /* rows of one W_UK or W_UV tile */
 
-/* Norms the query's latent; norms and rotates the new cache entry, and stores it. */
+/* Norms and rotates the new cache entry, and stores it. */
 static void entry_row(void *context, size_t row, uint32_t thread)
 {
     const struct attention_work *work = context;
@@ -28,17 +28,49 @@ static void entry_row(void *context, size_t row, uint32_t thread)
     float *cos_sin = buffers->cos_sin + row * arch->qk_rope_dim;
 
     (void)thread;
-    if (arch->q_lora_rank > 0) {
-        float *q_a = buffers->q_a + row * arch->q_lora_rank;
-
-        kernels->rms_norm(q_a, work->weights->q_a_norm, arch->q_lora_rank, arch->latent_norm_eps,
-                          q_a);
-    }
     kernels->rms_norm(entry, work->weights->kv_a_norm, arch->kv_lora_rank, arch->latent_norm_eps,
                       entry);
     attention_cos_sin(forward, at->position, cos_sin);
     attention_rotate(forward, entry + arch->kv_lora_rank, cos_sin);
     attention_store_latent(work, row);
+}
+
+/* The same, and norms the query's latent. */
+static void query_entry_row(void *context, size_t row, uint32_t thread)
+{
+    const struct attention_work *work = context;
+    const struct forward *forward = work->forward;
+    const struct arch *arch = forward->config.arch;
+
+    if (arch->q_lora_rank > 0) {
+        float *q_a = forward->attention.q_a + row * arch->q_lora_rank;
+
+        forward->config.kernels->rms_norm(q_a, work->weights->q_a_norm, arch->q_lora_rank,
+                                          arch->latent_norm_eps, q_a);
+    }
+    entry_row(context, row, thread);
+}
+
+/* The entries' values before norm and rotation. */
+static struct product entries_product(const struct attention_work *work)
+{
+    struct forward *forward = work->forward;
+    const struct arch *arch = forward->config.arch;
+
+    return (struct product){
+        .w = &work->weights->kv_a,
+        .x = {forward->normed, arch->hidden},
+        .out = {forward->attention.entries, arch->kv_lora_rank + arch->qk_rope_dim},
+        .activations = PRODUCT_F32,
+    };
+}
+
+void attention_latent_store(struct attention_work *work, uint32_t row_count)
+{
+    struct product entries = entries_product(work);
+
+    product_run(work->forward, &entries, 1, row_count);
+    rows_run(work->forward, entry_row, work, row_count);
 }
 
 /* Queries and cache entries of all rows. */
@@ -48,15 +80,11 @@ static void project(struct attention_work *work, uint32_t row_count)
     const struct arch *arch = forward->config.arch;
     const struct attention_buffers *buffers = &forward->attention;
     uint32_t q_values = arch->head_count * (arch->qk_nope_dim + arch->qk_rope_dim);
-    uint32_t entry_values = arch->kv_lora_rank + arch->qk_rope_dim;
     struct rows_view x = {forward->normed, arch->hidden};
     struct rows_view q_a = {buffers->q_a, arch->q_lora_rank};
     struct rows_out q = {buffers->q, q_values};
     struct product first[] = {
-        {.w = &work->weights->kv_a,
-         .x = x,
-         .out = {buffers->entries, entry_values},
-         .activations = PRODUCT_F32},
+        entries_product(work),
         {.w = &work->weights->q_a, .x = x, .out = {buffers->q_a, arch->q_lora_rank}},
     };
     struct product second = {.w = &work->weights->q_b, .x = q_a, .out = q};
@@ -65,7 +93,7 @@ static void project(struct attention_work *work, uint32_t row_count)
         first[1] = (struct product){.w = &work->weights->q_b, .x = x, .out = q};
     }
     product_run(forward, first, 2, row_count);
-    rows_run(forward, entry_row, work, row_count);
+    rows_run(forward, query_entry_row, work, row_count);
     if (arch->q_lora_rank > 0) {
         product_run(forward, &second, 1, row_count);
     }

@@ -2,7 +2,7 @@
  *
  * The layout of the buffers is written once, as a walk with a carver: without memory it measures
  * (the ledger), with memory it hands out. Embedding and logits are here; what lies between them is
- * in attention.c, mlp.c, router.c, experts.c and combine.c.
+ * in attention.c, mlp.c, router.c, experts.c and combine.c; the draft layer's input is in draft.c.
  */
 #include "worker/layers/forward_state.h"
 
@@ -93,6 +93,14 @@ static void mlp_lay_out(struct carver *carver, const struct forward_shape *shape
     out->out = carve_floats(carver, shape->rows_max, arch->hidden);
 }
 
+static void draft_lay_out(struct carver *carver, const struct forward_shape *shape,
+                          struct draft_buffers *out)
+{
+    uint64_t rows = shape->arch->draft_layer_count > 0 ? shape->rows_max : 0;
+
+    out->joined = carve_floats(carver, rows, 2 * (uint64_t)shape->arch->hidden);
+}
+
 static void router_lay_out(struct carver *carver, const struct forward_shape *shape,
                            struct router_buffers *out)
 {
@@ -135,6 +143,9 @@ static uint64_t lay_out(char *base, const struct forward_shape *shape, struct fo
     most = carver.used;
     carver.used = common;
     mlp_lay_out(&carver, shape, &out->mlp);
+    most = carver.used > most ? carver.used : most;
+    carver.used = common;
+    draft_lay_out(&carver, shape, &out->draft);
     most = carver.used > most ? carver.used : most;
     carver.used = common;
     router_lay_out(&carver, shape, &out->router);
@@ -209,6 +220,16 @@ void forward_destroy(struct forward *forward)
     mem_free(forward);
 }
 
+void embedding_read(const struct forward *forward, uint32_t token, float *out)
+{
+    const struct weights *weights = forward->config.weights;
+    uint32_t hidden = forward->config.arch->hidden;
+    size_t row_bytes = weight_row_bytes(weights->embedding_type, hidden);
+
+    weight_values_widen(out, weights->embedding_type,
+                        (const char *)weights->embedding + token * row_bytes, hidden);
+}
+
 struct embed_work {
     const struct forward *forward;
     const struct forward_row *rows;
@@ -218,15 +239,10 @@ struct embed_work {
 static void embed_row(void *context, size_t row, uint32_t thread)
 {
     const struct embed_work *work = context;
-    const struct weights *weights = work->forward->config.weights;
-    size_t hidden = work->forward->config.arch->hidden;
-    size_t row_bytes =
-        weight_row_bytes(weights->embedding_type, work->forward->config.arch->hidden);
 
     (void)thread;
-    weight_values_widen(work->x + row * hidden, weights->embedding_type,
-                        (const char *)weights->embedding + work->rows[row].token * row_bytes,
-                        hidden);
+    embedding_read(work->forward, work->rows[row].token,
+                   work->x + row * work->forward->config.arch->hidden);
 }
 
 void forward_embed(struct forward *forward, const struct forward_row *rows, uint32_t row_count,
@@ -243,6 +259,7 @@ void forward_embed(struct forward *forward, const struct forward_row *rows, uint
 
 struct final_work {
     const struct forward *forward;
+    const float *norm;
     const float *x;
     const uint32_t *row_indexes;
 };
@@ -254,24 +271,39 @@ static void final_norm_row(void *context, size_t row, uint32_t thread)
     size_t hidden = config->arch->hidden;
 
     (void)thread;
-    config->kernels->rms_norm(work->x + work->row_indexes[row] * hidden,
-                              config->weights->final_norm, config->arch->hidden,
-                              config->arch->norm_eps, work->forward->normed + row * hidden);
+    config->kernels->rms_norm(work->x + work->row_indexes[row] * hidden, work->norm,
+                              config->arch->hidden, config->arch->norm_eps,
+                              work->forward->normed + row * hidden);
 }
 
-void forward_logits(struct forward *forward, const float *x, const uint32_t *row_indexes,
-                    uint32_t count, float *out)
+static void head_run(struct forward *forward, struct final_work *work, uint32_t count, float *out)
 {
     const struct arch *arch = forward->config.arch;
-    const struct weights *weights = forward->config.weights;
-    struct final_work work = {forward, x, row_indexes};
-    struct product head = {
-        .w = &weights->head, .x = {forward->normed, arch->hidden}, .out = {out, arch->vocab}};
+    struct product head = {.w = &forward->config.weights->head,
+                           .x = {forward->normed, arch->hidden},
+                           .out = {out, arch->vocab}};
 
     ASSERT(count <= forward->config.rows_max);
     if (count == 0) {
         return;
     }
-    rows_run(forward, final_norm_row, &work, count);
+    rows_run(forward, final_norm_row, work, count);
     product_run(forward, &head, 1, count);
+}
+
+void forward_logits(struct forward *forward, const float *x, const uint32_t *row_indexes,
+                    uint32_t count, float *out)
+{
+    struct final_work work = {forward, forward->config.weights->final_norm, x, row_indexes};
+
+    head_run(forward, &work, count, out);
+}
+
+void forward_draft_logits(struct forward *forward, const float *x, const uint32_t *row_indexes,
+                          uint32_t count, float *out)
+{
+    struct final_work work = {forward, forward->config.weights->draft.final_norm, x, row_indexes};
+
+    ASSERT(work.norm != NULL);
+    head_run(forward, &work, count, out);
 }

@@ -90,6 +90,32 @@ void forward_combine_row(struct forward *forward, const struct combine_part *par
 void forward_group_sum(struct forward *forward, const float *const *rows, uint32_t row_count,
                        float *out);
 
+/* The draft layer (multi-token prediction, DeepSeek-V3 report, arXiv:2412.19437, section 2.2) is
+ * layer arch->layer_count: attention and experts are those of a MoE layer, with these before and
+ * behind. The row at position i has the token at i + 1 and the hidden state of position i:
+ *   x = eh_proj([enorm(embedding of the token), hnorm(h)]), embedding first
+ * where h is the main model's state after its final norm. When the layer goes on from its own
+ * output, h is that output after shared_head.norm, the state that its logits are made of. */
+enum draft_hidden {
+    DRAFT_HIDDEN_MAIN, /* x of the last main layer */
+    DRAFT_HIDDEN_OWN,  /* x of the draft layer */
+};
+struct draft_input {
+    const struct forward_row *rows; /* [row_count] */
+    const uint32_t *sources;        /* [row_count]: the row of x that its hidden state is in */
+    uint32_t row_count;
+    enum draft_hidden hidden;
+};
+/* x[i] = the layer's input of rows[i], after all sources have been read. */
+void forward_draft_input(struct forward *forward, const struct draft_input *input, float *x);
+/* Only the rows' cache entries of a layer with latent attention, as forward_attention writes them:
+ * for rows whose output nobody needs. */
+void forward_store(struct forward *forward, uint32_t layer, const struct forward_row *rows,
+                   uint32_t row_count, const float *x);
+/* out[i] = shared_head.norm(x[row_indexes[i]]) . head, otherwise as forward_logits. */
+void forward_draft_logits(struct forward *forward, const float *x, const uint32_t *row_indexes,
+                          uint32_t count, float *out);
+
 /* Last stage. out[i] = final_norm(x[row_indexes[i]]) . head: f32 [count][vocab]. count at most
  * rows_max. */
 void forward_logits(struct forward *forward, const float *x, const uint32_t *row_indexes,

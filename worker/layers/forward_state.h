@@ -59,6 +59,10 @@ struct attention_buffers {
     size_t kernel_values;
 };
 
+struct draft_buffers {
+    float *joined; /* [rows][2 * hidden]; no rows without a draft layer */
+};
+
 struct mlp_buffers {
     float *act; /* [rows][width] */
     float *out; /* [rows][hidden] */
@@ -103,12 +107,15 @@ struct forward {
 
     struct attention_buffers attention;
     struct mlp_buffers mlp;
+    struct draft_buffers draft;
     struct router_buffers router;
     struct expert_buffers experts;
 };
 
 const struct layer_weights *forward_layer(const struct forward *forward, uint32_t layer);
 
+/* The token's embedding, widened to f32 [hidden]. */
+void embedding_read(const struct forward *forward, uint32_t token, float *out);
 /* Runs fn for every row: on the team, or here when there are only a few. */
 void rows_run(struct forward *forward, team_fn fn, void *context, uint32_t row_count);
 /* out[r] = rms_norm(x[r]) over rows of `hidden` values. */

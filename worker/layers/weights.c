@@ -2,8 +2,8 @@
  *
  * Planning walks the share in the order in which a step reads it and gives every tensor the next
  * bytes of one region. Pointers cannot be known yet, so each one is noted as a binding (where the
- * pointer lives, which offset it gets); weights_bind fills them in. The draft layers' tensors are
- * not part of any share. Reading files is the loader's business (worker/stage).
+ * pointer lives, which offset it gets); weights_bind fills them in. Of several draft layers a share
+ * has the first. Reading files is the loader's business (worker/stage).
  *
  * kv_b_proj holds, per head, the rows [nope | value] over the latent. Absorbed attention needs the
  * nope rows transposed (query into latent) and the value rows as they are, so it becomes two small
@@ -334,6 +334,16 @@ static bool head_plan(struct plan *plan)
            matrix_plan(plan, head, &weights->head);
 }
 
+static bool draft_plan(struct plan *plan, uint32_t layer, struct draft_weights *out)
+{
+    struct place projection = {ROLE_DRAFT_PROJECTION, layer, CATALOG_NO_EXPERT};
+
+    return vector_plan(plan, ROLE_DRAFT_TOKEN_NORM, layer, &out->token_norm) &&
+           vector_plan(plan, ROLE_DRAFT_HIDDEN_NORM, layer, &out->hidden_norm) &&
+           matrix_plan(plan, projection, &out->projection) &&
+           vector_plan(plan, ROLE_DRAFT_FINAL_NORM, layer, &out->final_norm);
+}
+
 static bool share_plan(struct plan *plan)
 {
     const struct weights_share *share = plan->share;
@@ -342,10 +352,13 @@ static bool share_plan(struct plan *plan)
     if (share->has_embedding && !embedding_plan(plan)) {
         return false;
     }
-    for (uint32_t layer = share->layer_begin; layer < share->layer_end; layer++) {
-        if (!layer_plan(plan, layer, &weights->layers[layer - share->layer_begin])) {
+    for (uint32_t layer = weights->layer_begin; layer < weights->layer_end; layer++) {
+        if (!layer_plan(plan, layer, &weights->layers[layer - weights->layer_begin])) {
             return false;
         }
+    }
+    if (share->has_draft && !draft_plan(plan, share->layer_end, &weights->draft)) {
+        return false;
     }
     if (share->has_head && !head_plan(plan)) {
         return false;
@@ -359,7 +372,8 @@ static bool share_plan(struct plan *plan)
 static void room_make(struct plan *plan)
 {
     const struct arch *arch = &plan->catalog->arch;
-    uint32_t layer_count = plan->share->layer_end - plan->share->layer_begin;
+    uint32_t layer_end = plan->share->layer_end + (plan->share->has_draft ? 1 : 0);
+    uint32_t layer_count = layer_end - plan->share->layer_begin;
     struct weights *weights = arena_new(&plan->arena, struct weights);
 
     plan->weights = weights;
@@ -368,7 +382,7 @@ static void room_make(struct plan *plan)
     plan->bindings = arena_new_array(&plan->arena, struct binding, plan->binding_max);
     weights->arch = *arch;
     weights->layer_begin = plan->share->layer_begin;
-    weights->layer_end = plan->share->layer_end;
+    weights->layer_end = layer_end;
     weights->layers = arena_new_array(&plan->arena, struct layer_weights, layer_count);
     weights->pieces = arena_new_array(&plan->arena, struct weights_piece, plan->piece_max);
     weights->plan_memory = plan;
@@ -381,6 +395,8 @@ struct weights *weights_plan(const struct catalog *catalog, const struct weights
 
     ASSERT(share->layer_begin < share->layer_end);
     ASSERT(share->layer_end <= catalog->arch.layer_count);
+    ASSERT(!share->has_draft ||
+           (share->layer_end == catalog->arch.layer_count && catalog->arch.draft_layer_count > 0));
     arena_init(&plan->arena, (size_t)1 << 16);
     plan->catalog = catalog;
     plan->share = share;

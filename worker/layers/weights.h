@@ -14,11 +14,12 @@
 
 /* The share of one worker. */
 struct weights_share {
-    uint32_t layer_begin, layer_end;
-    bool has_embedding; /* first stage */
-    bool has_head;      /* last stage: final norm and head */
-    /* Bit per (layer - layer_begin, expert), row-major [layers][expert_count]; NULL: all experts.
-     */
+    uint32_t layer_begin, layer_end; /* of main layers */
+    bool has_embedding;              /* first stage; of the last one too, for the draft layer */
+    bool has_head;                   /* last stage: final norm and head */
+    bool has_draft;                  /* last stage: the draft layer behind layer_end */
+    /* Bit per (layer - layer_begin, expert), row-major [layers][expert_count], the draft layer's
+     * row last; NULL: all experts. */
     const uint8_t *owned_experts; /* byte per expert: 0 or 1 */
 };
 
@@ -66,14 +67,23 @@ struct weights_piece {
     uint64_t destination_bytes;
 };
 
+/* What the draft layer has beside those of a layer. Its published embedding and head are copies of
+ * the main ones, which serve instead. */
+struct draft_weights {
+    float *token_norm, *hidden_norm; /* enorm, hnorm */
+    struct packed_matrix projection; /* eh_proj: [hidden][2 * hidden], embedding first */
+    float *final_norm;               /* shared_head.norm */
+};
+
 struct weights {
     struct arch arch;
-    uint32_t layer_begin, layer_end;
-    struct layer_weights *layers; /* [layer_end - layer_begin] */
-    const void *embedding;        /* row-major [vocab][hidden] as published, or NULL */
+    uint32_t layer_begin, layer_end; /* the draft layer included */
+    struct layer_weights *layers;    /* [layer_end - layer_begin] */
+    const void *embedding;           /* row-major [vocab][hidden] as published, or NULL */
     enum weight_type embedding_type;
     float *final_norm;
-    struct packed_matrix head; /* data NULL without the head */
+    struct packed_matrix head;  /* data NULL without the head */
+    struct draft_weights draft; /* all NULL without the draft layer */
     uint32_t piece_count;
     struct weights_piece *pieces;
     uint64_t memory_bytes; /* to be bound: a multiple of 4096 */

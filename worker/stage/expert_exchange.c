@@ -3,8 +3,8 @@
  * A group's members run a step in lockstep, layer by layer. Each member that has rows in the step
  * sends every other member one dispatch per layer, an empty one when none of its rows visits that
  * member's experts: only the router's outcome decides that, so the other side cannot know it.
- * Members without rows in this step send none and are not awaited: that everyone knows from the
- * step. A dispatch with rows is answered by one combine.
+ * Members that cannot have rows in this step send none and are not awaited: that everyone knows
+ * from the step. A dispatch with rows is answered by one combine.
  *
  * Everything that arrives is computed in one call, so each expert's weights are read once for all
  * members. What is added to what is fixed by the combine tree (forward.h): a remote part stands
@@ -184,7 +184,7 @@ static void assign_owners(struct expert_exchange *exchange, const struct expert_
         *member = (struct member_state){0};
     }
     exchange->job_count = 0;
-    for (size_t row = 0; row < layer->map->count; row++) {
+    for (size_t row = 0; row < layer->row_count; row++) {
         for (size_t pair = row * chosen; pair < (row + 1) * chosen; pair++) {
             exchange->owners[pair] = placement_expert_member(
                 seat->placement, layer->layer, exchange->choices[pair].expert, seat->member);
@@ -262,7 +262,7 @@ static enum stage_outcome send_dispatches(struct expert_exchange *exchange,
         member->dispatch_next = 0;
         member->combine_next = 0;
     }
-    for (size_t row = 0; row < layer->map->count; row++) {
+    for (size_t row = 0; row < layer->row_count; row++) {
         write_row(exchange, row, normed);
     }
     for (uint32_t i = 0; i < seat->member_count; i++) {
@@ -289,7 +289,7 @@ static enum stage_outcome await_combines(struct expert_exchange *exchange,
         struct frame_key key = {
             .step = layer->step->number,
             .attempt = layer->step->attempt,
-            .layer = layer->layer,
+            .layer = layer->frame_layer,
             .source = seat_member_worker(seat, i),
             .kind = FRAME_COMBINE,
         };
@@ -366,7 +366,7 @@ static void combine_row(void *context, size_t row, uint32_t thread)
 static void combine_rows(struct expert_exchange *exchange, const struct expert_layer *layer)
 {
     struct combine_work work = {exchange, layer};
-    uint32_t rows = layer->map->count;
+    uint32_t rows = layer->row_count;
 
     for (uint32_t row = 0; row < rows; row++) {
         list_parts(exchange, row);
@@ -384,13 +384,14 @@ static enum stage_outcome run_own_rows(struct expert_exchange *exchange,
                                        const struct expert_layer *layer)
 {
     const float *normed = NULL;
-    uint32_t rows = layer->map->count;
+    uint32_t rows = layer->row_count;
 
+    ASSERT(rows <= layer->member_rows[exchange->seat->member]);
     if (rows > 0) {
         forward_route(layer->forward, layer->layer, rows, layer->x, &normed, exchange->choices);
     }
     assign_owners(exchange, layer, normed);
-    if (rows == 0) {
+    if (layer->member_rows[exchange->seat->member] == 0) {
         return STAGE_DONE;
     }
     if (exchange->seat->member_count > 1 &&

@@ -10,7 +10,6 @@
 #include "common/plan/step.h"
 #include "worker/layers/forward.h"
 #include "worker/stage/exchange.h"
-#include "worker/stage/row_map.h"
 #include "worker/stage/seat.h"
 
 struct expert_exchange;
@@ -31,9 +30,13 @@ struct expert_layer {
     struct team *team;
     struct exchange *frames;
     const struct step *step;
-    const struct row_map *map;
+    uint32_t row_count;          /* own rows */
+    const uint32_t *member_rows; /* [members]: the most rows that each may have; 0: it sends nothing
+                                    and is not awaited. Every member must give the same */
     uint32_t layer;
-    float *x; /* [own rows][hidden]: in and out */
+    uint32_t frame_layer; /* the layer of the frames' headers, as everywhere but in the draft layer,
+                             which a step may run several times */
+    float *x;             /* [own rows][hidden]: in and out */
 };
 /* x += the layer's experts. Also called on members without rows of their own, which serve the
  * others. The router's choices of own rows are lent by expert_exchange_choices until the next

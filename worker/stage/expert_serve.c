@@ -15,7 +15,7 @@ struct frame *expert_frame_take(const struct expert_layer *layer, enum frame_kin
         frame->header.epoch = layer->step->epoch;
         frame->header.step = layer->step->number;
         frame->header.attempt = layer->step->attempt;
-        frame->header.layer = layer->layer;
+        frame->header.layer = layer->frame_layer;
         frame->header.source = seat->worker;
         frame->header.kind = (uint8_t)kind;
     }
@@ -62,13 +62,13 @@ static enum stage_outcome await_dispatch(struct expert_exchange *exchange,
     struct member_state *member = &exchange->members[index];
     const struct dispatch_limits limits = {
         .hidden = exchange->hidden,
-        .rows_max = layer->map->member_rows[index],
+        .rows_max = layer->member_rows[index],
         .chosen_count = exchange->chosen_count,
     };
     const struct frame_key key = {
         .step = layer->step->number,
         .attempt = layer->step->attempt,
-        .layer = layer->layer,
+        .layer = layer->frame_layer,
         .source = seat_member_worker(exchange->seat, index),
         .kind = FRAME_DISPATCH,
     };
@@ -171,7 +171,7 @@ enum stage_outcome expert_serve_members(struct expert_exchange *exchange,
     enum stage_outcome outcome;
 
     for (uint32_t i = 0; i < seat->member_count; i++) {
-        if (i != seat->member && layer->map->member_rows[i] > 0) {
+        if (i != seat->member && layer->member_rows[i] > 0) {
             outcome = await_dispatch(exchange, layer, i, err);
             if (outcome != STAGE_DONE) {
                 return outcome;
@@ -183,7 +183,7 @@ enum stage_outcome expert_serve_members(struct expert_exchange *exchange,
                         exchange->job_count - exchange->own_jobs);
     }
     for (uint32_t i = 0; i < seat->member_count; i++) {
-        if (i != seat->member && layer->map->member_rows[i] > 0 &&
+        if (i != seat->member && layer->member_rows[i] > 0 &&
             exchange->members[i].asked.row_count > 0) {
             outcome = send_combine(exchange, layer, i, err);
             if (outcome != STAGE_DONE) {

@@ -78,7 +78,8 @@ static bool is_same_share(const struct model *model, const struct weights_share 
 
     return model->is_filled && held->layer_begin == share->layer_begin &&
            held->layer_end == share->layer_end && held->has_embedding == share->has_embedding &&
-           held->has_head == share->has_head && model->owned_bytes == owned_bytes &&
+           held->has_head == share->has_head && held->has_draft == share->has_draft &&
+           model->owned_bytes == owned_bytes &&
            (owned_bytes == 0 ||
             memcmp(model->owned_experts, share->owned_experts, owned_bytes) == 0);
 }
@@ -175,12 +176,15 @@ static bool check_model(const struct prepare *prepare, struct error *err)
                          placement->expert_count, arch->layer_count, arch->dense_layer_count,
                          arch->router.expert_count);
     }
+    if (placement->draft_layer_count > arch->draft_layer_count) {
+        return error_set(err, ERROR_INPUT, "placement with a draft layer, which the model lacks");
+    }
     return true;
 }
 
 static size_t owned_bytes_of(const struct seat *seat)
 {
-    return (size_t)(seat->layer_end - seat->layer_begin) * seat->placement->expert_count;
+    return (size_t)(seat->held_end - seat->layer_begin) * seat->placement->expert_count;
 }
 
 /* Before anything is loaded: no transport would carry a larger frame. */

@@ -1,192 +1,298 @@
 /* sampling.c - greedy, or Gumbel-max after truncation.
  *
- * Truncation needs the largest few in order, so candidates are a binary heap with the largest on
- * top, and only what is kept is taken off it. The noise of a token costs two logarithms; a cheap
- * upper bound of it shows for nearly all of a large vocabulary that they can't win, without
- * touching the result.
+ * A vocabulary has a hundred thousand tokens and a nucleus a few hundred, so only what can be in it
+ * is copied out: top-k by a small heap, top-p by a bound below which all tokens together weigh less
+ * than 1 - p. Inside, the nucleus is found by partition, never by a sort. The noise of a token
+ * costs two logarithms; a cheap upper bound of it shows for nearly all tokens that they can't win,
+ * without touching the result.
  */
 #include "worker/stage/sampling.h"
 
 #include "common/base/check.h"
 #include "common/base/hash.h"
 #include "common/model/portable_math.h"
+#include "worker/stage/largest.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
-#include <string.h>
 
-#define LN2_ABOVE 0.69314718056 /* a little more than ln 2 */
-/* exp of less than this is below half a unit in the last place of any sum from 1 on. */
-#define EXP_VANISHES (-37.5)
+#define LN2_ABOVE       0.69314718056 /* a little more than ln 2 */
+#define WEIGHT_BATCH    64
+#define FOUND_RUN       16
+#define NOISE_BATCH     256
+#define PARTITION_LEAST 8 /* fewer are sorted */
 
-size_t sampling_scratch_bytes(uint32_t vocab)
+/* --- memory --- */
+
+static uint64_t aligned(uint64_t bytes)
 {
-    return (size_t)vocab * sizeof(struct sampling_candidate);
+    return (bytes + 63) / 64 * 64;
 }
 
-static uint32_t choose_greedy(const float *logits, uint32_t vocab)
+uint64_t sampler_bytes(uint32_t vocab)
 {
-    uint32_t best = 0;
-
-    for (uint32_t token = 1; token < vocab; token++) {
-        best = logits[token] > logits[best] ? token : best;
-    }
-    return best;
+    return aligned((uint64_t)vocab * sizeof(struct sampling_candidate)) +
+           2 * aligned((uint64_t)vocab * sizeof(uint32_t)) +
+           aligned((uint64_t)vocab * sizeof(float));
 }
 
-/* --- truncation --- */
+void sampler_init(struct sampler *sampler, const struct kernels *kernels, uint32_t vocab,
+                  void *memory)
+{
+    char *at = memory;
+
+    *sampler = (struct sampler){.kernels = kernels, .vocab = vocab};
+    sampler->candidates = (struct sampling_candidate *)at;
+    at += aligned((uint64_t)vocab * sizeof(struct sampling_candidate));
+    sampler->tokens = (uint32_t *)at;
+    at += aligned((uint64_t)vocab * sizeof(uint32_t));
+    sampler->counts = (uint32_t *)at;
+    at += aligned((uint64_t)vocab * sizeof(uint32_t));
+    sampler->adjusted = (float *)at;
+}
+
+/* --- candidates --- */
 
 static bool is_larger(const struct sampling_candidate *a, const struct sampling_candidate *b)
 {
     return a->scaled > b->scaled || (a->scaled == b->scaled && a->token < b->token);
 }
 
-static void heap_sink(struct sampling_candidate *heap, uint32_t count, uint32_t at)
+static struct sampling_candidate candidate_of(const float *logits, uint32_t token,
+                                              double temperature)
 {
-    struct sampling_candidate moved = heap[at];
+    return (struct sampling_candidate){.scaled = (double)logits[token] / temperature,
+                                       .token = token};
+}
 
-    for (;;) {
-        uint32_t child = 2 * at + 1;
+static void weigh(const struct sampler *sampler, uint32_t count, double largest)
+{
+    double weights[WEIGHT_BATCH];
 
-        if (child >= count) {
-            break;
+    for (uint32_t begin = 0; begin < count; begin += WEIGHT_BATCH) {
+        struct sampling_candidate *batch = sampler->candidates + begin;
+        uint32_t size = count - begin < WEIGHT_BATCH ? count - begin : WEIGHT_BATCH;
+
+        for (uint32_t i = 0; i < size; i++) {
+            weights[i] = batch[i].scaled - largest;
         }
-        if (child + 1 < count && is_larger(&heap[child + 1], &heap[child])) {
-            child++;
+        sampler->kernels->exp_each(weights, size);
+        for (uint32_t i = 0; i < size; i++) {
+            batch[i].weight = weights[i];
         }
-        if (!is_larger(&heap[child], &moved)) {
-            break;
+    }
+}
+
+/* All tokens whose scaled - largest reaches `cutoff` (-infinity: all), and at most a few below. */
+static uint32_t collect(const struct sampler *sampler, const float *logits, double temperature,
+                        float max, double cutoff)
+{
+    double reach = cutoff * temperature;
+    double limit = (double)max + reach - 1e-6 * (fabs((double)max) - reach);
+    float limit_below = nextafterf(limit > -FLT_MAX ? (float)limit : -INFINITY, -INFINITY);
+    uint32_t count = 0;
+    uint32_t token = 0;
+
+    while (token < sampler->vocab) {
+        uint32_t end;
+
+        token = (uint32_t)sampler->kernels->find_from(logits, token, sampler->vocab, limit_below);
+        end = sampler->vocab - token < FOUND_RUN ? sampler->vocab : token + FOUND_RUN;
+        for (; token < end; token++) { /* where one is there may be more */
+            if (logits[token] >= limit_below) {
+                sampler->candidates[count++] = candidate_of(logits, token, temperature);
+            }
         }
-        heap[at] = heap[child];
-        at = child;
     }
-    heap[at] = moved;
+    return count;
 }
 
-static void heap_make(struct sampling_candidate *heap, uint32_t count)
+/* --- truncation --- */
+
+/* The k largest, sorted; of them the first whose weights reach p of all. */
+static uint32_t keep_top_k(const struct sampler *sampler, const float *logits,
+                           const struct sampling_params *params)
 {
-    for (uint32_t at = count / 2; at-- > 0;) {
-        heap_sink(heap, count, at);
-    }
-}
-
-/* Moves the largest behind the heap's end; it is then heap[count - 1]. */
-static void heap_take(struct sampling_candidate *heap, uint32_t count)
-{
-    struct sampling_candidate largest = heap[0];
-
-    heap[0] = heap[count - 1];
-    heap_sink(heap, count - 1, 0);
-    heap[count - 1] = largest;
-}
-
-/* The taken ones stand at the end; moves them to the front. */
-static uint32_t keep_taken(struct sampling_candidate *candidates, uint32_t count, uint32_t taken)
-{
-    memmove(candidates, candidates + (count - taken), taken * sizeof(candidates[0]));
-    return taken;
-}
-
-static uint32_t keep_top_k(struct sampling_candidate *candidates, uint32_t count, uint32_t k)
-{
-    if (k == 0 || k >= count) {
-        return count;
-    }
-    heap_make(candidates, count);
-    for (uint32_t i = 0; i < k; i++) {
-        heap_take(candidates, count - i);
-    }
-    return keep_taken(candidates, count, k);
-}
-
-static double largest_scaled(const struct sampling_candidate *candidates, uint32_t count)
-{
-    double largest = candidates[0].scaled;
-
-    for (uint32_t i = 1; i < count; i++) {
-        largest = candidates[i].scaled > largest ? candidates[i].scaled : largest;
-    }
-    return largest;
-}
-
-static uint32_t keep_top_p(struct sampling_candidate *candidates, uint32_t count, double p)
-{
-    double largest = largest_scaled(candidates, count);
+    struct sampling_candidate *candidates = sampler->candidates;
+    uint32_t count = params->top_k;
     double total = 0.0;
     double reached = 0.0;
     uint32_t kept = 0;
 
-    if (!(p < 1.0)) {
+    largest_tokens(sampler->kernels, logits, sampler->vocab, count, sampler->tokens);
+    for (uint32_t i = 0; i < count; i++) {
+        candidates[i] = candidate_of(logits, sampler->tokens[i], (double)params->temperature);
+    }
+    weigh(sampler, count, candidates[0].scaled);
+    if (!(params->top_p < 1.0f)) {
         return count;
     }
-    heap_make(candidates, count);
-    /* The heap's top comes first and counts 1, so what vanishes need not be computed. */
     for (uint32_t i = 0; i < count; i++) {
-        if (candidates[i].scaled - largest >= EXP_VANISHES) {
-            total += portable_exp(candidates[i].scaled - largest);
-        }
+        total += candidates[i].weight;
     }
     do {
-        heap_take(candidates, count - kept);
-        kept++;
-        reached += portable_exp(candidates[count - kept].scaled - largest);
-    } while (kept < count && reached < p * total);
-    return keep_taken(candidates, count, kept);
+        reached += candidates[kept++].weight;
+    } while (kept < count && reached < (double)params->top_p * total);
+    return kept;
+}
+
+static void exchange(struct sampling_candidate *a, struct sampling_candidate *b)
+{
+    struct sampling_candidate kept = *a;
+
+    *a = *b;
+    *b = kept;
+}
+
+/* The median of first, middle and last goes to the front. */
+static void choose_pivot(struct sampling_candidate *candidates, uint32_t count)
+{
+    struct sampling_candidate *middle = &candidates[count / 2];
+    struct sampling_candidate *last = &candidates[count - 1];
+
+    if (is_larger(last, middle)) {
+        exchange(last, middle);
+    }
+    if (is_larger(&candidates[0], middle)) { /* the middle is the larger of the others */
+        exchange(&candidates[0], middle);
+    } else if (is_larger(last, &candidates[0])) {
+        exchange(&candidates[0], last);
+    }
+}
+
+/* Those larger than the first one go before it; returns its place, which is 1 or more if any is
+ * larger; *weight is that of all before it. */
+static uint32_t partition(struct sampling_candidate *candidates, uint32_t count, double *weight)
+{
+    struct sampling_candidate pivot = candidates[0];
+    uint32_t place = 0;
+
+    *weight = 0.0;
+    for (uint32_t i = 1; i < count; i++) {
+        if (is_larger(&candidates[i], &pivot)) {
+            *weight += candidates[i].weight;
+            place++;
+            exchange(&candidates[place], &candidates[i]);
+        }
+    }
+    exchange(&candidates[0], &candidates[place]);
+    return place;
+}
+
+static void insertion_sort(struct sampling_candidate *candidates, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++) {
+        for (uint32_t j = i; j > 0 && is_larger(&candidates[j], &candidates[j - 1]); j--) {
+            exchange(&candidates[j], &candidates[j - 1]);
+        }
+    }
+}
+
+/* Brings the fewest largest whose weights reach `target` to the front; returns their number, at
+ * least 1. Sums are taken as the partitions fall, which the candidates and their order decide. */
+static uint32_t keep_weight(struct sampling_candidate *candidates, uint32_t count, double target)
+{
+    uint32_t begin = 0;
+    uint32_t end = count; /* [0, begin) is kept, [end, count) is not */
+    double reached = 0.0;
+
+    while (end - begin > PARTITION_LEAST) {
+        double weight;
+        uint32_t place;
+
+        choose_pivot(candidates + begin, end - begin);
+        place = partition(candidates + begin, end - begin, &weight);
+        if (place > 0 && reached + weight >= target) {
+            end = begin + place;
+        } else {
+            reached += weight + candidates[begin + place].weight;
+            begin += place + 1;
+            if (reached >= target) {
+                return begin;
+            }
+        }
+    }
+    insertion_sort(candidates + begin, end - begin);
+    while (begin < end && (begin == 0 || reached < target)) {
+        reached += candidates[begin++].weight;
+    }
+    return begin;
+}
+
+/* Tokens that weigh less than total (1 - p) / vocab weigh, all of them, less than 1 - p; half of
+ * that leaves room for rounding. */
+static uint32_t keep_top_p(const struct sampler *sampler, const float *logits,
+                           const struct sampling_params *params, float max)
+{
+    double temperature = (double)params->temperature;
+    double p = (double)params->top_p;
+    double total = sampler->kernels->exp_total(logits, sampler->vocab, max, 1.0 / temperature);
+    double least = 0.5 * (1.0 - p) * total / sampler->vocab;
+    uint32_t count = collect(sampler, logits, temperature, max, portable_log(least));
+
+    weigh(sampler, count, (double)max / temperature);
+    return keep_weight(sampler->candidates, count, p * total);
 }
 
 static uint32_t keep_min_p(struct sampling_candidate *candidates, uint32_t count, double min_p)
 {
-    double largest = largest_scaled(candidates, count);
-    double hopeless; /* below it no exp is needed to see that exp < min_p */
     uint32_t kept = 0;
 
-    if (!(min_p > 0.0)) {
-        return count;
-    }
-    hopeless = portable_log(min_p) - 1e-6;
     for (uint32_t i = 0; i < count; i++) {
-        if (candidates[i].scaled - largest >= hopeless &&
-            portable_exp(candidates[i].scaled - largest) >= min_p) {
+        if (candidates[i].weight >= min_p) {
             candidates[kept++] = candidates[i];
         }
     }
     return kept;
 }
 
-uint32_t sampling_truncate(const float *logits, uint32_t vocab,
-                           const struct sampling_params *params,
-                           struct sampling_candidate *candidates)
+static bool has_top_k(const struct sampler *sampler, const struct sampling_params *params)
+{
+    return params->top_k > 0 && params->top_k < sampler->vocab;
+}
+
+static bool has_truncation(const struct sampler *sampler, const struct sampling_params *params)
+{
+    return has_top_k(sampler, params) || params->top_p < 1.0f || params->min_p > 0.0f;
+}
+
+uint32_t sampling_truncate(struct sampler *sampler, const float *logits,
+                           const struct sampling_params *params)
 {
     double temperature = (double)params->temperature;
-    uint32_t count = vocab;
+    double min_p = (double)params->min_p;
+    uint32_t count;
 
-    ASSERT(vocab > 0 && temperature > 0.0);
-    for (uint32_t token = 0; token < vocab; token++) {
-        candidates[token] =
-            (struct sampling_candidate){.scaled = (double)logits[token] / temperature, token};
+    ASSERT(temperature > 0.0);
+    if (has_top_k(sampler, params)) {
+        count = keep_top_k(sampler, logits, params);
+    } else {
+        float max = sampler->kernels->max(logits, sampler->vocab);
+
+        if (params->top_p < 1.0f) {
+            count = keep_top_p(sampler, logits, params, max);
+        } else {
+            count = collect(sampler, logits, temperature, max,
+                            min_p > 0.0 ? portable_log(min_p) : -INFINITY);
+            weigh(sampler, count, (double)max / temperature);
+        }
     }
-    count = keep_top_k(candidates, count, params->top_k);
-    count = keep_top_p(candidates, count, (double)params->top_p);
-    return keep_min_p(candidates, count, (double)params->min_p);
+    return min_p > 0.0 ? keep_min_p(sampler->candidates, count, min_p) : count;
 }
 
 /* --- noise --- */
 
-static uint64_t noise_bits(const struct sampling_params *params, uint32_t position, uint32_t token)
-{
-    return hash_counter(params->seed, params->choice, position, token) >> 12;
-}
-
 /* -log(-log(u)), u = (bits + 1/2) / 2^52: exact, and never 0 or 1. */
-static double noise_of_bits(uint64_t bits)
+static double noise_of(uint64_t hash)
 {
-    return -portable_log(-portable_log(((double)bits + 0.5) * 0x1p-52));
+    return -portable_log(-portable_log(((double)(hash >> 12) + 0.5) * 0x1p-52));
 }
 
-/* Never below noise_of_bits: -log(u) >= 1 - u = v, and v >= 2^exponent. */
-static double noise_above(uint64_t bits)
+/* Never below noise_of: -log(u) >= 1 - u = v, and v >= 2^exponent. */
+static double noise_above(uint64_t hash)
 {
-    uint64_t rest = (UINT64_C(1) << 52) - 1 - bits;
+    uint64_t rest = (UINT64_C(1) << 52) - 1 - (hash >> 12);
     int exponent = rest == 0 ? -53 : 63 - __builtin_clzll(rest) - 52;
 
     return -(double)exponent * LN2_ABOVE;
@@ -194,32 +300,69 @@ static double noise_above(uint64_t bits)
 
 double sampling_noise(const struct sampling_params *params, uint32_t position, uint32_t token)
 {
-    return noise_of_bits(noise_bits(params, position, token));
+    return noise_of(hash_counter(params->seed, params->choice, position, token));
 }
 
-uint32_t sampling_choose(const float *logits, uint32_t vocab, const struct sampling_params *params,
-                         uint32_t position, struct sampling_candidate *candidates)
+struct winner {
+    uint32_t token;
+    double value; /* scaled + noise */
+};
+
+static void compete(struct winner *winner, uint32_t token, double scaled, uint64_t hash)
 {
+    double value;
+
+    if (scaled + noise_above(hash) < winner->value) {
+        return;
+    }
+    value = scaled + noise_of(hash);
+    if (value > winner->value || (value == winner->value && token < winner->token)) {
+        *winner = (struct winner){.token = token, .value = value};
+    }
+}
+
+static uint32_t choose_among_all(const struct sampler *sampler, const float *logits,
+                                 const struct sampling_params *params, uint32_t position)
+{
+    double temperature = (double)params->temperature;
+    struct winner winner = {.token = UINT32_MAX, .value = -INFINITY};
+    uint64_t hashes[NOISE_BATCH];
+
+    for (uint32_t begin = 0; begin < sampler->vocab; begin += NOISE_BATCH) {
+        uint32_t rest = sampler->vocab - begin;
+        uint32_t count = rest < NOISE_BATCH ? rest : NOISE_BATCH;
+
+        hash_counter_run(params->seed, params->choice, position, begin, count, hashes);
+        for (uint32_t i = 0; i < count; i++) {
+            compete(&winner, begin + i, (double)logits[begin + i] / temperature, hashes[i]);
+        }
+    }
+    return winner.token;
+}
+
+uint32_t sampling_greedy(const struct kernels *kernels, const float *logits, uint32_t vocab)
+{
+    return (uint32_t)kernels->find_from(logits, 0, vocab, kernels->max(logits, vocab));
+}
+
+uint32_t sampling_choose(struct sampler *sampler, const float *logits,
+                         const struct sampling_params *params, uint32_t position)
+{
+    struct winner winner = {.token = UINT32_MAX, .value = -INFINITY};
     uint32_t count;
-    uint32_t best = 0;
-    double best_value = -INFINITY;
 
     if (!(params->temperature > 0.0f)) {
-        return choose_greedy(logits, vocab);
+        return sampling_greedy(sampler->kernels, logits, sampler->vocab);
     }
-    count = sampling_truncate(logits, vocab, params, candidates);
+    if (!has_truncation(sampler, params)) {
+        return choose_among_all(sampler, logits, params, position);
+    }
+    count = sampling_truncate(sampler, logits, params);
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t bits = noise_bits(params, position, candidates[i].token);
-        double value;
+        const struct sampling_candidate *candidate = &sampler->candidates[i];
 
-        if (candidates[i].scaled + noise_above(bits) < best_value) {
-            continue;
-        }
-        value = candidates[i].scaled + noise_of_bits(bits);
-        if (value > best_value || (value == best_value && candidates[i].token < best)) {
-            best_value = value;
-            best = candidates[i].token;
-        }
+        compete(&winner, candidate->token, candidate->scaled,
+                hash_counter(params->seed, params->choice, position, candidate->token));
     }
-    return best;
+    return winner.token;
 }

@@ -7,6 +7,7 @@
  */
 #include "worker/stage/seat.h"
 
+#include "common/plan/step.h"
 #include "worker/stage/dispatch.h"
 
 #include <stdlib.h>
@@ -47,7 +48,7 @@ static void find_share(struct seat *seat, struct arena *arena)
 {
     const struct placement *placement = seat->placement;
     uint32_t experts = placement->expert_count;
-    uint32_t layers = seat->layer_end - seat->layer_begin;
+    uint32_t layers = seat->held_end - seat->layer_begin;
     uint8_t *owned = arena_new_array(arena, uint8_t, (size_t)layers * experts);
 
     for (uint32_t layer = 0; layer < layers; layer++) {
@@ -62,8 +63,9 @@ static void find_share(struct seat *seat, struct arena *arena)
     seat->share = (struct weights_share){
         .layer_begin = seat->layer_begin,
         .layer_end = seat->layer_end,
-        .has_embedding = seat->is_first,
+        .has_embedding = seat->is_first || seat->has_draft,
         .has_head = seat->is_last,
+        .has_draft = seat->has_draft,
         .owned_experts = experts > 0 ? owned : NULL,
     };
 }
@@ -86,8 +88,10 @@ struct seat *seat_create(const struct placement *placement, uint32_t worker, str
     seat->member_count = stage->member_count;
     seat->is_first = place.stage == 0;
     seat->is_last = place.stage + 1 == placement->stage_count;
+    seat->held_end = stage->layer_begin + placement_stage_layers(placement, place.stage);
+    seat->has_draft = seat->held_end > seat->layer_end;
     seat->exchanges_experts = stage->member_count > 1 && placement->expert_count > 0 &&
-                              stage->layer_end > placement->dense_layer_count;
+                              seat->held_end > placement->dense_layer_count;
     find_lanes(seat, arena);
     find_share(seat, arena);
     return seat;
@@ -170,7 +174,7 @@ static uint32_t parts_max(const struct seat *seat, const struct arch *arch)
 {
     uint32_t most = 0;
 
-    for (uint32_t layer = seat->layer_begin; layer < seat->layer_end; layer++) {
+    for (uint32_t layer = seat->layer_begin; layer < seat->held_end; layer++) {
         if (!arch_layer_is_moe(arch, layer)) {
             continue;
         }
@@ -211,6 +215,7 @@ static void plan_experts(const struct seat *seat, const struct arch *arch, struc
 static void finish(const struct seat *seat, struct traffic *out)
 {
     uint32_t under_way = 0;
+    uint32_t rounds = seat->layer_end - seat->layer_begin;
 
     qsort(out->peers, out->peer_count, sizeof(out->peers[0]), compare_ids);
     for (uint32_t kind = 0; kind < FRAME_KIND_COUNT; kind++) {
@@ -222,8 +227,8 @@ static void finish(const struct seat *seat, struct traffic *out)
     out->frames_per_link_max = under_way;
     /* From each peer: the hidden frames of all steps in flight, and empty dispatches of a member
      * that needs nothing from us and so runs ahead. Once more of each for steps issued again. */
-    out->frames_early_per_peer =
-        2 * (seat->placement->steps_in_flight_max * (2 + seat->layer_end - seat->layer_begin) + 8);
+    rounds += seat->has_draft ? STEP_PROPOSE_MAX : 0;
+    out->frames_early_per_peer = 2 * (seat->placement->steps_in_flight_max * (2 + rounds) + 8);
     out->frames_early_max = out->peer_count * out->frames_early_per_peer;
 }
 

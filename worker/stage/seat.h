@@ -16,9 +16,11 @@ struct seat {
     const struct placement *placement; /* borrowed */
     uint32_t worker;
     uint32_t stage, member;
-    uint32_t layer_begin, layer_end;
+    uint32_t layer_begin, layer_end; /* main layers */
+    uint32_t held_end;               /* layer_end, or behind the draft layer */
     uint32_t member_count;
     bool is_first, is_last; /* of the pipeline's stages */
+    bool has_draft;         /* holds the draft layer, number layer_end: on the last stage */
     bool exchanges_experts; /* more than one member, and a layer with routed experts */
     uint32_t lane_count;    /* own */
     uint32_t *lane_index;   /* [placement->lane_count] own lane index, or PLACEMENT_NONE */

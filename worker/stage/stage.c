@@ -10,6 +10,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "worker/stage/answer.h"
+#include "worker/stage/draft.h"
 #include "worker/stage/row_map.h"
 #include "worker/stage/stage_state.h"
 
@@ -24,13 +25,14 @@ static struct kv_config cache_config(const struct seat *seat, const struct arch 
 
     return (struct kv_config){
         .layer_begin = seat->layer_begin,
-        .layer_end = seat->layer_end,
+        .layer_end = seat->held_end,
         .lane_count = seat->lane_count > 0 ? seat->lane_count : 1,
         .block_count = seat->lane_count > 0 ? placement->kv_block_count : 1,
         .slot_count = placement->slot_count,
         .blocks_per_slot_max =
             (placement->context_tokens_max + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS,
         .layout = kv_layout_of(arch, placement->kv_type),
+        .has_tokens = seat->is_last,
     };
 }
 
@@ -57,7 +59,8 @@ struct stage_bytes stage_bytes(const struct seat *seat, const struct arch *arch,
         .buffers = forward_bytes(arch, placement->step_rows_max, expert_rows_of(seat, arch),
                                  cache.blocks_per_slot_max * KV_BLOCK_TOKENS, thread_count) +
                    expert_exchange_bytes(seat, arch) + row_map_bytes(seat) +
-                   rows_bytes(seat, arch) + answer_bytes(seat, arch, thread_count),
+                   rows_bytes(seat, arch) + answer_bytes(seat, arch, thread_count) +
+                   draft_bytes(seat),
     };
 }
 
@@ -93,6 +96,9 @@ static bool make_parts(struct stage *stage, struct error *err)
         if (stage->experts == NULL) {
             return false;
         }
+    }
+    if (seat->has_draft) {
+        stage->draft = draft_create(seat, &stage->arena);
     }
     return !seat->is_last || answer_create(stage, err);
 }
@@ -141,6 +147,7 @@ void stage_job_reset(struct stage_job *job)
     mem_unmap_pages(job->floats, job->floats_bytes);
     job->floats = NULL;
     job->floats_bytes = 0;
+    job->floats_used = 0;
     arena_reset(&job->arena);
 }
 
@@ -172,6 +179,16 @@ static bool extend_tables(struct stage *stage, const struct step *step, struct e
         }
     }
     return true;
+}
+
+/* What the rows' tokens are, for the penalties of this step and of later ones. */
+static void keep_tokens(struct stage *stage)
+{
+    for (uint32_t i = 0; i < stage->map.count; i++) {
+        const struct forward_row *row = &stage->map.rows[i];
+
+        *kv_cache_token(stage->cache, row->lane, row->slot, row->position) = row->token;
+    }
 }
 
 /* --- hidden states between stages --- */
@@ -293,8 +310,10 @@ static enum stage_outcome run_layer(struct stage *stage, struct exchange *frames
         .team = stage->team,
         .frames = frames,
         .step = &job->step,
-        .map = map,
+        .row_count = map->count,
+        .member_rows = map->member_rows,
         .layer = layer,
+        .frame_layer = layer,
         .x = stage->x,
     };
     enum stage_outcome outcome;
@@ -362,7 +381,10 @@ static enum stage_outcome give_output(struct stage *stage, struct exchange *fram
     if (!stage->seat->is_last) {
         return send_hidden(stage, frames, &job->step);
     }
-    return answer_logits(stage, job, err) ? STAGE_DONE : STAGE_FAILED;
+    if (!answer_logits(stage, job, err)) {
+        return STAGE_FAILED;
+    }
+    return stage->draft == NULL ? STAGE_DONE : draft_run(stage, frames, job, err);
 }
 
 static enum stage_outcome run(struct stage *stage, struct exchange *frames, struct stage_job *job,
@@ -373,6 +395,9 @@ static enum stage_outcome run(struct stage *stage, struct exchange *frames, stru
     row_map_fill(&stage->map, stage->seat, &job->step);
     if (!extend_tables(stage, &job->step, err) || !answer_begin(stage, job, err)) {
         return STAGE_FAILED;
+    }
+    if (stage->seat->is_last) {
+        keep_tokens(stage);
     }
     outcome = take_input(stage, frames, job, err);
     if (outcome != STAGE_DONE) {

@@ -6,7 +6,7 @@
  *
  * Owner: the compute thread. Steps run in the order in which they are given. After stage_create a
  * step allocates nothing, except for one that wants logits, hidden states or routing (tests,
- * research): what it answers is mapped for that step.
+ * research), for which they are mapped, or many log-probabilities, which lie in its arena.
  */
 #include "common/base/arena.h"
 #include "common/plan/step.h"
@@ -40,6 +40,7 @@ struct stage_job {
     struct step_result result;
     float *floats; /* logits and hidden rows that were asked for */
     uint64_t floats_bytes;
+    uint64_t floats_used; /* floats taken so far */
 };
 void stage_job_init(struct stage_job *job);
 void stage_job_deinit(struct stage_job *job);

@@ -1,7 +1,7 @@
 #ifndef SHOAL_STAGE_STAGE_STATE_H
 #define SHOAL_STAGE_STAGE_STATE_H
 
-/* What stage.c and answer.c share. Private to this room. */
+/* What stage.c, draft.c and the files of the answer share. Private to this room. */
 #include "worker/stage/row_map.h"
 #include "worker/stage/sampling.h"
 #include "worker/stage/stage.h"
@@ -15,6 +15,7 @@ struct stage {
     struct kv_cache *cache;
     struct forward *forward;
     struct expert_exchange *experts; /* NULL in a dense model */
+    struct draft *draft;             /* NULL without the draft layer */
     struct row_map map;
     float *x; /* [step_rows_max][hidden] */
     struct arena arena;
@@ -23,10 +24,11 @@ struct stage {
     uint32_t logits_rows_max;
     float *logits; /* [logits_rows_max][vocab] */
     uint64_t logits_bytes;
-    struct sampling_candidate *candidates; /* [threads][vocab] */
-    uint64_t candidates_bytes;
-    uint32_t *sampled_rows;    /* [step_rows_max] own row whose logits are sampled */
-    uint32_t *sampled_entries; /* [step_rows_max] */
+    struct sampler *samplers; /* [threads] */
+    char *sampler_memory;
+    uint64_t sampler_memory_bytes;
+    struct answer_row *answer_rows; /* [step_rows_max] whose logits are needed */
+    uint32_t *logits_indexes;       /* [logits_rows_max] own rows of the chunk at hand */
 };
 
 #endif

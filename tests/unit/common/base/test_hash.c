@@ -136,9 +136,21 @@ static void the_counter_hash_is_balanced_in_every_bit(void **state)
     }
 }
 
+static void a_run_of_counters_gives_what_each_gives(void **state)
+{
+    uint64_t run[37];
+
+    (void)state;
+    hash_counter_run(9, 8, 7, 1000, 37, run);
+    for (uint64_t i = 0; i < 37; i++) {
+        assert_true(run[i] == hash_counter(9, 8, 7, 1000 + i));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_of_counters_gives_what_each_gives),
         cmocka_unit_test(crc32c_matches_rfc_3720),
         cmocka_unit_test(the_instruction_and_the_table_agree),
         cmocka_unit_test(crc32c_of_pieces_is_that_of_the_whole),

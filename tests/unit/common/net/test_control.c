@@ -392,12 +392,15 @@ static void rows_of_floats_travel_behind_a_step_result(void **state)
     struct step_rows logit_rows = {.entry = 1, .row_count = 3, .columns = 1000, .values = logits};
     struct step_rows hidden_rows[] = {{.row_count = 2, .columns = 64, .values = hidden},
                                       {.row_count = 0, .columns = 64, .values = hidden}};
+    struct step_rows draft_rows = {.row_count = 2, .columns = 500, .values = logits + 1000};
     struct message result = {.kind = MESSAGE_STEP_RESULT,
                              .result = {.step = 5,
                                         .logits_count = 1,
                                         .logits = &logit_rows,
                                         .hidden_count = 2,
-                                        .hidden = hidden_rows}};
+                                        .hidden = hidden_rows,
+                                        .draft_logits_count = 1,
+                                        .draft_logits = &draft_rows}};
     struct channel channel;
     struct message got;
     struct control_peer from;
@@ -415,6 +418,8 @@ static void rows_of_floats_travel_behind_a_step_result(void **state)
     assert_int_equal(got.result.hidden_count, 2);
     assert_memory_equal(got.result.logits[0].values, logits, sizeof(logits));
     assert_memory_equal(got.result.hidden[0].values, hidden, sizeof(hidden));
+    assert_int_equal(got.result.draft_logits_count, 1);
+    assert_memory_equal(got.result.draft_logits[0].values, logits + 1000, 1000 * sizeof(float));
     channel_close(&channel);
 }
 

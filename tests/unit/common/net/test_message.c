@@ -4,6 +4,7 @@
 #include "common/base/mem.h"
 #include "tests/support/random.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -185,7 +186,11 @@ static struct message heartbeat_make(void)
 static struct message step_make(void)
 {
     struct step_entry *entries = arena_new_array(&arena, struct step_entry, 5);
+    struct token_bias *biases = arena_new_array(&arena, struct token_bias, 3);
 
+    for (uint32_t i = 0; i < 3; i++) {
+        biases[i] = (struct token_bias){.token = 7 * i, .bias = random_normal(&source)};
+    }
     for (uint32_t i = 0; i < 5; i++) {
         entries[i] = (struct step_entry){.sequence = random_u64(&source),
                                          .lane = r32(),
@@ -193,17 +198,27 @@ static struct message step_make(void)
                                          .position = r32() / 2,
                                          .token_count = i * 7,
                                          .tokens = rarray(i * 7),
+                                         .draft_count = i,
+                                         .next_token = i == 2 ? STEP_TOKEN_NONE : r32() / 2,
+                                         .propose_max = r32(),
                                          .generated_begin = r32(),
                                          .block_begin = r32() / 2,
                                          .block_count = i,
                                          .blocks = rarray(i),
-                                         .wants = r32() % 16,
+                                         .wants = r32() % 32,
                                          .sampling = {.temperature = 0.8F,
                                                       .top_p = 1,
                                                       .min_p = 0.05F,
                                                       .top_k = r32(),
                                                       .choice = r32(),
-                                                      .seed = random_u64(&source)}};
+                                                      .seed = random_u64(&source),
+                                                      .repetition_penalty = 1.5F,
+                                                      .presence_penalty = -0.5F,
+                                                      .frequency_penalty = 0.25F,
+                                                      .bias_count = i % 4,
+                                                      .biases = biases,
+                                                      .logprobs = r32() % 20,
+                                                      .prompt_logprobs = r32() % 20}};
     }
     return (struct message){.kind = MESSAGE_STEP,
                             .step = {random_u64(&source), random_u64(&source), r32(), 5, entries}};
@@ -212,7 +227,9 @@ static struct message step_make(void)
 static struct message result_make(void)
 {
     struct step_sample *samples = arena_new_array(&arena, struct step_sample, 2);
-    struct step_rows *rows = arena_new_array(&arena, struct step_rows, 3);
+    struct step_proposal *proposals = arena_new_array(&arena, struct step_proposal, 2);
+    struct step_logprobs *logprobs = arena_new_array(&arena, struct step_logprobs, 2);
+    struct step_rows *rows = arena_new_array(&arena, struct step_rows, 4);
     struct step_routing *routing = arena_new_array(&arena, struct step_routing, 4);
     float *weights = arena_new_array(&arena, float, 32);
 
@@ -222,9 +239,13 @@ static struct message result_make(void)
     for (uint32_t i = 0; i < 32; i++) {
         weights[i] = random_normal(&source);
     }
-    samples[0] = (struct step_sample){r32(), r32()};
-    samples[1] = (struct step_sample){r32(), r32()};
-    for (uint32_t i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i < 2; i++) {
+        samples[i] = (struct step_sample){r32(), r32(), r32()};
+        proposals[i] = (struct step_proposal){r32(), 2 * i, rarray(2 * i)};
+        logprobs[i] = (struct step_logprobs){r32(), r32(), r32(),         -1.5F,
+                                             r32(), 8 * i, rarray(8 * i), weights};
+    }
+    for (uint32_t i = 0; i < 4; i++) {
         rows[i] = (struct step_rows){r32(), r32(), r32() % 1000, r32() % 1000, NULL};
     }
     return (struct message){.kind = MESSAGE_STEP_RESULT,
@@ -238,6 +259,12 @@ static struct message result_make(void)
                                        .row_count = r32(),
                                        .sample_count = 2,
                                        .samples = samples,
+                                       .proposal_count = 2,
+                                       .proposals = proposals,
+                                       .logprobs_count = 2,
+                                       .logprobs = logprobs,
+                                       .draft_logits_count = 1,
+                                       .draft_logits = rows + 3,
                                        .logits_count = 1,
                                        .logits = rows,
                                        .hidden_count = 2,
@@ -317,6 +344,15 @@ static void assign_compare(const struct assign_message *a, const struct assign_m
     assert_string_equal(a->weights, b->weights);
 }
 
+static void sampling_compare(const struct sampling_params *x, const struct sampling_params *y)
+{
+    struct sampling_params copy = *y;
+
+    assert_memory_equal(x->biases, y->biases, x->bias_count * sizeof(*x->biases));
+    copy.biases = x->biases;
+    assert_memory_equal(x, &copy, sizeof(copy));
+}
+
 static void step_compare(const struct step *a, const struct step *b)
 {
     assert_true(a->epoch == b->epoch && a->number == b->number && a->attempt == b->attempt);
@@ -334,7 +370,35 @@ static void step_compare(const struct step *a, const struct step *b)
         assert_true(x->block_count == 0 ||
                     memcmp(x->blocks, y->blocks, x->block_count * sizeof(uint32_t)) == 0);
         assert_true(x->block_begin == y->block_begin && x->wants == y->wants);
-        assert_memory_equal(&x->sampling, &y->sampling, sizeof(x->sampling));
+        assert_true(x->draft_count == y->draft_count && x->next_token == y->next_token &&
+                    x->propose_max == y->propose_max);
+        sampling_compare(&x->sampling, &y->sampling);
+    }
+}
+
+static void proposals_compare(const struct step_result *a, const struct step_result *b)
+{
+    assert_int_equal(a->proposal_count, b->proposal_count);
+    for (uint32_t i = 0; i < a->proposal_count; i++) {
+        assert_int_equal(a->proposals[i].entry, b->proposals[i].entry);
+        assert_int_equal(a->proposals[i].count, b->proposals[i].count);
+        assert_memory_equal(a->proposals[i].tokens, b->proposals[i].tokens,
+                            a->proposals[i].count * sizeof(uint32_t));
+    }
+}
+
+static void logprobs_compare(const struct step_result *a, const struct step_result *b)
+{
+    assert_int_equal(a->logprobs_count, b->logprobs_count);
+    for (uint32_t i = 0; i < a->logprobs_count; i++) {
+        const struct step_logprobs *x = &a->logprobs[i];
+        const struct step_logprobs *y = &b->logprobs[i];
+
+        assert_true(x->entry == y->entry && x->row == y->row && x->token == y->token);
+        assert_true(x->rank == y->rank && x->top_count == y->top_count);
+        assert_memory_equal(&x->logprob, &y->logprob, sizeof(float));
+        assert_memory_equal(x->top_tokens, y->top_tokens, x->top_count * sizeof(uint32_t));
+        assert_memory_equal(x->top_logprobs, y->top_logprobs, x->top_count * sizeof(float));
     }
 }
 
@@ -348,6 +412,11 @@ static void result_compare(const struct step_result *a, const struct step_result
     assert_memory_equal(a->logits, b->logits, a->logits_count * sizeof(*a->logits));
     assert_int_equal(a->hidden_count, b->hidden_count);
     assert_memory_equal(a->hidden, b->hidden, a->hidden_count * sizeof(*a->hidden));
+    assert_int_equal(a->draft_logits_count, b->draft_logits_count);
+    assert_memory_equal(a->draft_logits, b->draft_logits,
+                        a->draft_logits_count * sizeof(*a->draft_logits));
+    proposals_compare(a, b);
+    logprobs_compare(a, b);
     assert_int_equal(a->routing_count, b->routing_count);
     assert_memory_equal(a->routing, b->routing, a->routing_count * sizeof(*a->routing));
     assert_memory_equal(a->experts, b->experts, 32 * sizeof(uint32_t));
@@ -483,8 +552,21 @@ static void wrong_values_are_refused_by_the_name_of_their_field(void **state)
     (void)state;
     random_init(&source, 13);
     message = step_make();
-    message.step.entries[2].wants = 16;
+    message.step.entries[2].wants = 32;
     bytes_are_refused(&message, "step: entries[2]: wants");
+    message = step_make();
+    message.step.entries[1].draft_count = 7;
+    bytes_are_refused(&message, "draft_count: 7 of 7 tokens");
+    message = step_make();
+    message.step.entries[0].sampling.presence_penalty = NAN;
+    bytes_are_refused(&message, "sampling.presence_penalty");
+    message = step_make();
+    message.step.entries[0].sampling.logprobs = 5000;
+    bytes_are_refused(&message, "sampling.logprobs");
+    message = step_make();
+    message.step.entries[2].sampling.biases =
+        (const struct token_bias[]){{.token = 9}, {.token = 9}};
+    bytes_are_refused(&message, "bias_tokens[1]: 9 after 9");
     message = step_make();
     message.step.entries[1].position = UINT32_MAX;
     bytes_are_refused(&message, "position + tokens");

@@ -24,7 +24,7 @@ static int open_model(void **state)
         .model_name = "demo",
         .tokenizer = tokenizer,
         .vocab = 1024,
-        .sampling = {.temperature = 0.6f, .top_p = 0.95f},
+        .sampling = {.temperature = 0.6f, .top_p = 0.95f, .repetition_penalty = 1.1f},
         .chat_template = chat_template_choose(NULL, tokenizer, &err),
     };
     assert_non_null(config.chat_template);
@@ -63,7 +63,10 @@ static void defaults_are_the_models(void **state)
     assert_float_equal(params.sampling.temperature, 0.6, 1e-6);
     assert_float_equal(params.sampling.top_p, 0.95, 1e-6);
     assert_int_equal(params.n, 1);
-    assert_int_equal(params.tokens_max, 0);
+    assert_true(params.tokens_max == GENERATION_TOKENS_ALL);
+    assert_float_equal(params.sampling.repetition_penalty, 1.1, 1e-6);
+    assert_int_equal(params.sampling.logprobs, 0);
+    assert_int_equal(params.request_class, REQUEST_INTERACTIVE);
     assert_int_equal(params.reasoning, REASONING_SPLIT_OPEN);
     assert_int_equal(params.prompt_count, 1);
     assert_int_equal(params.prompts[0].ids[0], 0); /* <bos>, once */
@@ -123,13 +126,29 @@ static void each_fault_names_its_field(void **state)
         {"{\"prompt\":\"x\",\"n\":0}", "n"},
         {"{\"prompt\":\"x\",\"stop\":{}}", "stop"},
         {"{\"prompt\":\"x\",\"stream\":1}", "stream"},
-        {"{\"prompt\":\"x\",\"frequency_penalty\":0.5}", "frequency_penalty"},
+        {"{\"prompt\":\"x\",\"frequency_penalty\":2.5}", "frequency_penalty"},
+        {"{\"prompt\":\"x\",\"presence_penalty\":-3}", "presence_penalty"},
+        {"{\"prompt\":\"x\",\"repetition_penalty\":0}", "repetition_penalty"},
+        {"{\"prompt\":\"x\",\"max_tokens\":0}", "max_tokens"},
+        {"{\"prompt\":\"x\",\"logprobs\":21}", "logprobs"},
+        {"{\"prompt\":\"x\",\"logprobs\":true}", "logprobs"},
+        {"{\"prompt\":\"x\",\"top_logprobs\":2}", "top_logprobs"},
+        {"{\"prompt\":\"x\",\"prompt_logprobs\":-1}", "prompt_logprobs"},
+        {"{\"prompt\":\"x\",\"prompt_logprobs\":1,\"stream\":true}", "prompt_logprobs"},
+        {"{\"prompt\":\"x\",\"priority\":\"low\"}", "priority"},
+        {"{\"prompt\":\"x\",\"service_tier\":\"gold\"}", "service_tier"},
+        {"{\"prompt\":\"x\",\"return_token_ids\":1}", "return_token_ids"},
         {"{\"prompt\":\"x\",\"best_of\":3}", "best_of"},
         {"{\"prompt\":\"x\",\"stop_token_ids\":[7]}", "stop_token_ids"},
         {"{\"prompt\":\"x\",\"guided_regex\":\"a+\"}", "guided_regex"},
-        {"{\"prompt\":\"x\",\"logit_bias\":{\"5\":1}}", "logit_bias"},
+        {"{\"prompt\":\"x\",\"logit_bias\":{\"5\":101}}", "logit_bias"},
+        {"{\"prompt\":\"x\",\"logit_bias\":{\"5\":\"1\"}}", "logit_bias"},
+        {"{\"prompt\":\"x\",\"logit_bias\":{\"five\":1}}", "logit_bias"},
+        {"{\"prompt\":\"x\",\"logit_bias\":{\"5\":1,\"1024\":1}}", "logit_bias"},
+        {"{\"prompt\":\"x\",\"logit_bias\":{\"5\":1,\"05\":1}}", "logit_bias"},
+        {"{\"prompt\":\"x\",\"logit_bias\":[]}", "logit_bias"},
         {"{\"prompt\":\"x\",\"response_format\":{\"type\":\"json_object\"}}", "response_format"},
-        {"{\"prompt\":\"x\",\"echo\":true}", "echo"},
+        {"{\"prompt\":\"x\",\"echo\":\"yes\"}", "echo"},
         {"{\"prompt\":[1,1024]}", "prompt"},
         {"{\"prompt\":[1,\"a\"]}", "prompt"},
         {"{\"prompt\":7}", "prompt"},
@@ -147,6 +166,112 @@ static void each_fault_names_its_field(void **state)
         assert_non_null(strstr(fault.error.message, cases[i].param));
         assert_int_equal(fault.model_unknown, strcmp(cases[i].param, "model") == 0);
         assert_null(params.prompts);
+    }
+}
+
+static void biases_are_sorted_by_token(void **state)
+{
+    struct openai_params params;
+    struct openai_fault fault;
+
+    (void)state;
+    assert_true(parse(OPENAI_COMPLETION,
+                      "{\"prompt\":\"x\",\"logit_bias\":{\"70\":-100,\"9\":1.5,\"1023\":100}}",
+                      &params, &fault));
+    assert_int_equal(params.sampling.bias_count, 3);
+    assert_int_equal(params.sampling.biases[0].token, 9);
+    assert_float_equal(params.sampling.biases[0].bias, 1.5, 0);
+    assert_int_equal(params.sampling.biases[1].token, 70);
+    assert_int_equal(params.sampling.biases[2].token, 1023);
+    openai_params_deinit(&params);
+}
+
+/* lm-eval's request, as its local-completions sends it. */
+static void the_prompts_log_probabilities_are_asked_for(void **state)
+{
+    struct openai_params params;
+    struct openai_fault fault;
+
+    (void)state;
+    assert_true(parse(OPENAI_COMPLETION,
+                      "{\"model\":\"demo\",\"prompt\":[[1,2,3],[4,5]],\"temperature\":0,"
+                      "\"max_tokens\":1,\"logprobs\":1,\"seed\":1234,\"echo\":true}",
+                      &params, &fault));
+    assert_int_equal(params.prompt_count, 2);
+    assert_int_equal(params.sampling.logprobs, 2);
+    assert_int_equal(params.sampling.prompt_logprobs, 2);
+    assert_int_equal(params.tokens_max, 1);
+    openai_params_release(&params);
+    assert_int_equal(params.prompts[0].count, 3); /* to be echoed */
+    openai_params_deinit(&params);
+    assert_true(parse(OPENAI_COMPLETION,
+                      "{\"prompt\":\"x\",\"max_tokens\":0,\"echo\":true,\"logprobs\":0,"
+                      "\"prompt_logprobs\":5}",
+                      &params, &fault));
+    assert_int_equal(params.tokens_max, 0);
+    assert_int_equal(params.logprobs, 1);
+    assert_int_equal(params.sampling.prompt_logprobs, 6);
+    openai_params_deinit(&params);
+}
+
+static void chats_count_log_probabilities_in_two_fields(void **state)
+{
+    static const struct {
+        const char *fields;
+        int wanted; /* as the step counts; -1: refused */
+    } cases[] = {
+        {"\"logprobs\":true", 1},
+        {"\"logprobs\":true,\"top_logprobs\":3", 4},
+        {"\"logprobs\":false,\"top_logprobs\":0", 0},
+        {"\"logprobs\":null,\"top_logprobs\":null", 0},
+        {"\"top_logprobs\":3", -1},
+        {"\"logprobs\":true,\"top_logprobs\":21", -1},
+        {"\"logprobs\":2", -1},
+        {"\"echo\":true", -1},
+        {"\"max_tokens\":0", -1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct openai_params params;
+        struct openai_fault fault;
+        char body[256];
+        bool fine;
+
+        snprintf(body, sizeof(body), "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],%s}",
+                 cases[i].fields);
+        fine = parse(OPENAI_CHAT, body, &params, &fault);
+        assert_int_equal(fine, cases[i].wanted >= 0);
+        if (fine) {
+            assert_int_equal(params.sampling.logprobs, cases[i].wanted);
+            openai_params_deinit(&params);
+        }
+    }
+}
+
+static void who_can_wait_says_so(void **state)
+{
+    static const struct {
+        const char *field;
+        enum request_class wanted;
+    } cases[] = {
+        {"\"service_tier\":\"flex\"", REQUEST_BATCH},
+        {"\"service_tier\":\"auto\"", REQUEST_INTERACTIVE},
+        {"\"priority\":1", REQUEST_BATCH},
+        {"\"priority\":-1", REQUEST_INTERACTIVE},
+        {"\"priority\":0", REQUEST_INTERACTIVE},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct openai_params params;
+        struct openai_fault fault;
+        char body[128];
+
+        snprintf(body, sizeof(body), "{\"prompt\":\"x\",%s}", cases[i].field);
+        assert_true(parse(OPENAI_COMPLETION, body, &params, &fault));
+        assert_int_equal(params.request_class, cases[i].wanted);
+        openai_params_deinit(&params);
     }
 }
 
@@ -205,6 +330,10 @@ int main(void)
         cmocka_unit_test(values_of_the_request_win),
         cmocka_unit_test(what_asks_for_nothing_is_fine),
         cmocka_unit_test(each_fault_names_its_field),
+        cmocka_unit_test(biases_are_sorted_by_token),
+        cmocka_unit_test(the_prompts_log_probabilities_are_asked_for),
+        cmocka_unit_test(chats_count_log_probabilities_in_two_fields),
+        cmocka_unit_test(who_can_wait_says_so),
         cmocka_unit_test(variables_of_the_template_are_passed),
         cmocka_unit_test(users_cannot_write_control_tokens),
     };

@@ -11,15 +11,25 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BEAT_NS     (100 * NS_PER_MS)
-#define HELD_MAX    64
-#define SAMPLES_MAX 64
+#define BEAT_NS      (100 * NS_PER_MS)
+#define HELD_MAX     64
+#define SAMPLES_MAX  64
+#define LOGPROBS_MAX 64
+#define TOPS_MAX     20
+
+struct held_logprobs {
+    struct step_logprobs answer;
+    uint32_t tokens[TOPS_MAX];
+    float values[TOPS_MAX];
+};
 
 struct held_step {
     uint64_t epoch, number;
     uint32_t rows;
     uint32_t sample_count;
     struct step_sample samples[SAMPLES_MAX];
+    uint32_t logprobs_count;
+    struct held_logprobs logprobs[LOGPROBS_MAX];
 };
 
 struct fake_worker {
@@ -42,6 +52,21 @@ struct fake_worker {
 uint32_t fake_token(uint32_t position)
 {
     return 10 + (uint32_t)(hash_mix(position) % 300);
+}
+
+float fake_logprob(uint32_t position)
+{
+    return -0.1f * (float)(1 + position % 7);
+}
+
+uint32_t fake_rank(uint32_t position)
+{
+    return position % 3 == 0 ? 2 : 1;
+}
+
+uint32_t fake_other(uint32_t token, uint32_t i)
+{
+    return token + 1 + i;
 }
 
 static void send(struct fake_worker *worker, const struct message *message)
@@ -116,6 +141,48 @@ static void answer_assign(struct fake_worker *worker, const struct assign_messag
     send(worker, &loaded);
 }
 
+/* count: as sampling_params has it. */
+static void logprobs_keep(struct held_step *held, uint32_t entry, uint32_t row, uint32_t position,
+                          uint32_t token, uint32_t count)
+{
+    struct held_logprobs *kept = &held->logprobs[held->logprobs_count++];
+    uint32_t own = fake_rank(position) - 1; /* its place among the likely ones */
+
+    ASSERT(held->logprobs_count <= LOGPROBS_MAX && count - 1 <= TOPS_MAX);
+    kept->answer = (struct step_logprobs){.entry = entry,
+                                          .row = row,
+                                          .token = token,
+                                          .logprob = fake_logprob(position),
+                                          .rank = own + 1,
+                                          .top_count = count - 1};
+    for (uint32_t i = 0; i < count - 1; i++) {
+        kept->tokens[i] = i == own ? token : fake_other(token, i < own ? i : i - 1);
+        kept->values[i] =
+            i < own ? fake_logprob(position) / 2 : fake_logprob(position) - (float)(i - own);
+    }
+}
+
+static void entry_logprobs_keep(struct held_step *held, const struct step_entry *entry,
+                                uint32_t index)
+{
+    uint32_t last = entry->token_count - 1;
+    uint32_t position = entry->position + entry->token_count; /* of what follows the last row */
+
+    for (uint32_t row = 0; entry->sampling.prompt_logprobs > 0 && row < entry->token_count; row++) {
+        uint32_t next = row < last ? entry->tokens[row + 1] : entry->next_token;
+
+        if (next != STEP_TOKEN_NONE && entry->position + row + 1 < entry->generated_begin) {
+            logprobs_keep(held, index, row, entry->position + row + 1, next,
+                          entry->sampling.prompt_logprobs);
+        }
+    }
+    if (entry->sampling.logprobs > 0 && (entry->wants & WANT_SAMPLE) != 0) {
+        logprobs_keep(held, index, last, position, fake_token(position) + 7,
+                      entry->sampling.logprobs);
+        logprobs_keep(held, index, last, position, fake_token(position), entry->sampling.logprobs);
+    }
+}
+
 static void step_keep(struct fake_worker *worker, const struct step *step)
 {
     uint32_t count = atomic_load(&worker->held_count);
@@ -129,8 +196,11 @@ static void step_keep(struct fake_worker *worker, const struct step *step)
 
         if (worker->stage + 1 == worker->stage_count && (entry->wants & WANT_SAMPLE) != 0) {
             ASSERT(held->sample_count < SAMPLES_MAX);
-            held->samples[held->sample_count++] =
-                (struct step_sample){i, fake_token(entry->position + entry->token_count)};
+            held->samples[held->sample_count++] = (struct step_sample){
+                .entry = i, .token = fake_token(entry->position + entry->token_count)};
+        }
+        if (worker->stage + 1 == worker->stage_count && !worker->options.without_logprobs) {
+            entry_logprobs_keep(held, entry, i);
         }
     }
     atomic_store(&worker->held_count, count + 1);
@@ -142,6 +212,7 @@ static void steps_answer(struct fake_worker *worker)
 
     for (uint32_t i = 0; i < count; i++) {
         struct held_step *held = &worker->held[i];
+        struct step_logprobs logprobs[LOGPROBS_MAX];
         struct message message = {.kind = MESSAGE_STEP_RESULT,
                                   .result = {.epoch = held->epoch,
                                              .step = held->number,
@@ -150,7 +221,15 @@ static void steps_answer(struct fake_worker *worker)
                                              .end_ns = 2000,
                                              .row_count = held->rows,
                                              .sample_count = held->sample_count,
-                                             .samples = held->samples}};
+                                             .samples = held->samples,
+                                             .logprobs_count = held->logprobs_count,
+                                             .logprobs = logprobs}};
+
+        for (uint32_t p = 0; p < held->logprobs_count; p++) {
+            logprobs[p] = held->logprobs[p].answer;
+            logprobs[p].top_tokens = held->logprobs[p].tokens;
+            logprobs[p].top_logprobs = held->logprobs[p].values;
+        }
 
         send(worker, &message);
     }

@@ -14,6 +14,7 @@ struct fake_options {
     const char *build;                       /* NULL: ours */
     uint32_t kernels_version;                /* 0: 1 */
     const char *load_refusal; /* answers the assignment with this error; NULL: loads */
+    bool without_logprobs;    /* leaves them out */
 };
 
 struct fake_worker;
@@ -33,5 +34,11 @@ uint32_t fake_worker_held_steps(struct fake_worker *worker);
 
 /* The token that the scripted model puts at a position. */
 uint32_t fake_token(uint32_t position);
+/* What it thinks of the token at a position; at every third one another token is likelier. Before
+ * each answer about a sample comes one about another token, as of a draft that is then rejected. */
+float fake_logprob(uint32_t position);
+uint32_t fake_rank(uint32_t position);
+/* The i-th likely token that is not the one at the position itself. */
+uint32_t fake_other(uint32_t token, uint32_t i);
 
 #endif

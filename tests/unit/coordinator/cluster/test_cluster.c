@@ -37,7 +37,22 @@ struct fixture {
     struct catalog *catalog;
     struct cluster *cluster;
     struct fake_worker *workers[WORKERS];
+    /* The cluster's thread's until a status shows that all has ended. */
+    uint32_t span_counts[WORKERS];
+    bool spans_wrong;
 };
+
+/* The fake workers compute from 1000 to 2000 on their clock; ours shows now. */
+static void step_sink(void *context, const struct cluster_step_span *span)
+{
+    struct fixture *fixture = context;
+    int64_t now_ns = clock_monotonic_ns();
+
+    fixture->spans_wrong |= span->worker >= WORKERS || span->stage != span->worker ||
+                            span->member != 0 || span->end_ns - span->begin_ns != 1000 ||
+                            span->end_ns > now_ns;
+    fixture->span_counts[span->worker % WORKERS]++;
+}
 
 static void client_sink(void *context, const struct cluster_event *event)
 {
@@ -129,7 +144,9 @@ static int cluster_setup(void **state)
                                     .stage_count = WORKERS,
                                     .group_size = 1,
                                     .remote_count = WORKERS,
-                                    .kv_type = KV_F32};
+                                    .kv_type = KV_F32,
+                                    .step_sink = step_sink,
+                                    .step_context = fixture};
     struct error err;
 
     log_init("test", LOG_ERROR);
@@ -221,7 +238,7 @@ static void a_worker_of_another_protocol_is_refused_with_both_versions(void **st
 
     options.protocol_major = 2;
     options.protocol_minor = 7;
-    refusal_expect(fixture, &options, "2.7", "1.2");
+    refusal_expect(fixture, &options, "2.7", "1.3");
 }
 
 static void a_worker_of_another_build_is_refused_with_both_builds(void **state)
@@ -303,7 +320,10 @@ static void status_tells_what_runs_where(void **state)
         assert_int_equal(status->workers[i].load_done_bytes, 1000);
         assert_int_equal(status->workers[i].ledger_bytes, 1000);
         assert_true(status->workers[i].steps >= 4);
+        assert_int_equal(status->workers[i].busy_ns, 1000 * status->workers[i].steps);
+        assert_int_equal(fixture->span_counts[i], status->workers[i].steps);
     }
+    assert_false(fixture->spans_wrong);
     assert_int_equal(status->workers[1].layer_end, 4);
     cluster_status_destroy(status);
 }

@@ -14,24 +14,38 @@
 
 #define BLOCK PLAN_BLOCK_TOKENS
 
+void (*sim_on_failure)(const char *text);
+
 void sim_fail(const struct sim *sim, const char *format, ...)
 {
-    char text[400];
+    const struct scheduler_config *config = &sim->config;
+    char reason[300];
+    char text[700];
     va_list args;
 
     va_start(args, format);
-    (void)vsnprintf(text, sizeof(text), format, args);
+    (void)vsnprintf(reason, sizeof(reason), format, args);
     va_end(args);
-    fail_msg("%s (at %" PRId64 " ns; replay: SHOAL_SEED=%" PRIu64
-             " ctest -R engine.scheduler_sim --output-on-failure)",
-             text, sim->now_ns, sim->seed);
+    (void)snprintf(
+        text, sizeof(text),
+        "%s (at %" PRId64 " ns; %u lanes of %u slots and %u blocks, %u stages, context "
+        "%u, steps %u of %u rows, batch %u, %s, drafts %d x %u; replay: SHOAL_SEED=%" PRIu64
+        " ctest -R engine.scheduler_sim --output-on-failure)",
+        reason, sim->now_ns, config->lane_count, config->slot_count, config->kv_block_count,
+        config->stage_count, config->context_tokens_max, config->steps_in_flight_max,
+        config->step_rows_max, config->batch_max,
+        config->prefix_cache ? "prefix cache" : "no prefix cache", (int)config->draft_mode,
+        config->draft_max, sim->seed);
+    if (sim_on_failure != NULL) {
+        sim_on_failure(text);
+    }
+    fail_msg("%s", text);
 }
 
 void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *config,
               const struct sim_timing *timing)
 {
     static const uint32_t eos[] = {SIM_EOS};
-    size_t seats = (size_t)config->lane_count * config->slot_count;
 
     memset(sim, 0, sizeof(*sim));
     sim->seed = seed;
@@ -40,6 +54,7 @@ void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *con
     sim->config.eos_count = 1;
     sim->config.eos_ids = eos;
     sim->timing = *timing;
+    sim->alphabet = 1u << 20;
     for (uint32_t i = 0; i < config->stage_count; i++) {
         sim->member_counts[i] =
             config->member_counts != NULL ? config->member_counts[i] : config->lane_count;
@@ -49,40 +64,34 @@ void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *con
     sim->clients = mem_new_array(struct sim_client, sim->client_capacity);
     sim->report_capacity = 64;
     sim->reports = mem_new_array(struct sim_report, sim->report_capacity);
-    sim->table_blocks = (config->context_tokens_max + BLOCK - 1) / BLOCK;
-    sim->tables = mem_new_array(uint32_t, seats * sim->table_blocks);
-    sim->table_lengths = mem_new_array(uint32_t, seats);
-    sim->contents =
-        mem_new_array(uint64_t, (size_t)config->lane_count * config->kv_block_count * BLOCK);
     sim->window_end_ns = INT64_MAX;
     sim->decode_rows_min = UINT32_MAX;
     sim->check = true;
+    sim_cache_init(sim);
+}
+
+static void report_free(struct sim_report *report)
+{
+    for (uint32_t i = 0; i < report->report.proposal_count; i++) {
+        mem_free((void *)(uintptr_t)report->report.proposals[i].tokens);
+    }
+    mem_free((void *)(uintptr_t)report->report.proposals);
+    mem_free((void *)(uintptr_t)report->report.samples);
 }
 
 void sim_deinit(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->report_count; i++) {
-        mem_free((void *)(uintptr_t)sim->reports[i].report.samples);
+        report_free(&sim->reports[i]);
+    }
+    for (uint32_t i = 0; i < sim->client_count; i++) {
+        mem_free(sim->clients[i].tokens);
+        mem_free(sim->clients[i].chain);
     }
     scheduler_destroy(sim->scheduler);
     mem_free(sim->clients);
     mem_free(sim->reports);
-    mem_free(sim->tables);
-    mem_free(sim->table_lengths);
-    mem_free(sim->contents);
-}
-
-uint32_t sim_token(const struct sim *sim, seq_id id, uint32_t position)
-{
-    uint64_t bits = hash_counter(sim->seed, id, position, 1);
-
-    return bits % 32 == 0 ? SIM_EOS : (uint32_t)(bits >> 32);
-}
-
-/* What the cache must hold for a token at a position. */
-static uint64_t content_of(const struct sim *sim, seq_id id, uint32_t position, uint32_t token)
-{
-    return hash_counter(sim->seed, id, position, token);
+    sim_cache_deinit(sim);
 }
 
 /* The heap of reports. */
@@ -141,107 +150,141 @@ static struct sim_report reports_pop(struct sim *sim)
 
 /* Workers. */
 
-/* The block table of the entry's slot, brought up to date as a worker does it. */
-static uint32_t *table_update(struct sim *sim, const struct step_entry *entry)
+static bool wants_rows(const struct sim_client *client)
 {
-    size_t seat = (size_t)entry->lane * sim->config.slot_count + entry->slot;
-    uint32_t *table = &sim->tables[seat * sim->table_blocks];
-
-    if (entry->lane >= sim->config.lane_count || entry->slot >= sim->config.slot_count) {
-        sim_fail(sim, "lane %u slot %u do not exist", entry->lane, entry->slot);
-    }
-    if (entry->position == 0) {
-        sim->table_lengths[seat] = 0;
-    }
-    if (entry->block_begin != sim->table_lengths[seat] ||
-        entry->block_begin + entry->block_count > sim->table_blocks) {
-        sim_fail(sim, "blocks %u + %u do not follow %u", entry->block_begin, entry->block_count,
-                 sim->table_lengths[seat]);
-    }
-    for (uint32_t i = 0; i < entry->block_count; i++) {
-        if (entry->blocks[i] >= sim->config.kv_block_count) {
-            sim_fail(sim, "block %u does not exist", entry->blocks[i]);
-        }
-        table[sim->table_lengths[seat]++] = entry->blocks[i];
-    }
-    if ((uint64_t)sim->table_lengths[seat] * BLOCK < entry->position + entry->token_count) {
-        sim_fail(sim, "%u blocks for %u rows", sim->table_lengths[seat],
-                 entry->position + entry->token_count);
-    }
-    return table;
+    return client->request.wants != 0 || client->request.prompt_logprobs > 0;
 }
 
-/* Writes the entry's rows, then reads the whole context back. */
-static void cache_run(struct sim *sim, const struct step_entry *entry)
+/* What a request wants of its rows is asked for exactly once, in order, so nothing is skipped. */
+static void wants_check(struct sim *sim, struct sim_client *client, const struct step_entry *entry)
 {
-    const uint32_t *table = table_update(sim, entry);
-    uint64_t *lane = &sim->contents[(size_t)entry->lane * sim->config.kv_block_count * BLOCK];
     uint32_t end = entry->position + entry->token_count;
+    bool fresh = entry->position >= client->wanted;
+    uint32_t wants = fresh ? client->request.wants : 0;
+    uint32_t logprobs = fresh && entry->position < client->request.prompt_count
+                            ? client->request.prompt_logprobs
+                            : 0;
 
-    for (uint32_t i = 0; i < entry->token_count; i++) {
-        uint32_t p = entry->position + i;
-
-        lane[table[p / BLOCK] * BLOCK + p % BLOCK] =
-            content_of(sim, entry->sequence, p, entry->tokens[i]);
+    if (client->request.wants == 0 && end > client->request.prompt_count) {
+        end = client->request.prompt_count;
     }
-    for (uint32_t p = 0; p < end; p++) {
-        if (lane[table[p / BLOCK] * BLOCK + p % BLOCK] !=
-            content_of(sim, entry->sequence, p, sim_token(sim, entry->sequence, p))) {
-            sim_fail(sim, "sequence %" PRIu64 " reads foreign or missing KV at position %u",
-                     entry->sequence, p);
+    if (!wants_rows(client) || end <= entry->position) {
+        end = 0; /* nothing is wanted of its rows, or of these */
+    } else if (fresh ? entry->position != client->wanted : end > client->wanted) {
+        sim_fail(sim, "sequence %" PRIu64 ": rows %u to %u, %u were answered", client->id,
+                 entry->position, end, client->wanted);
+    }
+    if ((entry->wants & ~(uint32_t)WANT_SAMPLE) != wants ||
+        entry->sampling.prompt_logprobs != logprobs) {
+        sim_fail(sim, "sequence %" PRIu64 ": wants %u, must be %u", client->id, entry->wants,
+                 wants);
+    }
+    if ((wants & WANT_LOGITS) != 0 && sim->config.logits_rows_max > 0 &&
+        entry->token_count > sim->config.logits_rows_max) {
+        sim_fail(sim, "sequence %" PRIu64 ": %u rows of logits", client->id, entry->token_count);
+    }
+    if (end > client->wanted) {
+        client->wanted = end;
+    }
+}
+
+/* Rows follow each other, but for those that the prefix cache has; after a preemption they begin
+ * anew, with a new block table. */
+static void rows_check(struct sim *sim, struct sim_client *client, const struct step_entry *entry)
+{
+    bool admitted = entry->block_begin == 0 && entry->block_count > 0;
+    uint32_t skipped;
+
+    if (admitted && client->flights > 0) {
+        sim_fail(sim, "sequence %" PRIu64 " begins anew with steps in flight", client->id);
+    }
+    if (admitted) {
+        client->admissions++;
+        client->row_next = 0;
+        client->decoding = false;
+    }
+    skipped = entry->position - client->row_next;
+    if (entry->position < client->row_next || client->admissions == 0 ||
+        (skipped > 0 && (skipped % BLOCK != 0 || !sim->config.prefix_cache ||
+                         entry->position > client->request.prompt_count))) {
+        sim_fail(sim, "sequence %" PRIu64 ": row %u follows %u", client->id, entry->position,
+                 client->row_next);
+    }
+    if (skipped > 0 && entry->position > client->reached) {
+        client->skipped += entry->position - client->reached;
+    }
+    client->row_next = entry->position + entry->token_count;
+}
+
+static void tokens_check(struct sim *sim, const struct sim_client *client,
+                         const struct step_entry *entry)
+{
+    uint32_t end = entry->position + entry->token_count;
+    uint32_t sure = end - entry->draft_count;
+    bool samples = client->request.tokens_max > 0 && sure == client->known;
+    uint32_t next = end < client->known ? client->tokens[end] : STEP_TOKEN_NONE;
+
+    if (entry->token_count == 0 || sure > client->known ||
+        entry->draft_count >= entry->token_count || (entry->draft_count > 0 && !samples) ||
+        entry->draft_count > sim->config.draft_max ||
+        end > client->request.prompt_count + client->request.tokens_max ||
+        entry->next_token != next || entry->generated_begin != client->request.prompt_count) {
+        sim_fail(sim, "sequence %" PRIu64 ": rows %u to %u, %u drafts, %u tokens are known",
+                 client->id, entry->position, end, entry->draft_count, client->known);
+    }
+    if (((entry->wants & WANT_SAMPLE) != 0) != samples ||
+        (entry->propose_max > 0 && (!samples || sim->config.draft_mode != DRAFT_LAYER)) ||
+        entry->propose_max > sim->config.draft_max) {
+        sim_fail(sim, "sequence %" PRIu64 ": rows to %u of %u, wants %u", client->id, end,
+                 client->known, entry->wants);
+    }
+    for (uint32_t i = 0; i < sure - entry->position; i++) {
+        if (entry->tokens[i] != client->tokens[entry->position + i]) {
+            sim_fail(sim, "sequence %" PRIu64 ": token %u at position %u", client->id,
+                     entry->tokens[i], entry->position + i);
         }
     }
 }
 
-/* First come, first served: whoever still waits came later. */
-static void admission_check(const struct sim *sim, const struct sim_client *client)
+/* Nobody waits for ever: beside what the live requests' rows take, each twice at most (half of the
+ * rows are the first one's), there is room for preemptions only. */
+static void progress_check(struct sim *sim, struct sim_client *client, uint32_t reached)
 {
-    struct scheduler_stats stats;
-    uint32_t later = 0;
+    bool ample = (uint64_t)sim->config.slot_count * sim->table_blocks <= sim->config.kv_block_count;
+    uint64_t turn = 4ull * ((uint64_t)sim->config.lane_count * (sim->config.slot_count + 1) +
+                            sim->config.steps_in_flight_max);
+    uint64_t steps = sim->step_last - client->ready_step;
 
-    scheduler_stats(sim->scheduler, &stats);
-    for (uint32_t i = (uint32_t)client->id + 1; i < sim->client_count; i++) {
-        later += !sim->clients[i].finished;
+    if (ample && client->known > client->request.prompt_count && client->admissions == 1 &&
+        steps > turn) {
+        sim_fail(sim, "sequence %" PRIu64 " waits %" PRIu64 " steps for its next token", client->id,
+                 steps);
     }
-    if (later < stats.waiting) {
-        sim_fail(sim, "sequence %" PRIu64 " overtook a waiting one", client->id);
+    if (reached > client->reached) {
+        client->reached = reached;
+        client->ready_step = sim->step_last;
     }
 }
 
 static void entry_check(struct sim *sim, const struct step *step, const struct step_entry *entry)
 {
     struct sim_client *client = &sim->clients[entry->sequence];
-    uint32_t end = entry->position + entry->token_count;
-    bool decoding = entry->position >= client->prompt_count;
-    uint32_t wants = client->wants;
-    uint64_t patience = (uint64_t)sim->config.lane_count * (sim->config.slot_count + 1) +
-                        sim->config.steps_in_flight_max;
+    bool samples = (entry->wants & WANT_SAMPLE) != 0;
+    uint32_t end = entry->position + entry->token_count - entry->draft_count;
 
-    if (entry->sequence >= sim->client_count || client->finished || entry->token_count == 0 ||
-        entry->position != client->rows || entry->generated_begin != client->prompt_count) {
-        sim_fail(sim, "sequence %" PRIu64 ": rows %u to %u, %u were computed", entry->sequence,
-                 entry->position, end, client->rows);
+    if (entry->sequence >= sim->client_count || client->finished) {
+        sim_fail(sim, "sequence %" PRIu64 " is not there", entry->sequence);
     }
-    if (decoding && (end != client->prompt_count + client->received || entry->token_count != 1)) {
-        sim_fail(sim, "sequence %" PRIu64 ": row %u after %u tokens", entry->sequence,
-                 entry->position, client->received);
+    if (client->sampling_step != 0) {
+        sim_fail(sim, "sequence %" PRIu64 " is in steps %" PRIu64 " and %" PRIu64, client->id,
+                 client->sampling_step, step->number);
     }
-    if (!decoding && end > client->prompt_count) {
-        sim_fail(sim, "sequence %" PRIu64 ": rows beyond its prompt", entry->sequence);
-    }
-    wants |= end >= client->prompt_count && client->tokens_max > 0 ? WANT_SAMPLE : 0;
-    if (entry->wants != wants || ((wants & WANT_LOGITS) && sim->config.logits_rows_max > 0 &&
-                                  entry->token_count > sim->config.logits_rows_max)) {
-        sim_fail(sim, "sequence %" PRIu64 ": wants %u, must be %u", entry->sequence, entry->wants,
-                 wants);
-    }
-    if (decoding && step->number - client->ready_step > patience) {
-        sim_fail(sim, "sequence %" PRIu64 " starves", entry->sequence);
-    }
-    if (entry->position == 0) {
-        admission_check(sim, client);
-    }
-    client->rows = end;
+    client->sampling_step = samples ? step->number : 0;
+    rows_check(sim, client, entry);
+    tokens_check(sim, client, entry);
+    wants_check(sim, client, entry);
+    progress_check(sim, client, end);
+    sim->prompt_rows += end <= client->request.prompt_count ? entry->token_count : 0;
 }
 
 static uint32_t lane_rows_max(const struct sim *sim, const struct step *step)
@@ -265,22 +308,61 @@ static void busy_add(struct sim *sim, uint32_t stage, int64_t begin_ns, int64_t 
     }
 }
 
-/* Samples of the lanes that a member of the last stage serves. */
+/* What the draft layer guesses to follow the entry's last sample that stands. */
+static void proposal_make(struct sim *sim, const struct step_entry *entry,
+                          const struct step_sample *samples, struct step_proposal *proposal)
+{
+    uint32_t first = entry->position + entry->token_count - entry->draft_count;
+    uint32_t *tokens = mem_new_array(uint32_t, entry->propose_max);
+    uint32_t stands = 0;
+    uint64_t chain;
+
+    while (stands < entry->draft_count &&
+           samples[stands].token == entry->tokens[first - entry->position + stands]) {
+        stands++;
+    }
+    chain = sim_chain(sim_cache_at(sim, entry, first - 1 + stands), samples[stands].token, true);
+    proposal->count = sim_random_u32(&sim->random, 0, 3) > 0
+                          ? entry->propose_max
+                          : sim_random_u32(&sim->random, 0, entry->propose_max);
+    for (uint32_t i = 0; i < proposal->count; i++) {
+        tokens[i] = sim_sample(sim, chain, &entry->sampling);
+        if (!sim_random_chance(&sim->random, sim->draft_right_percent)) {
+            tokens[i] = sim_own_token(sim, sim_random_u64(&sim->random), 0);
+        }
+        chain = sim_chain(chain, tokens[i], true);
+    }
+    proposal->tokens = tokens;
+}
+
+/* Samples of the lanes that a member of the last stage serves, and proposals to follow them. */
 static void samples_make(struct sim *sim, const struct step *step, struct step_report *report)
 {
-    struct step_sample *samples = mem_new_array(struct step_sample, step->entry_count);
+    struct step_sample *samples = mem_new_array(struct step_sample, step_row_count(step));
+    struct step_proposal *proposals = mem_new_array(struct step_proposal, step->entry_count);
 
     for (uint32_t i = 0; i < step->entry_count; i++) {
         const struct step_entry *entry = &step->entries[i];
-        uint32_t next = entry->position + entry->token_count;
+        struct step_sample *first = &samples[report->sample_count];
+        uint32_t row = entry->position + entry->token_count - entry->draft_count - 1;
 
-        if (entry->lane % sim->member_counts[report->stage] == report->member &&
-            (entry->wants & WANT_SAMPLE) != 0) {
-            samples[report->sample_count++] =
-                (struct step_sample){.entry = i, .token = sim_token(sim, entry->sequence, next)};
+        if (entry->lane % sim->member_counts[report->stage] != report->member ||
+            (entry->wants & WANT_SAMPLE) == 0) {
+            continue;
+        }
+        for (uint32_t j = 0; j <= entry->draft_count; j++) {
+            samples[report->sample_count++] = (struct step_sample){
+                .entry = i,
+                .index = j,
+                .token = sim_sample(sim, sim_cache_at(sim, entry, row + j), &entry->sampling)};
+        }
+        if (entry->propose_max > 0) {
+            proposals[report->proposal_count].entry = i;
+            proposal_make(sim, entry, first, &proposals[report->proposal_count++]);
         }
     }
     report->samples = samples;
+    report->proposals = proposals;
 }
 
 static void answers_make(struct sim *sim, const struct step *step, uint32_t stage, int64_t end_ns,
@@ -326,22 +408,24 @@ static void step_issue(struct sim *sim, const struct step *step)
         step->epoch != sim->config.epoch || step->attempt != 0) {
         sim_fail(sim, "step %" PRIu64 " has %u rows", step->number, step_row_count(step));
     }
+    sim->step_last = step->number;
     for (uint32_t i = 0; i < step->entry_count; i++) {
+        const struct step_entry *entry = &step->entries[i];
+        const struct sim_client *client = &sim->clients[entry->sequence];
         seq_id id;
         uint32_t position;
 
-        entry_check(sim, step, &step->entries[i]);
-        cache_run(sim, &step->entries[i]);
-        decoding += step->entries[i].position >= step->entries[i].generated_begin;
+        entry_check(sim, step, entry);
+        decoding += client->decoding;
         if (!scheduler_step_entry(sim->scheduler, step->number, i, &id, &position) ||
-            id != step->entries[i].sequence || position != step->entries[i].position) {
+            id != entry->sequence || position != entry->position) {
             sim_fail(sim, "step %" PRIu64 " entry %u is not known", step->number, i);
         }
     }
+    sim_cache_run(sim, step);
     if (sim->config.batch_max > 0 && decoding > sim->config.batch_max) {
         sim_fail(sim, "%u decoding rows, at most %u", decoding, sim->config.batch_max);
     }
-    sim->step_last = step->number;
     if (decoding > sim->decode_rows_max) {
         sim->decode_rows_max = decoding;
     }
@@ -353,23 +437,34 @@ static void step_issue(struct sim *sim, const struct step *step)
 
 /* Clients. */
 
-static struct sim_client *client_new(struct sim *sim, uint32_t prompt_count, uint32_t tokens_max)
+static struct sim_client *client_new(struct sim *sim, const struct sim_request *request)
 {
     struct sim_client *client;
     uint32_t context = sim->config.context_tokens_max;
+    uint32_t count = request->prompt_count;
 
     if (sim->client_count == sim->client_capacity) {
         sim->client_capacity *= 2;
         sim->clients = mem_resize(sim->clients, sim->client_capacity, sizeof(*sim->clients));
     }
     client = &sim->clients[sim->client_count];
-    *client = (struct sim_client){
-        .id = sim->client_count++, .prompt_count = prompt_count, .cancel_ns = INT64_MAX};
-    client->tokens_max = tokens_max;
-    if (prompt_count <= context && tokens_max > context - prompt_count) {
-        client->tokens_max = context - prompt_count;
+    *client =
+        (struct sim_client){.id = sim->client_count++, .request = *request, .cancel_ns = INT64_MAX};
+    if (count <= context && request->tokens_max > context - count) {
+        client->request.tokens_max = context - count;
     }
-    client->block_need = (prompt_count + client->tokens_max + BLOCK - 1) / BLOCK;
+    count += client->request.tokens_max;
+    client->block_need = (count + BLOCK - 1) / BLOCK;
+    client->tokens = mem_new_array(uint32_t, count);
+    client->chain = mem_new_array(uint64_t, count);
+    client->known = request->prompt_count;
+    client->ready_step = sim->step_last;
+    for (uint32_t i = 0; i < client->known; i++) {
+        client->tokens[i] = i < request->shared_count
+                                ? sim_document_token(sim, request->document, i)
+                                : sim_own_token(sim, client->id, i);
+        client->chain[i] = sim_chain(i > 0 ? client->chain[i - 1] : 0, client->tokens[i], false);
+    }
     return client;
 }
 
@@ -378,47 +473,79 @@ static enum error_code verdict_of(const struct sim *sim, const struct sim_client
                                   uint32_t tokens_max)
 {
     struct scheduler_stats stats;
+    uint32_t prompt_count = client->request.prompt_count;
 
     scheduler_stats(sim->scheduler, &stats);
-    if (client->prompt_count == 0 ||
-        client->prompt_count + (tokens_max > 0) > sim->config.context_tokens_max ||
+    if (prompt_count == 0 || prompt_count + (tokens_max > 0) > sim->config.context_tokens_max ||
         client->block_need > sim->config.kv_block_count) {
         return ERROR_USAGE;
     }
     return stats.waiting >= sim->config.queue_max ? ERROR_LIMIT : ERROR_NONE;
 }
 
-bool sim_submit(struct sim *sim, uint32_t prompt_count, uint32_t tokens_max, bool ignore_eos,
-                uint32_t wants)
+static struct sampling_params sampling_of(const struct sim_request *request,
+                                          const struct token_bias *bias)
 {
-    struct sim_client *client = client_new(sim, prompt_count, tokens_max);
-    enum error_code verdict = verdict_of(sim, client, tokens_max);
-    uint32_t *prompt = mem_new_array(uint32_t, prompt_count);
+    return (struct sampling_params){
+        .seed = request->seed,
+        .repetition_penalty = request->repetition_penalty,
+        .bias_count = request->bias_token != 0,
+        .biases = bias,
+        .prompt_logprobs = request->prompt_logprobs,
+    };
+}
+
+static void retry_check(const struct sim *sim, enum error_code verdict)
+{
+    int64_t retry_ns = scheduler_retry_after_ns(sim->scheduler, sim->now_ns);
+
+    if (verdict == ERROR_LIMIT ? retry_ns <= 0 || retry_ns > 3600000000000ll
+                               : verdict == ERROR_NONE && retry_ns != 0) {
+        sim_fail(sim, "%s, retry after %" PRId64 " ns", error_code_name(verdict), retry_ns);
+    }
+}
+
+bool sim_submit(struct sim *sim, const struct sim_request *request)
+{
+    struct sim_client *client = client_new(sim, request);
+    enum error_code verdict = verdict_of(sim, client, request->tokens_max);
+    uint32_t *prompt = mem_new_array(uint32_t, request->prompt_count);
+    struct token_bias bias = {.token = request->bias_token};
     struct error err = {.code = ERROR_NONE};
-    struct scheduler_request request = {
+    struct scheduler_request asked = {
         .sequence = client->id,
         .prompt = prompt,
-        .prompt_count = prompt_count,
-        .tokens_max = tokens_max,
-        .ignore_eos = ignore_eos,
-        .wants = wants,
+        .prompt_count = request->prompt_count,
+        .tokens_max = request->tokens_max,
+        .ignore_eos = request->ignore_eos,
+        .wants = request->wants,
+        .request_class = request->request_class,
+        .sampling = sampling_of(request, &bias),
     };
     bool accepted;
 
-    for (uint32_t i = 0; i < prompt_count; i++) {
-        prompt[i] = sim_token(sim, client->id, i);
-    }
-    accepted = scheduler_submit(sim->scheduler, &request, sim->now_ns, &err);
+    memcpy(prompt, client->tokens, request->prompt_count * sizeof(*prompt));
+    retry_check(sim, verdict);
+    accepted = scheduler_submit(sim->scheduler, &asked, sim->now_ns, &err);
     mem_free(prompt);
+    bias.token = UINT32_MAX; /* ours again */
     if (accepted != (verdict == ERROR_NONE) || (!accepted && err.code != verdict)) {
-        sim_fail(sim, "prompt %u, tokens_max %u: must be %s: %s", prompt_count, tokens_max,
-                 error_code_name(verdict), accepted ? "accepted" : err.message);
+        sim_fail(sim, "prompt %u, tokens_max %u: must be %s: %s", request->prompt_count,
+                 request->tokens_max, error_code_name(verdict),
+                 accepted ? "accepted" : err.message);
     }
-    client->ignore_eos = ignore_eos;
-    client->wants = wants;
     client->finished = !accepted;
     sim->live_count += accepted;
     return accepted;
+}
+
+/* The token that must come next. */
+static uint32_t client_token(const struct sim *sim, const struct sim_client *client)
+{
+    struct token_bias bias = {.token = client->request.bias_token};
+    struct sampling_params sampling = sampling_of(&client->request, &bias);
+
+    return sim_sample(sim, client->chain[client->known - 1], &sampling);
 }
 
 void sim_cancel(struct sim *sim, seq_id id)
@@ -432,9 +559,13 @@ void sim_cancel(struct sim *sim, seq_id id)
 static void finish_check(const struct sim *sim, const struct sim_client *client,
                          const struct outcome *outcome)
 {
-    uint32_t position = client->prompt_count + client->received;
-    bool ended = client->tokens_max > client->received && !client->ignore_eos &&
-                 sim_token(sim, client->id, position) == SIM_EOS;
+    uint32_t received = client->known - client->request.prompt_count;
+    /* The last token has no row. */
+    uint32_t rows_wanted = client->request.wants != 0 && received > 0
+                               ? client->known - 1
+                               : client->request.prompt_count;
+    bool ended = client->request.tokens_max > received && !client->request.ignore_eos &&
+                 client_token(sim, client) == SIM_EOS;
 
     if (client->finished) {
         sim_fail(sim, "sequence %" PRIu64 " finished twice", client->id);
@@ -445,9 +576,18 @@ static void finish_check(const struct sim *sim, const struct sim_client *client,
     }
     if ((outcome->reason == FINISH_STOP && !ended) ||
         (outcome->reason == FINISH_FAILED && !sim->failing) ||
-        (outcome->reason == FINISH_LENGTH && client->received != client->tokens_max)) {
+        (outcome->reason == FINISH_LENGTH && received != client->request.tokens_max)) {
         sim_fail(sim, "sequence %" PRIu64 " finished after %u tokens, reason %d", client->id,
-                 client->received, (int)outcome->reason);
+                 received, (int)outcome->reason);
+    }
+    if ((outcome->reason == FINISH_STOP || outcome->reason == FINISH_LENGTH) &&
+        outcome->cached_tokens != client->skipped) {
+        sim_fail(sim, "sequence %" PRIu64 ": %u cached tokens, %u were not computed", client->id,
+                 outcome->cached_tokens, client->skipped);
+    }
+    if (outcome->reason == FINISH_LENGTH && wants_rows(client) && client->wanted < rows_wanted) {
+        sim_fail(sim, "sequence %" PRIu64 ": %u rows were answered of %u", client->id,
+                 client->wanted, rows_wanted);
     }
 }
 
@@ -462,13 +602,16 @@ static void outcome_take(struct sim *sim, const struct outcome *outcome)
         sim->live_count--;
         return;
     }
-    if (client->finished ||
-        outcome->token != sim_token(sim, client->id, client->prompt_count + client->received) ||
-        (outcome->token == SIM_EOS && !client->ignore_eos) ||
-        client->received == client->tokens_max) {
-        sim_fail(sim, "sequence %" PRIu64 ": wrong token %u", client->id, client->received);
+    if (client->finished || outcome->token != client_token(sim, client) ||
+        (outcome->token == SIM_EOS && !client->request.ignore_eos) ||
+        client->known == client->request.prompt_count + client->request.tokens_max) {
+        sim_fail(sim, "sequence %" PRIu64 ": wrong token %u", client->id, outcome->token);
     }
-    client->received++;
+    client->chain[client->known] =
+        sim_chain(client->chain[client->known - 1], outcome->token, true);
+    client->tokens[client->known++] = outcome->token;
+    client->row_next = client->known - 1; /* drafts behind it did not stand */
+    client->decoding = true;
     client->ready_step = sim->step_last;
 }
 
@@ -518,6 +661,7 @@ void sim_fail_all(struct sim *sim)
 {
     scheduler_fail_all(sim->scheduler, sim->now_ns);
     sim->failing = true;
+    sim_cache_lose(sim);
     sim_settle(sim);
     sim->failing = false;
     if (sim->live_count > 0) {
@@ -539,7 +683,8 @@ void sim_report(struct sim *sim)
     if (!scheduler_report(sim->scheduler, &next.report, sim->now_ns, &err)) {
         sim_fail(sim, "report refused: %s", err.message);
     }
-    mem_free((void *)(uintptr_t)next.report.samples);
+    report_free(&next);
+    sim_cache_answered(sim, next.report.step);
     sim_settle(sim);
 }
 

@@ -3,10 +3,17 @@
 
 /* A virtual cluster around the scheduler: workers, their KV, clients, and time.
  *
- * Stages work on steps in order, so the whole course of a step is known when it is issued; only the
- * answers come as events. The model's token after position p of a sequence is a hash of both, which
- * makes every step entry and every outcome predictable. Block tables and KV contents are kept as a
- * worker would keep them; a wrong position, token or block ends the test with its seed.
+ * The virtual model is a pure function: what the cache holds for a position is a hash of all tokens
+ * up to it and of their classes, and the token that follows is a hash of that and of the sampling
+ * parameters. Workers compute it as real ones do: a row reads the entry before it through its block
+ * table and writes its own; so a wrong block, token, class or order gives wrong entries and tokens.
+ * Clients know their tokens and compare every position that a row attends, and every token.
+ *
+ * Stages work on steps in step order, and in each layer write all rows of a step before they
+ * attend, so all stages hold the same at the same step, and the whole course of a step is known
+ * when it is issued; only the answers come as events, in any order. What stages at different steps
+ * add is one rule: a block gets a new use only when all workers have answered every step that
+ * touches it.
  */
 #include "common/plan/placement.h"
 #include "coordinator/engine/scheduler.h"
@@ -14,6 +21,7 @@
 
 #define SIM_STAGES_MAX 8
 #define SIM_EOS        7
+#define SIM_DOCUMENTS  2
 
 struct sim_timing {
     int64_t stage_ns[SIM_STAGES_MAX]; /* of a step, beside its rows */
@@ -24,16 +32,36 @@ struct sim_timing {
     int64_t report_delay_ns_max;      /* random, for each report: reorders them */
 };
 
-struct sim_client {
-    seq_id id;
+struct sim_request {
     uint32_t prompt_count;
-    uint32_t tokens_max; /* cut to the context */
-    uint32_t block_need;
+    uint32_t document;     /* which one the prompt begins with */
+    uint32_t shared_count; /* so many tokens of it */
+    uint32_t tokens_max;
     bool ignore_eos;
     uint32_t wants;
-    uint32_t rows; /* seen in steps */
-    uint32_t received;
-    uint64_t ready_step; /* last step issued when its newest token came */
+    uint32_t prompt_logprobs;
+    enum request_class request_class;
+    uint32_t bias_token; /* 0: no bias */
+    float repetition_penalty;
+    uint64_t seed;
+};
+
+struct sim_client {
+    seq_id id;
+    struct sim_request request; /* tokens_max cut to the context */
+    uint32_t block_need;
+    uint32_t *tokens;       /* [prompt_count + tokens_max] */
+    uint64_t *chain;        /* likewise: what the cache must hold for each */
+    uint32_t known;         /* prompt and received */
+    uint32_t row_next;      /* of the rows issued since its last admission */
+    uint32_t admissions;    /* seen in steps */
+    uint32_t skipped;       /* rows that were never computed for it */
+    uint32_t wanted;        /* rows below were asked for what the request wants */
+    uint32_t flights;       /* steps */
+    bool decoding;          /* it got a token since its last admission */
+    uint64_t sampling_step; /* that awaits a sample; 0: none */
+    uint64_t ready_step;    /* last step issued when it last made progress */
+    uint32_t reached;       /* rows that were issued once */
     bool finished;
     bool cancelled; /* by us */
     enum finish_reason reason;
@@ -46,12 +74,24 @@ struct sim_report {
     struct step_report report;
 };
 
+/* A step that has not been answered by all workers. */
+struct sim_flight {
+    uint64_t step;
+    uint32_t outstanding;
+    uint32_t entry_count;
+    seq_id *entries; /* [entry_count] */
+    uint32_t touched_count;
+    uint32_t *touched; /* [touched_count] lane × blocks + block */
+};
+
 struct sim {
     uint64_t seed;
     struct sim_random random;
     struct scheduler_config config;
     uint32_t member_counts[SIM_STAGES_MAX];
     struct sim_timing timing;
+    uint32_t alphabet;            /* different tokens, beside the end token */
+    uint32_t draft_right_percent; /* of the draft layer's proposals */
     struct scheduler *scheduler;
     int64_t now_ns;
 
@@ -59,6 +99,7 @@ struct sim {
     uint32_t client_count;
     uint32_t client_capacity;
     uint32_t live_count; /* accepted, not finished */
+    uint64_t live_rows;  /* that their prompts and answers have */
     bool failing;        /* inside sim_fail_all */
 
     struct sim_report *reports; /* binary heap */
@@ -66,19 +107,26 @@ struct sim {
     uint32_t report_capacity;
     uint64_t report_order;
 
+    struct sim_flight *flights; /* [steps_in_flight_max] the first flight_count */
+    uint32_t flight_count;
     uint32_t *tables;        /* [lane][slot][block] block tables of the workers */
     uint32_t *table_lengths; /* [lane][slot] */
     uint64_t *contents;      /* [lane][block][64] what each place of the cache holds */
+    uint32_t *touches;       /* [lane][block] unanswered steps that touch it */
     uint32_t table_blocks;
 
     int64_t stage_free_ns[SIM_STAGES_MAX];
     int64_t busy_ns[SIM_STAGES_MAX]; /* inside the window */
     int64_t window_begin_ns, window_end_ns;
     uint64_t step_last;       /* number of the last step issued */
-    uint32_t decode_rows_max; /* of one step */
+    uint32_t decode_rows_max; /* sequences of one step */
     uint32_t decode_rows_min; /* of steps that begin in the window */
+    uint64_t prompt_rows;     /* issued, all in all */
     bool check;               /* scheduler_check after every event */
 };
+
+/* Called with the failure's text before the test ends; for programs that must not end. */
+extern void (*sim_on_failure)(const char *text);
 
 void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *config,
               const struct sim_timing *timing);
@@ -88,8 +136,7 @@ void sim_fail(const struct sim *sim, const char *format, ...) __attribute__((for
 
 /* Submits a request with a new id; false if the scheduler refused, which must be for the reason
  * that the figures tell. */
-bool sim_submit(struct sim *sim, uint32_t prompt_count, uint32_t tokens_max, bool ignore_eos,
-                uint32_t wants);
+bool sim_submit(struct sim *sim, const struct sim_request *request);
 void sim_cancel(struct sim *sim, seq_id id);
 void sim_fail_all(struct sim *sim);
 /* Issues what can be issued, fetches outcomes, checks. After every event. */
@@ -101,6 +148,24 @@ void sim_report(struct sim *sim);
 /* Reports until nothing is in flight; then nothing may be left. */
 void sim_run_out(struct sim *sim);
 
-uint32_t sim_token(const struct sim *sim, seq_id id, uint32_t position);
+/* sim_cache.c: the workers' memory and the virtual model. */
+
+/* Token of a document, or of a client's own text. */
+uint32_t sim_document_token(const struct sim *sim, uint32_t document, uint32_t position);
+uint32_t sim_own_token(const struct sim *sim, seq_id id, uint32_t position);
+/* The entry that follows `before` (0 at the beginning). */
+uint64_t sim_chain(uint64_t before, uint32_t token, bool generated);
+/* The token that follows what an entry stands for. */
+uint32_t sim_sample(const struct sim *sim, uint64_t chain, const struct sampling_params *sampling);
+void sim_cache_init(struct sim *sim);
+void sim_cache_deinit(struct sim *sim);
+/* The step's rows are computed: tables, writes, then reads, all checked. */
+void sim_cache_run(struct sim *sim, const struct step *step);
+/* What the cache holds for a position of the entry's sequence. */
+uint64_t sim_cache_at(const struct sim *sim, const struct step_entry *entry, uint32_t position);
+/* A worker has answered the step. */
+void sim_cache_answered(struct sim *sim, uint64_t step);
+/* All steps in flight are lost. */
+void sim_cache_lose(struct sim *sim);
 
 #endif

@@ -128,25 +128,88 @@ static void what_does_not_exist_is_refused(void **state)
     kv_cache_destroy(cache);
 }
 
-static void every_failed_allocation_is_reported(void **state)
+/* --- the plane of tokens --- */
+
+static struct kv_cache *cache_make_with_tokens(void)
 {
+    struct kv_config with_tokens = config;
+    struct kv_cache *cache;
+    struct error err;
+
+    with_tokens.has_tokens = true;
+    cache = kv_cache_create(&with_tokens, &err);
+    assert_non_null(cache);
+    return cache;
+}
+
+static void tokens_of_lanes_and_blocks_never_overlap(void **state)
+{
+    struct kv_cache *cache = cache_make_with_tokens();
+    const uint32_t blocks[] = {3, 1, 4, 0, 6};
     struct error err;
 
     (void)state;
-    for (uint64_t n = 1; n <= 3; n++) {
+    for (uint32_t lane = 0; lane < 2; lane++) {
+        assert_true(kv_cache_extend(cache, lane, 0, 0, blocks, 5, &err));
+        for (uint32_t i = 0; i < 320; i++) {
+            *kv_cache_token(cache, lane, 0, i) = 1 + lane * 1000 + i;
+        }
+    }
+    for (uint32_t lane = 0; lane < 2; lane++) {
+        for (uint32_t i = 0; i < 320; i++) {
+            const uint32_t *block = kv_cache_token(cache, lane, 0, i / 64 * 64);
+
+            assert_int_equal(*kv_cache_token(cache, lane, 0, i), 1 + lane * 1000 + i);
+            assert_ptr_equal(kv_cache_token(cache, lane, 0, i), block + i % 64);
+        }
+    }
+    kv_cache_destroy(cache);
+}
+
+static void sequences_that_share_a_block_share_its_tokens(void **state)
+{
+    struct kv_cache *cache = cache_make_with_tokens();
+    const uint32_t first[] = {5, 2};
+    const uint32_t second[] = {5, 3};
+    struct error err;
+
+    (void)state;
+    assert_true(kv_cache_extend(cache, 1, 0, 0, first, 2, &err));
+    assert_true(kv_cache_extend(cache, 1, 2, 0, second, 2, &err));
+    for (uint32_t i = 0; i < 70; i++) {
+        *kv_cache_token(cache, 1, 0, i) = 100 + i;
+    }
+    for (uint32_t i = 0; i < 70; i++) {
+        assert_int_equal(*kv_cache_token(cache, 1, 2, i), i < 64 ? 100 + i : 0);
+    }
+    kv_cache_destroy(cache);
+}
+
+static void every_failed_allocation_is_reported(void **state)
+{
+    struct kv_config with_tokens = config;
+    struct error err;
+
+    (void)state;
+    with_tokens.has_tokens = true;
+    for (uint64_t n = 1; n <= 4; n++) {
         mem_fail_after(n);
-        assert_null(kv_cache_create(&config, &err));
+        assert_null(kv_cache_create(&with_tokens, &err));
         assert_int_equal(err.code, ERROR_LIMIT);
         mem_fail_after(0);
     }
     kv_cache_destroy(NULL);
 }
 
-static void the_ledger_counts_blocks_and_tables(void **state)
+static void the_ledger_counts_blocks_tables_and_tokens(void **state)
 {
+    struct kv_config with_tokens = config;
+
     (void)state;
     assert_true(kv_cache_bytes(&config) >= (uint64_t)3 * 2 * 7 * 64 * 40 + 2 * 3 * 6 * 4);
     assert_true(kv_cache_bytes(&config) < (uint64_t)3 * 2 * 7 * 64 * 40 + 1024);
+    with_tokens.has_tokens = true;
+    assert_int_equal(kv_cache_bytes(&with_tokens), kv_cache_bytes(&config) + 2 * 7 * 64 * 4);
 }
 
 int main(void)
@@ -158,7 +221,9 @@ int main(void)
         cmocka_unit_test(a_step_issued_again_leaves_later_entries),
         cmocka_unit_test(what_does_not_exist_is_refused),
         cmocka_unit_test(every_failed_allocation_is_reported),
-        cmocka_unit_test(the_ledger_counts_blocks_and_tables),
+        cmocka_unit_test(tokens_of_lanes_and_blocks_never_overlap),
+        cmocka_unit_test(sequences_that_share_a_block_share_its_tokens),
+        cmocka_unit_test(the_ledger_counts_blocks_tables_and_tokens),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

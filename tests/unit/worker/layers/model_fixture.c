@@ -70,7 +70,7 @@ struct test_model test_model_open(const char *name, const struct weights_share *
     model.catalog = catalog_open(path, &err);
     assert_string_equal(err.message, "");
     assert_non_null(model.catalog);
-    struct weights_share all = {0, model.catalog->arch.layer_count, true, true, NULL};
+    struct weights_share all = {0, model.catalog->arch.layer_count, true, true, false, NULL};
     model.weights = weights_plan(model.catalog, share != NULL ? share : &all, &err);
     assert_string_equal(err.message, "");
     assert_non_null(model.weights);
@@ -124,7 +124,7 @@ static void owner_open(struct engine *engine, uint32_t owner)
     const struct arch *arch = &engine->model.weights->arch;
     uint32_t count = arch->layer_count * arch->router.expert_count;
     uint8_t *owned = mem_new_array(uint8_t, count);
-    struct weights_share share = {0, arch->layer_count, owner == 0, owner == 0, owned};
+    struct weights_share share = {0, arch->layer_count, owner == 0, owner == 0, false, owned};
 
     for (uint32_t i = 0; i < count; i++) {
         owned[i] = owner_of(&engine->options, i % arch->router.expert_count) == owner;

@@ -49,7 +49,7 @@ static void arch_fill(struct arch *arch, const struct router_config *router)
 static struct fixture *fixture_open(const struct router_config *router)
 {
     struct fixture *fixture = mem_new(struct fixture);
-    struct kv_config kv = {0, 1, 1, 1, 1, 1, {0}};
+    struct kv_config kv = {0, 1, 1, 1, 1, 1, {0}, false};
     struct team_config team = {2, -1};
     float identity[EXPERTS][EXPERTS] = {{0}};
     struct pack_source source = {WEIGHT_F32, identity, EXPERTS};

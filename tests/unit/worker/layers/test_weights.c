@@ -65,7 +65,7 @@ static void a_whole_model_reads_every_main_tensor_once(void **state)
 
 static void a_middle_stage_has_neither_embedding_nor_head(void **state)
 {
-    struct weights_share share = {1, 3, false, false, NULL};
+    struct weights_share share = {1, 3, false, false, false, NULL};
     struct test_model model = test_model_open(v3, &share);
 
     (void)state;
@@ -82,8 +82,8 @@ static void a_middle_stage_has_neither_embedding_nor_head(void **state)
 static void experts_of_others_take_no_memory(void **state)
 {
     uint8_t owned[2 * 16] = {0};
-    struct weights_share all = {2, 4, false, false, NULL};
-    struct weights_share some = {2, 4, false, false, owned};
+    struct weights_share all = {2, 4, false, false, false, NULL};
+    struct weights_share some = {2, 4, false, false, false, owned};
     struct test_model whole = test_model_open(v3, &all);
     struct test_model part;
     const struct mlp_weights *expert = &whole.weights->layers[0].experts[0];
@@ -374,7 +374,7 @@ static void missing_tensors_are_named(const char *name)
 {
     struct test_model model = test_model_open(name, NULL);
     const struct catalog *catalog = model.catalog;
-    struct weights_share share = {0, catalog->arch.layer_count, true, true, NULL};
+    struct weights_share share = {0, catalog->arch.layer_count, true, true, false, NULL};
     struct tensor *tensors = mem_new_array(struct tensor, catalog->tensor_count);
 
     for (uint32_t i = 0; i < catalog->tensor_count; i++) {
@@ -408,7 +408,7 @@ static void gate_and_up_may_have_different_types(void **state)
 {
     struct test_model model = test_model_open(v3, NULL);
     const struct catalog *catalog = model.catalog;
-    struct weights_share share = {0, 1, false, false, NULL};
+    struct weights_share share = {0, 1, false, false, false, NULL};
     struct tensor *tensors = mem_new_array(struct tensor, catalog->tensor_count);
     struct catalog changed = catalog_without(catalog, UINT32_MAX, tensors);
     struct weights *weights;
@@ -433,7 +433,7 @@ static void a_tied_head_is_packed_from_the_embedding(void **state)
 {
     struct test_model model = test_model_open(v3, NULL);
     struct catalog tied = *model.catalog;
-    struct weights_share share = {3, 4, false, true, NULL};
+    struct weights_share share = {3, 4, false, true, false, NULL};
     const struct weights_piece *piece;
     struct weights *weights;
     struct error err;

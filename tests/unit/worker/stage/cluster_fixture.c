@@ -141,7 +141,7 @@ static void place_experts(struct fixture *fixture, const struct fixture_layout *
     struct placement *placement = fixture->placement;
     const struct arch *arch = &fixture->catalog->arch;
     uint32_t replicas = layout->replicas > 0 ? layout->replicas : 1;
-    size_t pairs = (size_t)placement->layer_count * placement->expert_count;
+    size_t pairs = (size_t)placement_layers(placement) * placement->expert_count;
     uint32_t used = 0;
 
     placement->replica_offset = arena_new_array(&fixture->arena, uint32_t, pairs + 1);
@@ -176,6 +176,7 @@ static void make_placement(struct fixture *fixture, const struct fixture_layout 
         .layer_count = arch->layer_count,
         .expert_count = arch->router.expert_count,
         .dense_layer_count = arch->dense_layer_count,
+        .draft_layer_count = layout->draft_layer_count,
         .stage_count = layout->stage_count,
         .lane_count = lanes,
         .kv_type = layout->kv_type,

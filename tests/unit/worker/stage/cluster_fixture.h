@@ -17,6 +17,7 @@ struct fixture_layout {
     uint32_t thread_count; /* of each member */
     uint32_t step_rows_max;
     uint32_t steps_in_flight_max;
+    uint32_t draft_layer_count;
     enum kv_type kv_type;
 };
 

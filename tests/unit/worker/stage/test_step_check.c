@@ -59,6 +59,8 @@ static void a_good_step_passes(void **state)
     (void)state;
     fill_good();
     assert_true(passes());
+    entries[0].draft_count = 9;
+    assert_true(passes());
 }
 
 #define REFUSES(change)                                                                            \
@@ -88,6 +90,8 @@ static void wrong_row_counts_are_refused(void **state)
     REFUSES(entries[0].token_count = 0);
     REFUSES((entries[0].token_count = 11, entries[0].position = 0));
     REFUSES((entries[1] = entries[0], step.entry_count = 2));
+    REFUSES(entries[0].draft_count = 10);
+    REFUSES(entries[0].draft_count = UINT32_MAX);
 }
 
 static void sampling_that_makes_no_sense_is_refused(void **state)
@@ -98,15 +102,50 @@ static void sampling_that_makes_no_sense_is_refused(void **state)
     REFUSES(entries[0].sampling.temperature = INFINITY);
     REFUSES(entries[0].sampling.top_p = NAN);
     REFUSES(entries[0].sampling.min_p = 1.5f);
+    REFUSES(entries[0].sampling.repetition_penalty = -0.5f);
+    REFUSES(entries[0].sampling.repetition_penalty = INFINITY);
+    REFUSES(entries[0].sampling.presence_penalty = NAN);
+    REFUSES(entries[0].sampling.frequency_penalty = -INFINITY);
     fill_good();
     entries[0].wants = 0; /* nobody looks at it */
     entries[0].sampling.temperature = NAN;
     assert_true(passes());
 }
 
+static void biases_beyond_the_vocabulary_are_refused(void **state)
+{
+    struct token_bias biases[] = {{0, -100.0f}, {VOCAB - 1, 3.5f}};
+
+#define WITH_BIASES (entries[0].sampling.bias_count = 2, entries[0].sampling.biases = biases)
+    (void)state;
+    fill_good();
+    WITH_BIASES;
+    assert_true(passes());
+    REFUSES((WITH_BIASES, biases[1].token = VOCAB));
+    REFUSES((WITH_BIASES, biases[1].token = 0));
+    biases[1].token = 1;
+    REFUSES((WITH_BIASES, biases[0].bias = NAN));
+    REFUSES((WITH_BIASES, biases[0].bias = -INFINITY));
+#undef WITH_BIASES
+}
+
+static void too_many_logprobs_are_refused(void **state)
+{
+    (void)state;
+    fill_good();
+    entries[0].sampling.logprobs = STEP_LOGPROBS_MAX;
+    entries[0].sampling.prompt_logprobs = STEP_LOGPROBS_MAX;
+    assert_true(passes());
+    REFUSES(entries[0].sampling.logprobs = STEP_LOGPROBS_MAX + 1);
+    REFUSES(entries[0].sampling.prompt_logprobs = UINT32_MAX);
+    REFUSES((entries[0].wants = 0, entries[0].sampling.prompt_logprobs = UINT32_MAX));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(biases_beyond_the_vocabulary_are_refused),
+        cmocka_unit_test(too_many_logprobs_are_refused),
         cmocka_unit_test(a_good_step_passes),
         cmocka_unit_test(every_index_beyond_its_array_is_refused),
         cmocka_unit_test(wrong_row_counts_are_refused),

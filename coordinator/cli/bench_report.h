@@ -1,0 +1,26 @@
+#ifndef SHOAL_CLI_BENCH_REPORT_H
+#define SHOAL_CLI_BENCH_REPORT_H
+
+/* What `shoal bench` prints: a table for people, or one JSON object a line for each test. */
+#include "common/base/buffer.h"
+#include "coordinator/cli/bench_figures.h"
+
+#include <jansson.h>
+
+struct bench_result {
+    struct bench_test test;
+    uint32_t sample_count;
+    double *tokens_per_s; /* [sample_count] in order */
+    double rows_per_step; /* medians over the samples */
+    uint32_t stage_count;
+    double *stage_busy; /* [stage_count] */
+};
+
+/* {"test":"tg64","depth":0,"batch":1,"tokens_per_s":median,"samples":[…],"stage_busy":[…],
+ * "rows_per_step":…}; the caller's. */
+json_t *bench_result_json(const struct bench_result *result);
+/* "test  depth  batch  …": the head line, and a line for each result. */
+void bench_table_head(struct buffer *out);
+void bench_table_line(const struct bench_result *result, struct buffer *out);
+
+#endif
