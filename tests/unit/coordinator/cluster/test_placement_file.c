@@ -137,7 +137,7 @@ static void what_is_wrong_is_named(void **state)
             "layer_count is 3, draft_layer_count 1");
     refused(*state, "\"kv_type\"", "\"draft_layer_count\": 2, \"kv_type\"",
             "draft_layer_count is 2, must be 0 or 1");
-    refused(*state, "\"f16\"", "\"q8\"", "q8");
+    refused(*state, "\"f16\"", "\"q9\"", "q9");
     refused(*state, "\"slot_count\": 4", "\"slot_count\": 0", "slot_count");
     refused(*state, "\"slot_count\": 4", "\"slot_count\": \"4\"", "slot_count");
     refused(*state, "\"lane_count\": 2", "\"lane_count\": 4000000000", "lane_member");

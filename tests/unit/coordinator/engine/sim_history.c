@@ -5,8 +5,6 @@
 #include <string.h>
 
 #define MS 1000000ll
-/* Steps within which a request that a flood goes over must be answered, once it is its turn. */
-#define FLOOD_STEPS_MAX 3000
 
 struct history {
     struct sim sim;
@@ -191,7 +189,7 @@ static void flood_go_on(struct history *history)
         history->flood_target = UINT32_MAX;
         return;
     }
-    if (sim->step_last > target->ready_step + FLOOD_STEPS_MAX) {
+    if (sim->step_last > target->ready_step + sim_steps_max(sim)) {
         sim_fail(sim, "sequence %" PRIu64 " starves in a flood: no new row for %" PRIu64 " steps",
                  target->id, sim->step_last - target->ready_step);
     }

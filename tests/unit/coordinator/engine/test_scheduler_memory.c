@@ -97,13 +97,13 @@ static void rows_of_which_something_is_wanted_are_computed_but_fill_the_cache(vo
     (void)state;
     logits.wants = WANT_LOGITS;
     logprobs.prompt_logprobs = 1;
-    penalty.repetition_penalty = 1.2f; /* the last stage counts tokens as they pass */
+    penalty.repetition_penalty = 1.2f; /* the last stage knows the tokens of cached blocks */
     sim_init(&sim, 1, &config, &timing);
     assert_int_equal(cached_of(&sim, &logits), 0);
     assert_int_equal(cached_of(&sim, &plain), 192);
     assert_int_equal(cached_of(&sim, &logits), 0);
     assert_int_equal(cached_of(&sim, &logprobs), 0);
-    assert_int_equal(cached_of(&sim, &penalty), 0);
+    assert_int_equal(cached_of(&sim, &penalty), 192);
     sim_deinit(&sim);
     config.prefix_cache = false;
     sim_init(&sim, 1, &config, &timing);
