@@ -204,6 +204,11 @@ struct summary *summary_create(const struct catalog *catalog)
     summary->layers = mem_new_array(struct layer_summary, summary->layer_count);
     summary->kv_values_token_layer = arch_kv_values(arch);
     summary->kv_values_token = (uint64_t)arch_kv_values(arch) * arch->layer_count;
+    for (int i = 0; i < KV_TYPE_COUNT; i++) {
+        struct kv_layout layout = kv_layout_of(arch, (enum kv_type)i);
+
+        summary->kv_bytes_token[i] = kv_layout_token_bytes(&layout) * arch->layer_count;
+    }
     summary->unused_count = catalog->unused_count;
     for (uint32_t i = 0; i < catalog->tensor_count; i++) {
         add_tensor(summary, &catalog->tensors[i]);
@@ -227,11 +232,6 @@ uint64_t summary_expert_bytes(const struct catalog *catalog, const struct summar
 {
     ASSERT(arch_layer_is_moe(&catalog->arch, layer) && layer < summary->layer_count);
     return summary->layers[layer].bytes[PART_EXPERTS] / catalog->arch.router.expert_count;
-}
-
-uint64_t summary_kv_bytes_token(const struct summary *summary, enum kv_type type)
-{
-    return summary->kv_values_token * kv_type_bytes(type);
 }
 
 const char *summary_part_name(enum summary_part part)

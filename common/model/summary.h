@@ -53,8 +53,9 @@ struct summary {
     uint64_t bytes_of_part[PART_COUNT]; /* over everything, draft layers included */
     uint64_t expert_bytes_min;          /* of one routed expert; both 0 without MoE layers */
     uint64_t expert_bytes_max;
-    uint32_t kv_values_token_layer; /* values that a token adds to the cache of one layer */
-    uint64_t kv_values_token;       /* over the main layers */
+    uint32_t kv_values_token_layer;         /* values that a token adds to the cache of one layer */
+    uint64_t kv_values_token;               /* over the main layers */
+    uint64_t kv_bytes_token[KV_TYPE_COUNT]; /* likewise, scales included */
     uint32_t unused_count;
     uint32_t layer_count; /* main layers, then draft layers */
     struct layer_summary *layers;
@@ -67,7 +68,6 @@ void summary_destroy(struct summary *summary); /* NULL is legal */
 /* Of one routed expert of a MoE layer; all of a layer are alike in what is published. */
 uint64_t summary_expert_bytes(const struct catalog *catalog, const struct summary *summary,
                               uint32_t layer);
-uint64_t summary_kv_bytes_token(const struct summary *summary, enum kv_type type);
 const char *summary_part_name(enum summary_part part); /* "attention" */
 
 #endif

@@ -17,6 +17,8 @@ static Shoal__KvType kv_type_encode(enum kv_type type)
         return SHOAL__KV_TYPE__KV_TYPE_F16;
     case KV_BF16:
         return SHOAL__KV_TYPE__KV_TYPE_BF16;
+    case KV_Q8:
+        return SHOAL__KV_TYPE__KV_TYPE_Q8;
     case KV_TYPE_COUNT:
         break;
     }

@@ -78,10 +78,15 @@ static bool holds_draft(const struct partition *partition, const struct partitio
            stage->layer_end == partition->request->layer_count;
 }
 
-uint32_t partition_cache_layers(const struct partition *partition,
-                                const struct partition_stage *stage)
+uint64_t partition_token_bytes(const struct partition *partition,
+                               const struct partition_stage *stage)
 {
-    return stage->layer_end - stage->layer_begin + (holds_draft(partition, stage) ? 1 : 0);
+    const struct planner_request *request = partition->request;
+    uint64_t layers =
+        stage->layer_end - stage->layer_begin + (holds_draft(partition, stage) ? 1 : 0);
+    bool is_last = stage->layer_end == request->layer_count;
+
+    return layers * request->kv_entry_bytes + (is_last ? request->kv_token_bytes : 0);
 }
 
 static uint64_t expert_bytes_of(const struct partition *partition,
@@ -113,8 +118,7 @@ struct partition_need partition_need(const struct partition *partition,
     need.weight_bytes = common_bytes_of(partition, stage) +
                         (has_embedding ? request->embedding_bytes : 0) +
                         expert_count * expert_bytes_of(partition, stage);
-    need.kv_bytes = partition->kv_tokens * request->kv_entry_bytes *
-                    partition_cache_layers(partition, stage) *
+    need.kv_bytes = partition->kv_tokens * partition_token_bytes(partition, stage) *
                     partition_lanes(partition, member, member_count);
     need.total_bytes = need.weight_bytes + need.kv_bytes + request->fixed_bytes;
     return need;

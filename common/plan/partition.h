@@ -66,9 +66,9 @@ uint32_t partition_lanes(const struct partition *partition, uint32_t member, uin
 struct partition_need partition_need(const struct partition *partition,
                                      const struct partition_stage *stage, uint32_t member,
                                      uint32_t expert_count);
-/* Layers that a member of the stage keeps cache entries of. */
-uint32_t partition_cache_layers(const struct partition *partition,
-                                const struct partition_stage *stage);
+/* What one token of a lane takes in the cache of the lane's member of the stage. */
+uint64_t partition_token_bytes(const struct partition *partition,
+                               const struct partition_stage *stage);
 /* Seconds: bytes that a step reads over the members' read rates. */
 double partition_time(const struct partition *partition, const struct partition_stage *stage);
 

@@ -137,12 +137,11 @@ static uint64_t kv_blocks_fitting(const struct partition *partition,
                                   const struct partition_stage *stage, uint32_t member,
                                   const uint32_t *expert_counts)
 {
-    const struct planner_request *request = partition->request;
     struct partition_need need = partition_need(partition, stage, member, expert_counts[member]);
     uint64_t divided = partition_divided_bytes(partition, stage, expert_counts);
     uint64_t memory = partition->workers[stage->worker_begin + member]->memory_bytes;
     uint64_t block_bytes =
-        PLAN_BLOCK_TOKENS * request->kv_entry_bytes * partition_cache_layers(partition, stage) *
+        PLAN_BLOCK_TOKENS * partition_token_bytes(partition, stage) *
         partition_lanes(partition, member, stage->worker_end - stage->worker_begin);
 
     if (block_bytes == 0) {

@@ -38,7 +38,8 @@ struct planner_request {
     uint32_t expert_count;
     uint32_t
         expert_group_count;  /* arch_combine_group_count: groups are kept whole where possible */
-    uint64_t kv_entry_bytes; /* of one token in one layer */
+    uint64_t kv_entry_bytes; /* of one token in one layer, */
+    uint64_t kv_token_bytes; /* and in the last stage beside its layers: the token itself */
     uint64_t fixed_bytes;    /* per worker, beside weights and KV; */
     uint64_t buffer_bytes;   /* of these: a step's activations, block tables, */
     uint64_t frame_bytes;    /* and messages to and from other workers */

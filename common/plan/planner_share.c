@@ -23,6 +23,7 @@ struct planner_share planner_share_of(const struct planner_request *request,
     struct planner_share share = {0};
     struct placement_seat seat;
     const struct placement_stage *stage;
+    uint64_t token_bytes;
     uint32_t layers;
     bool has_draft;
 
@@ -40,8 +41,10 @@ struct planner_share planner_share_of(const struct planner_request *request,
     for (uint32_t layer = stage->layer_begin; layer < stage->layer_begin + layers; layer++) {
         layer_add(request, placement, layer, seat.member, &share);
     }
-    share.kv_bytes = (uint64_t)placement->kv_block_count * PLAN_BLOCK_TOKENS *
-                     request->kv_entry_bytes * layers * share.lane_count;
+    token_bytes = request->kv_entry_bytes * layers +
+                  (stage->layer_end == placement->layer_count ? request->kv_token_bytes : 0);
+    share.kv_bytes =
+        (uint64_t)placement->kv_block_count * PLAN_BLOCK_TOKENS * token_bytes * share.lane_count;
     return share;
 }
 

@@ -116,7 +116,7 @@ static json_t *kv_json(const struct summary *summary)
         enum kv_type type = (enum kv_type)i;
 
         json_object_set_new(types, kv_type_name(type),
-                            json_integer((json_int_t)summary_kv_bytes_token(summary, type)));
+                            json_integer((json_int_t)summary->kv_bytes_token[i]));
     }
     return types;
 }

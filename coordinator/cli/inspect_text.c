@@ -82,7 +82,7 @@ static void totals_print(const struct catalog *catalog, const struct summary *su
 {
     char total[32], active[32];
     struct units_text bytes, active_bytes, kv_token, kv_context;
-    uint64_t kv_bytes = summary_kv_bytes_token(summary, KV_F16);
+    uint64_t kv_bytes = summary->kv_bytes_token[KV_F16];
 
     (void)printf("parameters     %s, %s active for a token\n",
                  count_text(total, sizeof(total), summary->parameters.total),

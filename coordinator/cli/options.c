@@ -51,7 +51,7 @@ static const struct argp_option options[] = {
      "Activations that meet quantised weights: int8, or as exact floats. Both give the same bits "
      "everywhere (int8 for quantised models, exact for others)",
      10},
-    {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Storage of the KV cache: f16, bf16, f32 (f16)", 10},
+    {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Storage of the KV cache: f16, bf16, f32, q8 (f16)", 10},
     {"context", KEY_CONTEXT, "N", 0,
      "Longest sequence in tokens (the model's, cut to what memory holds)", 10},
     {"kv-tokens", KEY_KV_TOKENS, "N", 0, "KV cache of each lane in tokens (what memory holds)", 10},

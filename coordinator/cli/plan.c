@@ -37,7 +37,7 @@ static const struct argp_option options[] = {
     {"context", KEY_CONTEXT, "TOKENS", 0,
      "Tokens that every sequence may have (the model's, halved until it fits)", 0},
     {"layout", KEY_LAYOUT, "SxG", 0, "Plan S stages of G workers instead of choosing", 0},
-    {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Type of cache entries: f16, f32 or bf16 (f16)", 0},
+    {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Storage of the KV cache: f16, bf16, f32, q8 (f16)", 0},
     {"draft", KEY_DRAFT, "mtp|lookup|none", 0,
      "mtp: with a place for the multi-token-prediction layer (mtp if the model has it and it fits, "
      "else none)",

@@ -177,7 +177,7 @@ static uint64_t forward_values(const struct arch *arch, const struct model_step_
             (arch->q_lora_rank + heads * (arch->qk_nope_dim + arch->qk_rope_dim) +
              arch_kv_values(arch) + arch->qk_rope_dim + heads * arch->v_head_dim + arch->hidden) +
         ATTENTION_ROWS * heads * (width + 2 * value_width + 16) +
-        (uint64_t)shape->thread_count * 4 * ATTENTION_ROWS * (width + 16);
+        (uint64_t)shape->thread_count * 5 * ATTENTION_ROWS * (width + 32);
     uint64_t mlp = rows * ((uint64_t)arch->dense_width + arch->shared_width + arch->hidden);
     uint64_t experts = rows * arch->router.chosen_count * (arch->hidden + arch->expert_width + 8) +
                        (uint64_t)shape->thread_count * EXPERT_TILE_VALUES;

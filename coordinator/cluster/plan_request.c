@@ -39,6 +39,7 @@ void plan_request_model(const struct catalog *catalog, enum plan_weights weights
                         enum kv_type kv_type, struct arena *arena, struct planner_request *out)
 {
     const struct arch *arch = &catalog->arch;
+    const struct kv_layout layout = kv_layout_of(arch, kv_type);
     struct planner_layer *layers = arena_new_array(arena, struct planner_layer, arch->layer_count);
 
     model_bytes_layers(catalog, layers);
@@ -51,7 +52,8 @@ void plan_request_model(const struct catalog *catalog, enum plan_weights weights
         .dense_layer_count = arch->dense_layer_count,
         .expert_count = arch->router.expert_count,
         .expert_group_count = arch_combine_group_count(arch),
-        .kv_entry_bytes = (uint64_t)arch_kv_values(arch) * kv_type_bytes(kv_type),
+        .kv_entry_bytes = kv_layout_token_bytes(&layout),
+        .kv_token_bytes = sizeof(uint32_t),
         .kv_type = kv_type,
         .context_tokens_max = arch->context_tokens_max,
         .slot_count = SLOTS_DEFAULT,

@@ -7,9 +7,9 @@
  * even out: what a full step leaves behind joins the next one. It also takes no more than R / (F -
  * k), so that ready sequences are shared by the steps that may still be issued now. The bound D / F
  * holds inside each lane, too, because the members of a stage work in lockstep and a step lasts as
- * long as its fullest lane. Always the one that has waited longest is next; one that would exceed
- * the share by more than it misses, and costs more than the others, is passed over but once: it
- * comes first in the next step.
+ * long as its fullest lane. Always the one that has waited longest is next; one that costs more
+ * than the others and would exceed the share is passed over, but once: it comes first in the next
+ * step.
  *
  * Drafts: as many as pay (draft_policy.h), as the rows of the step allow for all its sequences, and
  * as there are blocks without a preemption.
@@ -20,6 +20,7 @@
 
 #define COST_CONTEXT 1024       /* positions, to tell the cost of one */
 #define LARGE        1.5        /* times the mean cost */
+#define EXCESS       1.1        /* times the share */
 #define ALMOST       (1 - 1e-9) /* sums of equal costs may differ in the last bits */
 
 struct decode_costs {
@@ -154,13 +155,12 @@ static void sequence_take(struct scheduler *scheduler, struct step_build *build,
     build->decode_count++;
 }
 
-/* Whether another sequence should have the rest of the lane's share. */
+/* Whether a step that begins with the sequence is the better place for it. */
 static bool too_large(const struct lane *lane, const struct decode_costs *costs, double cost)
 {
-    double left = lane->cost_goal - lane->cost;
+    double fair = cost > lane->cost_goal ? cost : lane->cost_goal;
 
-    left = costs->goal - costs->cost < left ? costs->goal - costs->cost : left;
-    return lane->cost > 0 && cost > LARGE * costs->mean && cost > 2 * left;
+    return lane->cost > 0 && cost > LARGE * costs->mean && lane->cost + cost > EXCESS * fair;
 }
 
 static void sequences_take(struct scheduler *scheduler, struct step_build *build,

@@ -127,8 +127,7 @@ static struct kv_cache *history_make(uint32_t vocab, struct error *err)
                                      .block_count = HISTORY / KV_BLOCK_TOKENS,
                                      .slot_count = 1,
                                      .blocks_per_slot_max = HISTORY / KV_BLOCK_TOKENS,
-                                     .entry_values = 1,
-                                     .type = KV_F16,
+                                     .layout = {.type = KV_F16, .block_bytes = 128},
                                      .has_tokens = true};
     struct kv_cache *cache = kv_cache_create(&config, err);
     uint32_t blocks[HISTORY / KV_BLOCK_TOKENS];

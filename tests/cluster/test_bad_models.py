@@ -195,7 +195,7 @@ class BadOptions(Refusals):
                 (["--layout", "3"], ("--layout", "SxG")),
                 (["--layout", "0x1"], ("--layout",)),
                 (["--link", "ucx"], ("ucx", "zmq", "mpi", "mixed")),
-                (["--kv-type", "f12"], ("f12", "f32", "f16", "bf16")),
+                (["--kv-type", "f12"], ("f12", "f32", "f16", "bf16", "q8")),
                 (["--temperature", "hot"], ("--temperature", "hot")),
                 (["--temperature", "-1"], ("--temperature",)),
                 (["--top-p", "1.5"], ("--top-p", "1.5")),

@@ -1,25 +1,51 @@
 #ifndef SHOAL_KERNELS_ATTEND_H
 #define SHOAL_KERNELS_ATTEND_H
 
-/* Attention over one key block, for one level: written over a lanes header, float_chain.h,
- * row_math.h and kv_values.h. The online softmax is Milakov and Gimelshein's (arXiv:1805.02867).
+/* Attention over one key block, for one level: written over a lanes and a words header,
+ * float_chain.h and row_math.h. The online softmax is Milakov and Gimelshein's (arXiv:1805.02867).
  * In absorbed MLA (DeepSeek-V2 report, arXiv:2405.04434, section 2.1) a value is the beginning of
  * its key; grouped heads (arXiv:2305.13245) keep both apart.
  *
+ * Both products are the chain of float_chain.h. p·v rises over the tokens, with lanes across a
+ * value's dimensions. q·k rises over the key's dimensions: grouped heads, few for a key, put lanes
+ * across tokens, in the order that their keys are stored in; MLA's heads, many, are the lanes
+ * themselves, so that an entry, which is key and value, is never transposed. The factors of an fma
+ * may change places.
+ *
+ * A few queries of grouped heads read the cache where it is; many widen it to f32 first, once. What
+ * all queries read is taken in pieces that stay in the first cache.
+ *
  * Scratch, in floats, width being the larger one, rounded up to whole lanes:
  *
- *   natural     [64][width]    keys, then values, as f32: lanes across a value's dimensions
- *   transposed  [width][64]    the keys, lanes across tokens
- *   scores      [head][64]     s, then p
- *
- * Both products are then the chain of float_chain.h: q·k rises over the width, p·v over the tokens.
+ *   natural   [64][width]    a value's dimensions, or MLA's entry, side by side
+ *   keys      [width][64]    grouped: a dimension's tokens side by side
+ *   scores    [query][64]    s, then p
+ *   turned    [64][query]    MLA: s as it is computed
  */
 #include "worker/kernels/kernels.h"
+#include "worker/kernels/kv_values.h"
+
+#define ATTEND_DIRECT_QUERIES 6   /* at most so many read a 16-bit type themselves */
+#define ATTEND_PANELS         4   /* of a piece of p·v: 16 KB of f32 for 64 tokens */
+#define ATTEND_STEPS          128 /* dimensions of a piece of MLA's q·k */
+
+/* What a product reads beside the queries: from one panel of 16 outputs to the next, from one step
+ * of the chain to the next. */
+struct attend_operand {
+    const char *w;
+    size_t panel_bytes;
+    size_t step_bytes;
+    enum kv_type type;
+};
 
 struct attend_tiles {
-    float *natural, *transposed, *scores;
+    float *natural, *keys_f32, *scores, *turned;
     size_t width; /* rounded up: stride of natural */
+    size_t query_count;
+    size_t query_panels;
+    size_t token_count; /* that any row sees */
     size_t token_panels;
+    struct attend_operand keys, values;
 };
 
 static inline struct attend_tiles attend_tiles_of(const struct attend_block_args *a)
@@ -28,51 +54,142 @@ static inline struct attend_tiles attend_tiles_of(const struct attend_block_args
     const size_t width = (widest + LANE_COUNT - 1) / LANE_COUNT * LANE_COUNT;
     struct attend_tiles tiles = {
         .natural = a->scratch,
-        .transposed = a->scratch + width * KV_BLOCK_TOKENS,
+        .keys_f32 = a->scratch + width * KV_BLOCK_TOKENS,
         .scores = a->scratch + 2 * width * KV_BLOCK_TOKENS,
         .width = width,
-        .token_panels = ((size_t)a->token_count + LANE_COUNT - 1) / LANE_COUNT,
+        .query_count = (size_t)a->row_count * a->head_count,
     };
 
+    tiles.query_panels = (tiles.query_count + LANE_COUNT - 1) / LANE_COUNT;
+    tiles.turned = tiles.scores + tiles.query_panels * LANE_COUNT * KV_BLOCK_TOKENS;
+    for (uint32_t row = 0; row < a->row_count; row++) {
+        if (a->token_counts[row] > tiles.token_count) {
+            tiles.token_count = a->token_counts[row];
+        }
+    }
+    tiles.token_panels = (tiles.token_count + LANE_COUNT - 1) / LANE_COUNT;
+    tiles.keys = (struct attend_operand){(const char *)tiles.keys_f32, LANE_COUNT * sizeof(float),
+                                         KV_BLOCK_TOKENS * sizeof(float), KV_F32};
+    tiles.values = (struct attend_operand){(const char *)tiles.natural, LANE_COUNT * sizeof(float),
+                                           width * sizeof(float), KV_F32};
     return tiles;
 }
 
-/* Tokens beyond the last, up to whole lanes, and the padding of the width become zeros. */
+/* `count` values of a token into `natural`, zeros up to the width. */
+static inline void attend_fill_row(const struct attend_block_args *a,
+                                   const struct attend_tiles *tiles, const void *values,
+                                   size_t token, size_t count)
+{
+    float *row = tiles->natural + token * tiles->width;
+    const char *from = (const char *)values + token * count * kv_type_bytes(a->type);
+
+    if (a->type != KV_Q8) {
+        kv_values_load(row, from, a->type, count);
+    } else if (a->values != NULL) {
+        kv_codes_load(row, (const int8_t *)from, a->value_scales[token], count);
+    } else {
+        kv_codes_load(row, (const int8_t *)from, a->key_scales[token], a->value_width);
+        kv_codes_load(row + a->value_width, (const int8_t *)from + a->value_width,
+                      a->value_scales[token], count - a->value_width);
+    }
+    memset(row + count, 0, (tiles->width - count) * sizeof(float));
+}
+
 static inline void attend_fill(const struct attend_block_args *a, const struct attend_tiles *tiles,
                                const void *values, size_t count)
 {
-    const size_t tokens = tiles->token_panels * LANE_COUNT;
-    const size_t stride_bytes = (size_t)a->stride * kv_type_bytes(a->type);
-
-    for (size_t token = 0; token < tokens; token++) {
-        float *row = tiles->natural + token * tiles->width;
-        size_t filled = token < a->token_count ? count : 0;
-
-        if (filled > 0) {
-            kv_values_load(row, (const char *)values + token * stride_bytes, a->type, count);
-        }
-        memset(row + filled, 0, (tiles->width - filled) * sizeof(float));
+    for (size_t token = 0; token < tiles->token_count; token++) {
+        attend_fill_row(a, tiles, values, token, count);
     }
 }
 
-static inline void attend_transpose(const struct attend_tiles *tiles)
+/* Grouped keys, widened as they lie; tokens that nobody sees may hold anything. */
+static inline void attend_widen_keys(const struct attend_block_args *a,
+                                     const struct attend_tiles *tiles)
 {
-    for (size_t token = 0; token < tiles->token_panels * LANE_COUNT; token += 8) {
-        for (size_t k = 0; k < tiles->width; k += 8) {
-            lanes_transpose_8x8(tiles->natural + token * tiles->width + k, tiles->width,
-                                tiles->transposed + k * KV_BLOCK_TOKENS + token, KV_BLOCK_TOKENS);
-        }
+    const size_t count = (size_t)a->key_width * KV_BLOCK_TOKENS;
+    const int8_t *codes = a->keys;
+
+    if (a->type != KV_Q8) {
+        kv_values_load(tiles->keys_f32, a->keys, a->type, count);
+        return;
+    }
+    for (size_t i = 0; i < count; i += LANE_COUNT) {
+        struct lanes scale = lanes_load(a->key_scales + i % KV_BLOCK_TOKENS);
+
+        lanes_store(tiles->keys_f32 + i, lanes_mul(lanes_load_i8(codes + i), scale));
     }
 }
 
-/* scores[head][token] = q · key */
-static inline void attend_scores(const struct attend_block_args *a,
-                                 const struct attend_tiles *tiles)
+/* Whether the products of grouped heads read the cache itself. */
+static inline bool attend_is_direct(const struct attend_block_args *a,
+                                    const struct attend_tiles *tiles)
+{
+    return a->values != NULL &&
+           (a->type == KV_F32 || (a->type != KV_Q8 && tiles->query_count <= ATTEND_DIRECT_QUERIES));
+}
+
+static inline void attend_keys_prepare(const struct attend_block_args *a,
+                                       struct attend_tiles *tiles)
+{
+    const size_t bytes = kv_type_bytes(a->type);
+
+    if (a->values == NULL) {
+        attend_fill(a, tiles, a->keys, a->key_width);
+    } else if (attend_is_direct(a, tiles)) {
+        tiles->keys =
+            (struct attend_operand){a->keys, LANE_COUNT * bytes, KV_BLOCK_TOKENS * bytes, a->type};
+    } else {
+        attend_widen_keys(a, tiles);
+    }
+}
+
+/* MLA's stand in `natural` since its keys were prepared. */
+static inline void attend_values_prepare(const struct attend_block_args *a,
+                                         struct attend_tiles *tiles)
+{
+    const size_t bytes = kv_type_bytes(a->type);
+
+    if (a->values != NULL && attend_is_direct(a, tiles) && a->value_width % LANE_COUNT == 0) {
+        tiles->values =
+            (struct attend_operand){a->values, LANE_COUNT * bytes, a->value_width * bytes, a->type};
+    } else if (a->values != NULL) {
+        attend_fill(a, tiles, a->values, a->value_width);
+    }
+}
+
+/* Not inlined: each type unrolls into a block for every number of rows. */
+static __attribute__((noinline)) void attend_product(size_t rows, size_t panels,
+                                                     const struct attend_operand *operand,
+                                                     struct chain chain)
+{
+    chain.w = operand->w;
+    chain.panel_bytes = operand->panel_bytes;
+    chain.step_bytes = operand->step_bytes;
+    for (size_t panel = 0; panel < panels; panel += ATTEND_PANELS) {
+        size_t count = panels - panel < ATTEND_PANELS ? panels - panel : ATTEND_PANELS;
+
+        switch (operand->type) {
+        case KV_F16:
+            chain_product(rows, count, lanes_load_f16, chain);
+            break;
+        case KV_BF16:
+            chain_product(rows, count, lanes_load_bf16, chain);
+            break;
+        default:
+            chain_product(rows, count, lanes_load_f32, chain);
+            break;
+        }
+        chain.w += ATTEND_PANELS * chain.panel_bytes;
+        chain.sums += ATTEND_PANELS * LANE_COUNT;
+    }
+}
+
+/* scores[query][token] = q · key, lanes across tokens */
+static inline void attend_scores_grouped(const struct attend_block_args *a,
+                                         const struct attend_tiles *tiles)
 {
     const struct chain chain = {
-        .w = (const char *)tiles->transposed,
-        .panel_bytes = LANE_COUNT * sizeof(float),
-        .step_bytes = KV_BLOCK_TOKENS * sizeof(float),
         .x = a->query,
         .x_stride = a->key_width,
         .k_count = a->key_width,
@@ -80,76 +197,170 @@ static inline void attend_scores(const struct attend_block_args *a,
         .sums_stride = KV_BLOCK_TOKENS,
     };
 
-    memset(tiles->scores, 0, (size_t)a->head_count * KV_BLOCK_TOKENS * sizeof(float));
-    chain_product(a->head_count, tiles->token_panels, lanes_load_f32, chain);
+    memset(tiles->scores, 0, tiles->query_count * KV_BLOCK_TOKENS * sizeof(float));
+    attend_product(tiles->query_count, tiles->token_panels, &tiles->keys, chain);
 }
 
-/* The head's scores become weights; its state is brought to the new maximum. */
-static inline void attend_weigh(const struct attend_block_args *a, uint32_t head, float *scores)
+/* Four panels of queries at a time, or single ones. */
+static __attribute__((noinline)) void attend_score_piece(const struct attend_tiles *tiles,
+                                                         const struct attend_operand *queries,
+                                                         struct chain chain)
 {
-    float *acc = a->acc + (size_t)head * a->value_width;
-    float max_before = a->max[head];
+    chain.w = queries->w;
+    chain.panel_bytes = queries->panel_bytes;
+    chain.step_bytes = queries->step_bytes;
+    for (size_t panel = 0; panel < tiles->query_panels;) {
+        size_t taken = tiles->query_panels - panel >= ATTEND_PANELS ? ATTEND_PANELS : 1;
+
+        if (taken == ATTEND_PANELS) {
+            chain_product(tiles->token_count, ATTEND_PANELS, lanes_load_f32, chain);
+        } else {
+            chain_single_panel(tiles->token_count, lanes_load_f32, chain);
+        }
+        chain.w += taken * chain.panel_bytes;
+        chain.sums += taken * LANE_COUNT;
+        panel += taken;
+    }
+}
+
+/* The same with lanes across queries: turned[token][query], then back. */
+static inline void attend_scores_latent(const struct attend_block_args *a,
+                                        const struct attend_tiles *tiles)
+{
+    const size_t stride = tiles->query_panels * LANE_COUNT;
+    struct attend_operand queries = {(const char *)a->query, LANE_COUNT * sizeof(float),
+                                     stride * sizeof(float), KV_F32};
+    struct chain chain = {
+        .x = tiles->natural,
+        .x_stride = tiles->width,
+        .sums = tiles->turned,
+        .sums_stride = stride,
+    };
+
+    memset(tiles->turned, 0, KV_BLOCK_TOKENS * stride * sizeof(float));
+    for (size_t k = 0; k < a->key_width; k += chain.k_count) {
+        chain.k_count = a->key_width - k < ATTEND_STEPS ? a->key_width - k : ATTEND_STEPS;
+        attend_score_piece(tiles, &queries, chain);
+        queries.w += chain.k_count * queries.step_bytes;
+        chain.x += chain.k_count;
+    }
+    for (size_t query = 0; query < stride; query += 8) {
+        for (size_t token = 0; token < tiles->token_panels * LANE_COUNT; token += 8) {
+            lanes_transpose_8x8(tiles->turned + token * stride + query, stride,
+                                tiles->scores + query * KV_BLOCK_TOKENS + token, KV_BLOCK_TOKENS);
+        }
+    }
+}
+
+/* A query's scores become weights; its state is brought to the new maximum. */
+static inline void attend_weigh(const struct attend_block_args *a, size_t query, size_t count,
+                                float *scores)
+{
+    float *acc = a->acc + query * a->value_width;
+    float max_before = a->max[query];
     float max, factor;
 
-    row_scale(scores, a->scale, a->token_count, scores);
-    max = row_max(scores, a->token_count);
+    row_scale(scores, a->scale, count, scores);
+    max = row_max(scores, count);
     max = max > max_before ? max : max_before;
     factor = exp_of(max_before - max);
-    a->max[head] = max;
-    a->sum[head] = a->sum[head] * factor + row_exp_sum(scores, a->token_count, max);
+    a->max[query] = max;
+    a->sum[query] = a->sum[query] * factor + row_exp_sum(scores, count, max);
     if (factor != 1.0f) {
         row_scale(acc, factor, a->value_width, acc);
     }
 }
 
-/* acc[head][r] += p · value: whole lanes in place, the rest through a padded tile. */
+/* acc[query][r] += p · value for queries that see as many tokens: whole lanes in place, the rest
+ * through a padded tile. */
 static inline void attend_values(const struct attend_block_args *a,
-                                 const struct attend_tiles *tiles)
+                                 const struct attend_tiles *tiles, size_t query_begin,
+                                 size_t query_count, size_t token_count)
 {
     const size_t panels = a->value_width / LANE_COUNT;
     const size_t done = panels * LANE_COUNT;
     const size_t rest = a->value_width - done;
+    struct attend_operand tail = tiles->values;
     struct chain chain = {
-        .w = (const char *)tiles->natural,
-        .panel_bytes = LANE_COUNT * sizeof(float),
-        .step_bytes = tiles->width * sizeof(float),
-        .x = tiles->scores,
+        .x = tiles->scores + query_begin * KV_BLOCK_TOKENS,
         .x_stride = KV_BLOCK_TOKENS,
-        .k_count = a->token_count,
-        .sums = a->acc,
+        .k_count = token_count,
+        .sums = a->acc + query_begin * a->value_width,
         .sums_stride = a->value_width,
     };
 
-    chain_product(a->head_count, panels, lanes_load_f32, chain);
-    for (size_t head = 0; rest > 0 && head < a->head_count; head++) {
-        float *acc = a->acc + head * a->value_width + done;
+    attend_product(query_count, panels, &tiles->values, chain);
+    tail.w += panels * tail.panel_bytes;
+    for (size_t query = 0; rest > 0 && query < query_count; query++) {
+        float *acc = a->acc + (query_begin + query) * a->value_width + done;
         float tile[LANE_COUNT];
 
         lanes_store(tile, lanes_load_part(acc, rest, 0.0f));
-        chain.w = (const char *)(tiles->natural + done);
-        chain.x = tiles->scores + head * KV_BLOCK_TOKENS;
+        chain.x = tiles->scores + (query_begin + query) * KV_BLOCK_TOKENS;
         chain.sums = tile;
-        chain_product(1, 1, lanes_load_f32, chain);
+        attend_product(1, 1, &tail, chain);
         memcpy(acc, tile, rest * sizeof(float));
     }
 }
 
 static inline void attend_block(const struct attend_block_args *a)
 {
-    const struct attend_tiles tiles = attend_tiles_of(a);
+    struct attend_tiles tiles = attend_tiles_of(a);
+    uint32_t row = 0;
 
-    DEBUG_ASSERT(a->token_count >= 1 && a->token_count <= KV_BLOCK_TOKENS);
-    DEBUG_ASSERT(a->values != a->keys || a->value_width <= a->key_width);
-    attend_fill(a, &tiles, a->keys, a->key_width);
-    attend_transpose(&tiles);
-    attend_scores(a, &tiles);
-    for (uint32_t head = 0; head < a->head_count; head++) {
-        attend_weigh(a, head, tiles.scores + (size_t)head * KV_BLOCK_TOKENS);
+    DEBUG_ASSERT(tiles.token_count <= KV_BLOCK_TOKENS);
+    DEBUG_ASSERT(a->values != NULL || a->value_width <= a->key_width);
+    if (tiles.token_count == 0) {
+        return;
     }
-    if (a->values != a->keys) {
-        attend_fill(a, &tiles, a->values, a->value_width);
+    attend_keys_prepare(a, &tiles);
+    if (a->values == NULL) {
+        attend_scores_latent(a, &tiles);
+    } else {
+        attend_scores_grouped(a, &tiles);
     }
-    attend_values(a, &tiles);
+    for (size_t query = 0; query < tiles.query_count; query++) {
+        size_t count = a->token_counts[query / a->head_count];
+
+        if (count > 0) {
+            attend_weigh(a, query, count, tiles.scores + query * KV_BLOCK_TOKENS);
+        }
+    }
+    attend_values_prepare(a, &tiles);
+    while (row < a->row_count) {
+        const uint32_t count = a->token_counts[row];
+        const uint32_t begin = row;
+
+        while (row < a->row_count && a->token_counts[row] == count) {
+            row++;
+        }
+        if (count > 0) {
+            attend_values(a, &tiles, (size_t)begin * a->head_count,
+                          (size_t)(row - begin) * a->head_count, count);
+        }
+    }
+}
+
+/* Eight dimensions and eight queries at a time; ragged ones through a padded square. */
+static inline void attend_turn(const float *queries, size_t count, size_t width, float *out)
+{
+    const size_t stride = (count + LANE_COUNT - 1) / LANE_COUNT * LANE_COUNT;
+
+    for (size_t q = 0; q < stride; q += 8) {
+        for (size_t k = 0; k < width; k += 8) {
+            float square[8][8] = {{0}};
+
+            if (q + 8 <= count && k + 8 <= width) {
+                lanes_transpose_8x8(queries + q * width + k, width, out + k * stride + q, stride);
+                continue;
+            }
+            for (size_t i = q; i < q + 8 && i < count; i++) {
+                memcpy(square[i - q], queries + i * width + k,
+                       (width - k < 8 ? width - k : 8) * sizeof(float));
+            }
+            lanes_transpose_8x8(square[0], 8, out + k * stride + q, stride);
+        }
+    }
 }
 
 static inline float attend_factor(float max_before, float max)

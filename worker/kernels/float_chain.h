@@ -30,7 +30,7 @@ struct chain {
 CHAIN_INLINE void chain_load(size_t rows, size_t panels, const struct chain *c,
                              struct lanes (*sum)[CHAIN_PANELS_SINGLE])
 {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (size_t row = 0; row < rows; row++) {
 #pragma GCC unroll 4
         for (size_t panel = 0; panel < panels; panel++) {
@@ -42,7 +42,7 @@ CHAIN_INLINE void chain_load(size_t rows, size_t panels, const struct chain *c,
 CHAIN_INLINE void chain_store(size_t rows, size_t panels, const struct chain *c,
                               struct lanes (*sum)[CHAIN_PANELS_SINGLE])
 {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (size_t row = 0; row < rows; row++) {
 #pragma GCC unroll 4
         for (size_t panel = 0; panel < panels; panel++) {
@@ -54,7 +54,7 @@ CHAIN_INLINE void chain_store(size_t rows, size_t panels, const struct chain *c,
 /* rows, panels and load are constants at each call, so that everything below unrolls. */
 CHAIN_INLINE void chain_block(size_t rows, size_t panels, lanes_load_fn load, const struct chain *c)
 {
-    struct lanes sum[CHAIN_ROWS][CHAIN_PANELS_SINGLE];
+    struct lanes sum[CHAIN_ROWS_SINGLE][CHAIN_PANELS_SINGLE];
     struct lanes w[CHAIN_PANELS_SINGLE];
     const char *weights = c->w;
 
@@ -65,7 +65,7 @@ CHAIN_INLINE void chain_block(size_t rows, size_t panels, lanes_load_fn load, co
             w[panel] = load(weights + panel * c->panel_bytes);
             __builtin_prefetch(weights + panel * c->panel_bytes + CHAIN_PREFETCH_BYTES);
         }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (size_t row = 0; row < rows; row++) {
             struct lanes x = lanes_set(c->x[row * c->x_stride + k]);
 #pragma GCC unroll 4
@@ -104,6 +104,22 @@ CHAIN_INLINE void chain_rows(size_t rows, size_t panels, lanes_load_fn load, con
 #endif
     default:
         break;
+    }
+}
+
+/* All rows over one panel: a taller block keeps as many sums going as several panels would. */
+CHAIN_INLINE void chain_single_panel(size_t row_count, lanes_load_fn load, struct chain c)
+{
+    for (; row_count >= CHAIN_ROWS_SINGLE; row_count -= CHAIN_ROWS_SINGLE) {
+        chain_block(CHAIN_ROWS_SINGLE, 1, load, &c);
+        c.x += CHAIN_ROWS_SINGLE * c.x_stride;
+        c.sums += CHAIN_ROWS_SINGLE * c.sums_stride;
+    }
+    for (size_t rows; row_count > 0; row_count -= rows) {
+        rows = row_count < CHAIN_ROWS ? row_count : CHAIN_ROWS;
+        chain_rows(rows, 1, load, &c);
+        c.x += rows * c.x_stride;
+        c.sums += rows * c.sums_stride;
     }
 }
 

@@ -19,10 +19,18 @@ const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics)
     return &tables[level][numerics];
 }
 
-/* Two tiles of the block, widths in whole lanes, and a score for each head and token (attend.h). */
-size_t attend_scratch_values(uint32_t width, uint32_t head_count)
+static size_t padded(size_t count, size_t multiple)
 {
-    const size_t padded = ((size_t)width + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
+    return (count + multiple - 1) / multiple * multiple;
+}
 
-    return (2 * padded + head_count) * KV_BLOCK_TOKENS;
+/* Two tiles of the block, widths in whole lanes, and the scores of all queries twice (attend.h). */
+size_t attend_scratch_values(uint32_t width, uint32_t query_count)
+{
+    return (2 * padded(width, PANEL_ROWS) + 2 * padded(query_count, PANEL_ROWS)) * KV_BLOCK_TOKENS;
+}
+
+size_t attend_turned_values(uint32_t width, uint32_t query_count)
+{
+    return padded(width, 8) * padded(query_count, PANEL_ROWS);
 }

@@ -29,26 +29,28 @@ struct rows_out {
     size_t stride;
 };
 
-/* Keys and values of up to 64 tokens of one KV block, as the cache stores them: token t's key
- * begins at keys + t * stride, its value at values + t * stride (in kv_type values). */
-#define KV_BLOCK_TOKENS 64
-
+/* The keys and values of one KV block that some heads share, as the cache stores them
+ * (common/model/kv_type.h), and queries of several rows that meet them. */
 struct attend_block_args {
-    const float *query; /* [head_count][key_width], heads that share one key */
-    uint32_t head_count;
+    /* Grouped: [row_count][head_count][key_width]; MLA: as attend_turn makes them. */
+    const float *query;
+    uint32_t row_count;
+    uint32_t head_count; /* of a row */
+    /* [row_count]: how many of the block's tokens a row sees, 0 … 64; later ones are causally
+     * masked or not there. 0: the row's states stay as they are. */
+    const uint32_t *token_counts;
     uint32_t key_width;   /* MLA: kv_lora + rope */
     uint32_t value_width; /* MLA: kv_lora */
     float scale;
-    const void *keys; /* of the block's first token */
-    const void
-        *values;     /* likewise; equal to keys where a value is the beginning of its key (MLA) */
-    uint32_t stride; /* cache values from token to token */
     enum kv_type type;
-    uint32_t token_count; /* 1 … 64: later ones are causally masked or not there */
-    float *max;           /* [head_count] */
-    float *sum;           /* [head_count] */
-    float *acc;           /* [head_count][value_width] */
-    float *scratch;       /* attend_scratch_values() floats, per thread, 64-byte aligned */
+    const void *keys;          /* grouped: [key_width][64]; MLA: [64][key_width] */
+    const void *values;        /* grouped: [64][value_width]; MLA: NULL */
+    const float *key_scales;   /* q8: [64]; of MLA those of the latent */
+    const float *value_scales; /* q8: [64]; of MLA those of the rotated key */
+    float *max;                /* [row_count][head_count] */
+    float *sum;                /* likewise */
+    float *acc;                /* [row_count][head_count][value_width] */
+    float *scratch;            /* attend_scratch_values() floats, per thread, 64-byte aligned */
 };
 
 struct kernels {
@@ -93,24 +95,30 @@ struct kernels {
     void (*rope)(float *x, const float *cos_sin, uint32_t pair_count);
     /* The same on pairs of halves (x0,x[n]), (x1,x[n+1]), …, n = pair_count. */
     void (*rope_halves)(float *x, const float *cos_sin, uint32_t pair_count);
-    /* Stores f32 values as the cache's type, nearest even; and back, exactly. */
+    /* Stores f32 values as the cache's type, nearest even; and back, exactly. Not for q8. */
     void (*kv_store)(void *out, enum kv_type type, const float *values, size_t count);
     void (*kv_load)(float *out, const void *values, enum kv_type type, size_t count);
+    /* The codes of one part of a token in q8 (common/model/kv_type.h); returns its scale. */
+    float (*kv_store_q8)(const float *values, size_t count, int8_t *codes);
 
-    /* One key block of attention for one query token and the heads that share its keys. Online
-     * softmax: s[h][t] = (q[h] · key[t], one fma chain over the key's dimensions) * scale;
+    /* One key block of attention. Online softmax of each row's head over the tokens it sees:
+     * s[t] = (q · key[t], one fma chain over the key's dimensions) * scale;
      * m' = max(m, max s); c = exp(m - m'); p = exp(s - m'); l = l * c + sum p; acc = acc * c, then
-     * acc[h][r] = fma(p[h][t], value[t][r], acc) in rising t. State of head h: max[h], sum[h],
-     * acc[h * value_width …]. A fresh state has max = -inf, sum = 0, acc = 0 (the factor c is then
-     * 0, never NaN). */
+     * acc[r] = fma(p[t], value[t][r], acc) in rising t. A fresh state has max = -inf, sum = 0,
+     * acc = 0 (the factor c is then 0, never NaN). Rows and heads beside it never show. */
     void (*attend_block)(const struct attend_block_args *args);
+    /* Queries of MLA, [count][width], as attend_block takes them: out[k][q], rows of count rounded
+     * up to 16 values, the width rounded up to 8; zeros behind both. */
+    void (*attend_turn)(const float *queries, size_t count, size_t width, float *out);
     /* Joins two states over disjoint, rising key ranges: a = a then b. */
     void (*attend_join)(float *max_a, float *sum_a, float *acc_a, float max_b, float sum_b,
                         const float *acc_b, uint32_t value_width);
 };
 
-/* width: the larger of key_width and value_width. */
-size_t attend_scratch_values(uint32_t width, uint32_t head_count);
+/* width: the larger of key_width and value_width; query_count: rows times heads. */
+size_t attend_scratch_values(uint32_t width, uint32_t query_count);
+/* Of attend_turn's output. */
+size_t attend_turned_values(uint32_t width, uint32_t query_count);
 
 /* The table of a level; static. */
 const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics);

@@ -6,7 +6,6 @@
 
 #include "worker/kernels/block_kernel.h"
 #include "worker/kernels/float_chain.h"
-#include "worker/kernels/kv_values.h"
 #include "worker/kernels/levels.h"
 #include "worker/kernels/matmul.h"
 #include "worker/kernels/row_math.h"

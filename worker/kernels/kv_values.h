@@ -1,10 +1,12 @@
 #ifndef SHOAL_KERNELS_KV_VALUES_H
 #define SHOAL_KERNELS_KV_VALUES_H
 
-/* Cache values to and from f32, for one level: written over a lanes header and row_math.h. */
+/* Cache values to and from f32, for one level: written over a lanes and a words header and
+ * row_math.h. common/model/kv_type.h says what they are. */
 #include "common/base/check.h"
 #include "common/base/half.h"
 #include "common/model/kv_type.h"
+#include "worker/kernels/int8_codes.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -70,10 +72,11 @@ static inline void kv_values_store(void *out, enum kv_type type, const float *va
     case KV_BF16:
         store_bf16(out, values, count);
         return;
+    case KV_Q8:
     case KV_TYPE_COUNT:
         break;
     }
-    ASSERT(type < KV_TYPE_COUNT);
+    ASSERT(type < KV_Q8);
 }
 
 static inline void kv_values_load(float *out, const void *values, enum kv_type type, size_t count)
@@ -88,10 +91,25 @@ static inline void kv_values_load(float *out, const void *values, enum kv_type t
     case KV_BF16:
         load_bf16(out, values, count);
         return;
+    case KV_Q8:
     case KV_TYPE_COUNT:
         break;
     }
-    ASSERT(type < KV_TYPE_COUNT);
+    ASSERT(type < KV_Q8);
+}
+
+/* out[i] = code[i] * scale */
+static inline void kv_codes_load(float *out, const int8_t *codes, float scale, size_t count)
+{
+    const struct lanes factor = lanes_set(scale);
+    size_t i = 0;
+
+    for (; i + LANE_COUNT <= count; i += LANE_COUNT) {
+        lanes_store(out + i, lanes_mul(lanes_load_i8(codes + i), factor));
+    }
+    for (; i < count; i++) {
+        out[i] = (float)codes[i] * scale;
+    }
 }
 
 #endif

@@ -13,6 +13,7 @@
 #define CHAIN_ROWS          6 /* sums 6 × 1 × 2, weights 2, value 1: 15 of 16 registers */
 #define CHAIN_PANELS        1
 #define CHAIN_PANELS_SINGLE 4
+#define CHAIN_ROWS_SINGLE   6
 
 struct lanes {
     __m256 low, high; /* lanes 0 … 7, 8 … 15 */
@@ -59,6 +60,15 @@ static inline struct lanes lanes_load_f16(const void *values)
 
     return (struct lanes){_mm256_cvtph_ps(_mm_loadu_si128(bits)),
                           _mm256_cvtph_ps(_mm_loadu_si128(bits + 1))};
+}
+
+static inline struct lanes lanes_load_i8(const void *values)
+{
+    __m128i codes = _mm_loadu_si128(values);
+
+    return (struct lanes){
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(codes, codes)))};
 }
 
 /* The sign fills the upper half, a shift by seven puts it and the rest in place, bit 14 goes. */

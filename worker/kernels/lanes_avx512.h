@@ -14,6 +14,7 @@
 #define CHAIN_ROWS          6 /* 6 × 4 sums, 4 weights, 1 value: 29 of 32 registers */
 #define CHAIN_PANELS        4
 #define CHAIN_PANELS_SINGLE 4
+#define CHAIN_ROWS_SINGLE   12
 
 struct lanes {
     __m512 v;
@@ -49,6 +50,11 @@ static inline struct lanes lanes_load_bf16(const void *values)
 static inline struct lanes lanes_load_f16(const void *values)
 {
     return (struct lanes){_mm512_cvtph_ps(_mm256_loadu_si256(values))};
+}
+
+static inline struct lanes lanes_load_i8(const void *values)
+{
+    return (struct lanes){_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(values)))};
 }
 
 /* The sign fills the upper half, a shift by seven puts it and the rest in place, bit 14 goes. */

@@ -14,10 +14,12 @@
 #include <string.h>
 
 #define LANE_COUNT 16
-/* Register block of a chain: rows × panels; for one row more panels keep more chains going. */
+/* Register block of a chain: rows × panels; for one row more panels keep more chains going, and for
+ * one panel more rows. */
 #define CHAIN_ROWS          1
 #define CHAIN_PANELS        1
 #define CHAIN_PANELS_SINGLE 1
+#define CHAIN_ROWS_SINGLE   1
 
 struct lanes {
     float v[LANE_COUNT];
@@ -68,6 +70,14 @@ static inline struct lanes lanes_load_f16(const void *values)
 
     memcpy(bits, values, sizeof(bits));
     LANES_EACH(float_of_f16(bits[i]));
+}
+
+static inline struct lanes lanes_load_i8(const void *values)
+{
+    int8_t codes[LANE_COUNT];
+
+    memcpy(codes, values, sizeof(codes));
+    LANES_EACH((float)codes[i]);
 }
 
 /* 16 e4m3 codes as f16, each as its value / 256: the fields only move. */

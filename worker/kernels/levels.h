@@ -21,8 +21,8 @@ extern const struct kernels kernels_vnni[NUMERICS_COUNT];
         .sigmoid = row_sigmoid, .softmax = row_softmax, .max = row_max,                            \
         .exp_total = row_exp_total, .exp_each = row_exp_each, .find_from = row_find_from,          \
         .count_above = row_count_above, .rope = row_rope, .rope_halves = row_rope_halves,          \
-        .kv_store = kv_values_store, .kv_load = kv_values_load, .attend_block = attend_block,      \
-        .attend_join = attend_join,                                                                \
+        .kv_store = kv_values_store, .kv_load = kv_values_load, .kv_store_q8 = int8_codes,         \
+        .attend_block = attend_block, .attend_turn = attend_turn, .attend_join = attend_join,      \
     }
 
 #endif

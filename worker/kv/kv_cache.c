@@ -1,11 +1,11 @@
 /* kv_cache.c - where the tokens of every sequence keep their keys and values.
  *
- * One region for all layers, cut as [layer][lane][block][64 tokens][entry_values], so that the 64
- * tokens of a block, which attention reads together, lie side by side, and a lane's blocks of a
- * layer too. The tables are [lane][slot][blocks_per_slot_max] block numbers with the length of each
- * behind them; they serve all layers, and the plane of tokens [lane][block][64] that the last stage
- * has beside them: what a sequence said so far, for penalties. What goes into an entry is
- * worker/layers/attention.c's business; which block belongs to whom is the coordinator's.
+ * One region for all layers, cut as [layer][lane][block], so that what attention reads together
+ * lies side by side: the 64 tokens of a block, and a lane's blocks of a layer. The tables are
+ * [lane][slot][blocks_per_slot_max] block numbers with the length of each behind them; they serve
+ * all layers, and the plane of tokens [lane][block][64] that the last stage has beside them: what a
+ * sequence said so far, for penalties. What goes into a block is worker/layers/attention_cache.c's
+ * business; which block belongs to whom is the coordinator's.
  */
 #include "worker/kv/kv_cache.h"
 
@@ -13,36 +13,28 @@
 
 #include <inttypes.h>
 
-#define BLOCK_TOKENS 64
-
 struct kv_cache {
     struct kv_config config;
-    uint64_t entry_bytes;
-    char *entries;
-    uint64_t entries_bytes;
+    char *blocks;
+    uint64_t blocks_bytes;
     uint32_t *tables;  /* block numbers */
     uint32_t *lengths; /* [lane][slot]: leading entries of the table that are set */
     uint32_t *tokens;  /* NULL: none are kept */
 };
 
-static uint64_t entry_bytes_of(const struct kv_config *config)
-{
-    return (uint64_t)config->entry_values * kv_type_bytes(config->type);
-}
-
-static uint64_t entries_bytes_of(const struct kv_config *config)
+static uint64_t blocks_bytes_of(const struct kv_config *config)
 {
     uint64_t blocks = (uint64_t)(config->layer_end - config->layer_begin) * config->lane_count *
                       config->block_count;
 
-    return blocks * BLOCK_TOKENS * entry_bytes_of(config);
+    return blocks * config->layout.block_bytes;
 }
 
 static uint64_t tokens_bytes_of(const struct kv_config *config)
 {
     uint64_t blocks = (uint64_t)config->lane_count * config->block_count;
 
-    return config->has_tokens ? blocks * BLOCK_TOKENS * sizeof(uint32_t) : 0;
+    return config->has_tokens ? blocks * KV_BLOCK_TOKENS * sizeof(uint32_t) : 0;
 }
 
 static size_t slot_total(const struct kv_config *config)
@@ -55,7 +47,7 @@ uint64_t kv_cache_bytes(const struct kv_config *config)
     uint64_t table_bytes =
         slot_total(config) * ((uint64_t)config->blocks_per_slot_max + 1) * sizeof(uint32_t);
 
-    return entries_bytes_of(config) + tokens_bytes_of(config) + table_bytes +
+    return blocks_bytes_of(config) + tokens_bytes_of(config) + table_bytes +
            sizeof(struct kv_cache);
 }
 
@@ -63,8 +55,8 @@ static bool make_regions(struct kv_cache *cache, struct error *err)
 {
     const struct kv_config *config = &cache->config;
 
-    cache->entries = mem_map_pages(cache->entries_bytes, err);
-    if (cache->entries == NULL) {
+    cache->blocks = mem_map_pages(cache->blocks_bytes, err);
+    if (cache->blocks == NULL) {
         return false;
     }
     cache->tables = mem_try_array(uint32_t, slot_total(config) * config->blocks_per_slot_max, err);
@@ -83,11 +75,10 @@ struct kv_cache *kv_cache_create(const struct kv_config *config, struct error *e
 {
     struct kv_cache *cache = mem_new(struct kv_cache);
 
-    ASSERT(config->layer_begin < config->layer_end && config->entry_values > 0);
+    ASSERT(config->layer_begin < config->layer_end && config->layout.block_bytes > 0);
     ASSERT(config->lane_count > 0 && config->block_count > 0 && config->slot_count > 0);
     cache->config = *config;
-    cache->entry_bytes = entry_bytes_of(config);
-    cache->entries_bytes = entries_bytes_of(config);
+    cache->blocks_bytes = blocks_bytes_of(config);
     if (!make_regions(cache, err)) {
         error_wrap(err, "kv cache of %" PRIu64 " bytes", kv_cache_bytes(config));
         kv_cache_destroy(cache);
@@ -104,7 +95,7 @@ void kv_cache_destroy(struct kv_cache *cache)
     mem_unmap_pages(cache->tokens, tokens_bytes_of(&cache->config));
     mem_free(cache->lengths);
     mem_free(cache->tables);
-    mem_unmap_pages(cache->entries, cache->entries_bytes);
+    mem_unmap_pages(cache->blocks, cache->blocks_bytes);
     mem_free(cache);
 }
 
@@ -173,14 +164,14 @@ static uint32_t block_at(const struct kv_cache *cache, uint32_t lane, uint32_t s
                          uint32_t position)
 {
     size_t index = slot_index(cache, lane, slot);
-    uint32_t place = position / BLOCK_TOKENS;
+    uint32_t place = position / KV_BLOCK_TOKENS;
 
     ASSERT(lane < cache->config.lane_count && slot < cache->config.slot_count);
     ASSERT(place < cache->lengths[index]);
     return cache->tables[index * cache->config.blocks_per_slot_max + place];
 }
 
-void *kv_cache_entry(const struct kv_cache *cache, uint32_t layer, uint32_t lane, uint32_t slot,
+void *kv_cache_block(const struct kv_cache *cache, uint32_t layer, uint32_t lane, uint32_t slot,
                      uint32_t position)
 {
     const struct kv_config *config = &cache->config;
@@ -190,7 +181,7 @@ void *kv_cache_entry(const struct kv_cache *cache, uint32_t layer, uint32_t lane
     block = ((uint64_t)(layer - config->layer_begin) * config->lane_count + lane) *
                 config->block_count +
             block_at(cache, lane, slot, position);
-    return cache->entries + (block * BLOCK_TOKENS + position % BLOCK_TOKENS) * cache->entry_bytes;
+    return cache->blocks + block * config->layout.block_bytes;
 }
 
 uint32_t *kv_cache_token(const struct kv_cache *cache, uint32_t lane, uint32_t slot,
@@ -200,12 +191,12 @@ uint32_t *kv_cache_token(const struct kv_cache *cache, uint32_t lane, uint32_t s
         (uint64_t)lane * cache->config.block_count + block_at(cache, lane, slot, position);
 
     ASSERT(cache->tokens != NULL);
-    return cache->tokens + block * BLOCK_TOKENS + position % BLOCK_TOKENS;
+    return cache->tokens + block * KV_BLOCK_TOKENS + position % KV_BLOCK_TOKENS;
 }
 
 bool kv_cache_covers(const struct kv_cache *cache, uint32_t lane, uint32_t slot,
                      uint32_t token_count)
 {
     ASSERT(lane < cache->config.lane_count && slot < cache->config.slot_count);
-    return (uint64_t)cache->lengths[slot_index(cache, lane, slot)] * BLOCK_TOKENS >= token_count;
+    return (uint64_t)cache->lengths[slot_index(cache, lane, slot)] * KV_BLOCK_TOKENS >= token_count;
 }

@@ -4,9 +4,10 @@
 /* The paged cache of one worker: for each of its layers and lanes, blocks of 64 tokens.
  *
  * MLA keeps arch_kv_values() values a token (576 in R1): the latent after its norm, then the key
- * after rotation; never expanded. Block numbers come from the coordinator and mean the same in all
- * layers of a lane. Each sequence slot has a block table, extended by the steps. Steps are
- * idempotent: writing the same position again stores the same bits.
+ * after rotation; never expanded. How a block lies in memory is in common/model/kv_type.h. Block
+ * numbers come from the coordinator and mean the same in all layers of a lane. Each sequence slot
+ * has a block table, extended by the steps. Steps are idempotent: writing the same position again
+ * stores the same bits.
  *
  * Owner: the stage's compute thread; team threads read and write disjoint tokens inside a step.
  */
@@ -20,9 +21,8 @@ struct kv_config {
     uint32_t block_count;         /* per lane */
     uint32_t slot_count;          /* sequence slots per lane */
     uint32_t blocks_per_slot_max; /* ceil(context / 64) */
-    uint32_t entry_values;        /* per token and layer */
-    enum kv_type type;
-    bool has_tokens; /* the last stage's: keeps the token of each position too */
+    struct kv_layout layout;      /* of a block */
+    bool has_tokens;              /* the last stage's: keeps the token of each position too */
 };
 struct kv_cache;
 
@@ -36,9 +36,9 @@ const struct kv_config *kv_cache_config(const struct kv_cache *cache);
  * does not exist; lane is the worker's own lane index. */
 bool kv_cache_extend(struct kv_cache *cache, uint32_t lane, uint32_t slot, uint32_t block_begin,
                      const uint32_t *blocks, uint32_t count, struct error *err) MUST_CHECK;
-/* The entry of one token; its block must be in the table. Tokens of a block are contiguous:
- * token t + 1 of the same block lies entry_values further. */
-void *kv_cache_entry(const struct kv_cache *cache, uint32_t layer, uint32_t lane, uint32_t slot,
+/* The block that holds a position, which must be in the table: layout.block_bytes bytes, at a
+ * multiple of 64. */
+void *kv_cache_block(const struct kv_cache *cache, uint32_t layer, uint32_t lane, uint32_t slot,
                      uint32_t position);
 /* Where the token of a position stands, in a cache that has tokens; the tokens of a block are
  * contiguous. Blocks that several sequences share hold their common history, and a step that is

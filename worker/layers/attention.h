@@ -19,7 +19,8 @@ struct attention_work {
 
     struct attend_shape shape;
     uint32_t row_blocks; /* of the tiles that go over heads and rows */
-    uint32_t item_count;
+    uint32_t item_count; /* of the batch at hand */
+    uint32_t pair_count; /* its rows of later splits */
     uint32_t heads_per_tile;
 };
 
@@ -39,6 +40,10 @@ void attention_latent_store(struct attention_work *work, uint32_t row_count);
 
 /* cos and sin of a position, for attention_rotate. */
 void attention_cos_sin(const struct forward *forward, uint32_t position, float *out);
+/* Store cache entries, from buffers->entries, as the cache's type: one row's of latent attention;
+ * all rows' of grouped attention, over the team (uses the threads' scratch). */
+void attention_store_latent(const struct attention_work *work, size_t row);
+void attention_store_grouped(const struct attention_work *work, uint32_t row_count);
 /* Rotates qk_rope_dim values. */
 void attention_rotate(const struct forward *forward, float *x, const float *cos_sin);
 

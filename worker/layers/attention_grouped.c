@@ -41,7 +41,7 @@ static void heads_rotate(const struct attention_work *work, float *heads, uint32
     }
 }
 
-/* Finishes the queries of a row and its cache entry, and stores the entry. */
+/* Finishes the queries of a row and its cache entry. */
 static void finish_row(void *context, size_t row, uint32_t thread)
 {
     const struct attention_work *work = context;
@@ -59,9 +59,6 @@ static void finish_row(void *context, size_t row, uint32_t thread)
     attention_cos_sin(forward, at->position, cos_sin);
     heads_rotate(work, q, arch->head_count, work->weights->q_norm, cos_sin);
     heads_rotate(work, entry, arch->kv_head_count, work->weights->k_norm, cos_sin);
-    forward->config.kernels->kv_store(
-        kv_cache_entry(forward->config.cache, work->layer, at->lane, at->slot, at->position),
-        kv_cache_config(forward->config.cache)->type, entry, entry_values);
 }
 
 static void project(struct attention_work *work, uint32_t row_count)
@@ -83,6 +80,7 @@ static void project(struct attention_work *work, uint32_t row_count)
 
     product_run(forward, products, 3, row_count);
     rows_run(forward, finish_row, work, row_count);
+    attention_store_grouped(work, row_count);
 }
 
 static void queries(struct attention_work *work)

@@ -32,9 +32,7 @@ static void entry_row(void *context, size_t row, uint32_t thread)
                       entry);
     attention_cos_sin(forward, at->position, cos_sin);
     attention_rotate(forward, entry + arch->kv_lora_rank, cos_sin);
-    kernels->kv_store(
-        kv_cache_entry(forward->config.cache, work->layer, at->lane, at->slot, at->position),
-        kv_cache_config(forward->config.cache)->type, entry, entry_values);
+    attention_store_latent(work, row);
 }
 
 /* The same, and norms the query's latent. */

@@ -59,7 +59,11 @@ static void attention_lay_out(struct carver *carver, const struct forward_shape 
     struct attend_shape attend = attend_shape_of(arch);
     uint64_t absorbed_rows = arch->attention == ATTENTION_MLA ? ATTEND_ROWS : 0;
     uint32_t widest = attend.key_width > attend.value_width ? attend.key_width : attend.value_width;
-    uint64_t states = (ATTEND_ROWS + ATTEND_ITEMS) * heads;
+    uint64_t states = (ATTEND_ROWS + ATTEND_PAIRS) * heads;
+    uint64_t tile_values = ATTEND_QUERIES * ((uint64_t)attend.key_width + attend.value_width + 2);
+    uint64_t turned = arch->attention == ATTENTION_MLA
+                          ? attend_turned_values(attend.key_width, ATTEND_QUERIES)
+                          : 0;
 
     out->q_a = carve_floats(carver, rows, arch->q_lora_rank);
     out->q = carve_floats(carver, rows, heads * (arch->qk_nope_dim + arch->qk_rope_dim));
@@ -71,8 +75,9 @@ static void attention_lay_out(struct carver *carver, const struct forward_shape 
     out->states.max = carve_floats(carver, states, 1);
     out->states.sum = carve_floats(carver, states, 1);
     out->states.acc = carve_floats(carver, states, attend.value_width);
-    out->items = carve(carver, ATTEND_ITEMS, sizeof(*out->items));
-    out->scratch_values = attend_scratch_values(widest, ATTEND_HEADS);
+    out->items = carve(carver, ATTEND_ROWS + ATTEND_PAIRS, sizeof(*out->items));
+    out->kernel_values = attend_scratch_values(widest, ATTEND_QUERIES);
+    out->scratch_values = out->kernel_values + tile_values + turned;
     out->scratch_values = (out->scratch_values + 15) / 16 * 16; /* keeps each thread's aligned */
     out->scratch = carve_floats(carver, shape->thread_count, out->scratch_values);
 }
@@ -185,7 +190,8 @@ struct forward *forward_create(const struct forward_config *config, struct error
     };
     struct forward *forward = mem_new(struct forward);
 
-    ASSERT(config->rows_max > 0 && kv->entry_values == arch_kv_values(config->arch));
+    ASSERT(config->rows_max > 0 &&
+           kv->layout.block_bytes == kv_layout_of(config->arch, kv->layout.type).block_bytes);
     ASSERT(kv->layer_begin <= config->weights->layer_begin &&
            kv->layer_end >= config->weights->layer_end);
     forward->config = *config;

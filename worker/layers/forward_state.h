@@ -11,20 +11,18 @@
 #include "worker/layers/forward.h"
 
 #define ATTEND_ROWS          64 /* rows whose absorbed queries are held at a time */
-#define ATTEND_ITEMS         64 /* (row, split) pairs attended between two joins */
-#define ATTEND_HEADS         32 /* heads of one attention tile, at most */
+#define ATTEND_PAIRS         64 /* (row, later split) pairs attended between two joins */
+#define ATTEND_QUERIES       64 /* rows times heads of one attention tile, at most */
 #define EXPERT_ROWS          48 /* rows of one expert tile, at most */
 #define EXPERT_PANELS        16 /* panels of one expert tile, at most */
 #define ROPE_TABLE_BYTES_MAX ((uint64_t)64 << 20)
 
-/* How heads meet the cache: group g of heads reads, of each entry, the key_width values from
- * g * key_width on and the value_width values from value_offset + g * value_width on. */
+/* How heads meet the cache: group g of heads reads key and value head g. */
 struct attend_shape {
     uint32_t group_count;
     uint32_t group_heads;
     uint32_t key_width;
     uint32_t value_width;
-    uint32_t value_offset;
 };
 struct attend_shape attend_shape_of(const struct arch *arch);
 
@@ -36,9 +34,12 @@ struct attend_states {
     float *acc;
 };
 
+/* Rows of one sequence, which meet the same keys. */
 struct attend_item {
-    uint32_t row;   /* in the chunk */
+    uint32_t row; /* the first, in the chunk */
+    uint32_t row_count;
     uint32_t split; /* positions from split * ATTENTION_SPLIT_TOKENS on */
+    uint32_t state; /* of its first row: rows stand first, pairs behind them */
 };
 
 struct attention_buffers {
@@ -49,11 +50,13 @@ struct attention_buffers {
     float *attended; /* [rows][heads][v] */
     float *out;      /* [rows][hidden] */
     float *absorbed; /* MLA: [ATTEND_ROWS][heads][kv_lora + rope] */
-    /* The chunk's rows first (they start as split 0), then one for each item of a batch. */
+    /* The chunk's rows first (they start as split 0), then one for each pair of a batch. */
     struct attend_states states;
-    struct attend_item *items; /* [ATTEND_ITEMS] */
-    float *scratch;            /* [threads][scratch_values] */
+    struct attend_item *items; /* [ATTEND_ROWS + ATTEND_PAIRS] */
+    /* [threads][scratch_values]: the kernel's, then a tile's queries, states, queries turned */
+    float *scratch;
     size_t scratch_values;
+    size_t kernel_values;
 };
 
 struct draft_buffers {

@@ -31,8 +31,7 @@ static struct kv_config cache_config(const struct seat *seat, const struct arch 
         .slot_count = placement->slot_count,
         .blocks_per_slot_max =
             (placement->context_tokens_max + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS,
-        .entry_values = arch_kv_values(arch),
-        .type = placement->kv_type,
+        .layout = kv_layout_of(arch, placement->kv_type),
         .has_tokens = seat->is_last,
     };
 }

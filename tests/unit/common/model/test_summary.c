@@ -91,8 +91,10 @@ static void a_summary_accounts_for_every_byte(void **state)
     assert_int_equal(summary->layers[0].bytes[PART_DENSE], 3 * 96 * 208 * 2);
     assert_int_equal(summary->layers[0].bytes[PART_EXPERTS], 0);
     assert_int_equal(summary->kv_values_token_layer, 64);
-    assert_int_equal(summary_kv_bytes_token(summary, KV_F16), 64 * 4 * 2);
-    assert_int_equal(summary_kv_bytes_token(summary, KV_F32), 64 * 4 * 4);
+    assert_int_equal(summary->kv_bytes_token[KV_F16], 64 * 4 * 2);
+    assert_int_equal(summary->kv_bytes_token[KV_F32], 64 * 4 * 4);
+    /* MLA: a scale for the latent, one for the rotated key */
+    assert_int_equal(summary->kv_bytes_token[KV_Q8], (64 + 2 * 4) * 4);
     summary_destroy(summary);
     catalog_close(catalog);
 }

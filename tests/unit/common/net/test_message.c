@@ -104,7 +104,7 @@ static struct message assign_make(void)
                                     .dense_layer_count = 1,
                                     .stage_count = 2,
                                     .lane_count = 2,
-                                    .kv_type = KV_BF16,
+                                    .kv_type = KV_Q8,
                                     .kv_block_count = 100,
                                     .slot_count = 8,
                                     .context_tokens_max = 640,

@@ -39,7 +39,8 @@ static double brute_stage_time(const struct planner_request *r, uint32_t begin, 
         experts += r->layers[i].expert_bytes * r->expert_count;
     }
     need = common + experts / r->group_size + (begin == 0 ? r->embedding_bytes : 0) +
-           blocks * 64 * r->kv_entry_bytes * (end - begin) + r->fixed_bytes;
+           blocks * 64 * r->kv_entry_bytes * (end - begin) +
+           (end == r->layer_count ? blocks * 64 * r->kv_token_bytes : 0) + r->fixed_bytes;
     for (uint32_t i = 0; i < r->group_size; i++) {
         rate += first[i].read_bytes_per_s;
         if (need > first[i].memory_bytes) {
@@ -99,6 +100,7 @@ static void problem_random(struct problem *p, uint64_t seed)
     r->embedding_bytes = sim_random_range(&random, 0, 3000);
     r->head_bytes = sim_random_range(&random, 0, 3000);
     r->kv_entry_bytes = sim_random_range(&random, 0, 5);
+    r->kv_token_bytes = sim_random_range(&random, 0, 5);
     r->buffer_bytes = sim_random_range(&random, 0, 30);
     r->frame_bytes = sim_random_range(&random, 0, 30);
     r->fixed_bytes = r->buffer_bytes + r->frame_bytes + sim_random_range(&random, 0, 40);

@@ -106,7 +106,7 @@ static void what_is_wrong_is_named(void **state)
     refused(*state, "[[0], [0, 1]]", "[[0]]", "experts[1]");
     refused(*state, "[[0], [0, 1]]", "[[0], [\"a\"]]", "experts[1]: expert 1");
     refused(*state, "[[0], [0, 1]]", "[[0], [0, 2]]", "2");
-    refused(*state, "\"f16\"", "\"q8\"", "q8");
+    refused(*state, "\"f16\"", "\"q9\"", "q9");
     refused(*state, "\"slot_count\": 4", "\"slot_count\": 0", "slot_count");
     refused(*state, "\"slot_count\": 4", "\"slot_count\": \"4\"", "slot_count");
     refused(*state, "\"lane_count\": 2", "\"lane_count\": 4000000000", "lane_member");

@@ -5,8 +5,6 @@
 #include <string.h>
 
 #define MS 1000000ll
-/* Steps within which a request that a flood goes over must be answered, once it is its turn. */
-#define FLOOD_STEPS_MAX 3000
 
 struct history {
     struct sim sim;
@@ -100,7 +98,7 @@ static void history_init(struct history *history, uint64_t seed)
     sim_init(&history->sim, seed, &config, &timing);
     history->sim.alphabet = sim_random_u32(&random, 2, sim_random_chance(&random, 50) ? 4 : 1000);
     history->sim.draft_right_percent = sim_random_u32(&random, 0, 100);
-    history->arrivals_left = sim_random_u32(&random, 10, 26);
+    history->arrivals_left = sim_random_u32(&random, 12, 28);
     history->arrival_ns = 0;
     history->arrival_gap_ns_max =
         sim_random_chance(&random, 30) ? 0 : (int64_t)sim_random_range(&random, 0, 10000000);
@@ -191,7 +189,7 @@ static void flood_go_on(struct history *history)
         history->flood_target = UINT32_MAX;
         return;
     }
-    if (sim->step_last > target->ready_step + FLOOD_STEPS_MAX) {
+    if (sim->step_last > target->ready_step + sim_steps_max(sim)) {
         sim_fail(sim, "sequence %" PRIu64 " starves in a flood: no new row for %" PRIu64 " steps",
                  target->id, sim->step_last - target->ready_step);
     }

@@ -102,6 +102,62 @@ static void every_level_stores_the_same_cache_bytes(void **state)
     on_every_level(same_cache_bytes);
 }
 
+/* Scale and codes of q8, straight from common/model/kv_type.h. */
+static void same_codes(enum cpu_level level)
+{
+    static const size_t counts[] = {1, 7, 16, 31, 64, 512};
+    const struct kernels *kernels = kernels_for(level, NUMERICS_EXACT);
+    struct numbers numbers = {.seed = 12};
+
+    for (size_t round = 0; round < 50 * ARRAY_LENGTH(counts); round++) {
+        size_t count = counts[round % ARRAY_LENGTH(counts)];
+        float values[512], most = 0.0f;
+        int8_t codes[512 + 1];
+
+        for (size_t i = 0; i < count; i++) {
+            values[i] = numbers_odd(&numbers);
+            most = fmaxf(most, fabsf(values[i]));
+        }
+        codes[count] = 77;
+        if (most < 0x1p-100f) {
+            assert_true(kernels->kv_store_q8(values, count, codes) == 0.0f);
+            most = INFINITY; /* all codes 0 */
+        } else {
+            assert_true(kernels->kv_store_q8(values, count, codes) == most / 127.0f);
+        }
+        for (size_t i = 0; i < count; i++) {
+            assert_int_equal(codes[i], (int)rintf(values[i] * (127.0f / most)));
+        }
+        assert_int_equal(codes[count], 77);
+    }
+}
+
+static void every_level_stores_the_same_codes(void **state)
+{
+    (void)state;
+    on_every_level(same_codes);
+}
+
+static void broken_scales(enum cpu_level level)
+{
+    const struct kernels *kernels = kernels_for(level, NUMERICS_EXACT);
+    const float odd[] = {NAN, INFINITY, -INFINITY};
+    float values[20] = {1.0f, -2.0f};
+    int8_t codes[20];
+
+    for (size_t i = 0; i < ARRAY_LENGTH(odd); i++) {
+        values[17] = odd[i];
+        assert_true(isnan(kernels->kv_store_q8(values, 20, codes)));
+        assert_int_equal(codes[0], 0);
+    }
+}
+
+static void what_is_no_number_makes_the_scale_nan(void **state)
+{
+    (void)state;
+    on_every_level(broken_scales);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -109,6 +165,8 @@ int main(void)
         cmocka_unit_test(narrowing_gives_back_what_was_widened),
         cmocka_unit_test(ties_go_to_the_even_neighbour),
         cmocka_unit_test(every_level_stores_the_same_cache_bytes),
+        cmocka_unit_test(every_level_stores_the_same_codes),
+        cmocka_unit_test(what_is_no_number_makes_the_scale_nan),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

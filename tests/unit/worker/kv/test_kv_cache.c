@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#define BLOCK_BYTES ((size_t)64 * 40)
+
 static const struct kv_config config = {
     .layer_begin = 2,
     .layer_end = 5,
@@ -17,8 +19,7 @@ static const struct kv_config config = {
     .block_count = 7,
     .slot_count = 3,
     .blocks_per_slot_max = 5,
-    .entry_values = 20,
-    .type = KV_F16,
+    .layout = {.type = KV_F16, .head_count = 1, .block_bytes = BLOCK_BYTES},
 };
 
 static struct kv_cache *cache_make(void)
@@ -40,7 +41,7 @@ static void a_fresh_slot_covers_nothing(void **state)
     kv_cache_destroy(cache);
 }
 
-static void tokens_of_a_block_are_contiguous(void **state)
+static void tokens_of_a_block_share_it(void **state)
 {
     struct kv_cache *cache = cache_make();
     const uint32_t blocks[] = {6, 0};
@@ -51,17 +52,17 @@ static void tokens_of_a_block_are_contiguous(void **state)
     assert_true(kv_cache_extend(cache, 1, 2, 0, blocks, 2, &err));
     assert_true(kv_cache_covers(cache, 1, 2, 128));
     assert_false(kv_cache_covers(cache, 1, 2, 129));
-    first = kv_cache_entry(cache, 4, 1, 2, 0);
+    first = kv_cache_block(cache, 4, 1, 2, 0);
     for (uint32_t t = 0; t < 64; t++) {
-        assert_ptr_equal(kv_cache_entry(cache, 4, 1, 2, t), first + (size_t)t * 40);
+        assert_ptr_equal(kv_cache_block(cache, 4, 1, 2, t), first);
     }
-    assert_ptr_equal(kv_cache_entry(cache, 4, 1, 2, 64), first - (size_t)6 * 64 * 40);
+    assert_ptr_equal(kv_cache_block(cache, 4, 1, 2, 64), first - 6 * BLOCK_BYTES);
     assert_int_equal((uintptr_t)first % 64, 0);
     kv_cache_destroy(cache);
 }
 
-/* Writes every entry of every layer and lane through its address, then reads all back. */
-static void entries_never_overlap(void **state)
+/* Fills every block of every layer and lane through its address, then reads all back. */
+static void blocks_never_overlap(void **state)
 {
     struct kv_cache *cache = cache_make();
     const uint32_t blocks[] = {3, 1, 4, 0, 6};
@@ -75,15 +76,15 @@ static void entries_never_overlap(void **state)
         uint32_t stamp = 0;
 
         for (uint32_t layer = 2; layer < 5; layer++) {
-            for (uint32_t i = 0; i < 2 * 320; i++) {
-                uint32_t *entry = kv_cache_entry(cache, layer, i % 2, 0, i / 2);
+            for (uint32_t i = 0; i < 2 * 5; i++) {
+                uint32_t *block = kv_cache_block(cache, layer, i % 2, 0, i / 2 * 64);
 
-                stamp++;
-                for (uint32_t k = 0; k < 10; k++) {
+                for (uint32_t k = 0; k < BLOCK_BYTES / sizeof(uint32_t); k++) {
+                    stamp++;
                     if (pass == 0) {
-                        entry[k] = stamp * 16 + k;
+                        block[k] = stamp;
                     }
-                    assert_int_equal(entry[k], stamp * 16 + k);
+                    assert_int_equal(block[k], stamp);
                 }
             }
         }
@@ -200,7 +201,7 @@ static void every_failed_allocation_is_reported(void **state)
     kv_cache_destroy(NULL);
 }
 
-static void the_ledger_counts_entries_tables_and_tokens(void **state)
+static void the_ledger_counts_blocks_tables_and_tokens(void **state)
 {
     struct kv_config with_tokens = config;
 
@@ -215,14 +216,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fresh_slot_covers_nothing),
-        cmocka_unit_test(tokens_of_a_block_are_contiguous),
-        cmocka_unit_test(entries_never_overlap),
+        cmocka_unit_test(tokens_of_a_block_share_it),
+        cmocka_unit_test(blocks_never_overlap),
         cmocka_unit_test(a_step_issued_again_leaves_later_entries),
         cmocka_unit_test(what_does_not_exist_is_refused),
         cmocka_unit_test(every_failed_allocation_is_reported),
         cmocka_unit_test(tokens_of_lanes_and_blocks_never_overlap),
         cmocka_unit_test(sequences_that_share_a_block_share_its_tokens),
-        cmocka_unit_test(the_ledger_counts_entries_tables_and_tokens),
+        cmocka_unit_test(the_ledger_counts_blocks_tables_and_tokens),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

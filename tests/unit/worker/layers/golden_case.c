@@ -88,6 +88,7 @@ static void greedy_read(struct golden_case *golden, const json_t *line)
 
     for (uint32_t i = 0; i < 32; i++) {
         prompt->greedy[i] = item_u32(json_object_get(line, "tokens"), i);
+        prompt->margins[i] = json_number_value(json_array_get(json_object_get(line, "margins"), i));
     }
 }
 

@@ -13,6 +13,7 @@ struct golden_prompt {
     uint32_t *tokens;
     uint32_t logits_row; /* first row of `logits` */
     uint32_t greedy[32]; /* what follows, by highest logit */
+    double margins[32];  /* by how much it is the highest; 0 where the oracle does not say */
 };
 struct golden_route {
     uint32_t experts[16]; /* ascending id */

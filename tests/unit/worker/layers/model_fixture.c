@@ -146,8 +146,7 @@ static void cache_open(struct engine *engine)
         .block_count = per_slot * ENGINE_SLOTS,
         .slot_count = ENGINE_SLOTS,
         .blocks_per_slot_max = per_slot,
-        .entry_values = arch_kv_values(arch),
-        .type = options->kv_type,
+        .layout = kv_layout_of(arch, options->kv_type),
     };
     struct error err;
 

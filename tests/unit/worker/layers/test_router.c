@@ -49,13 +49,14 @@ static void arch_fill(struct arch *arch, const struct router_config *router)
 static struct fixture *fixture_open(const struct router_config *router)
 {
     struct fixture *fixture = mem_new(struct fixture);
-    struct kv_config kv = {0, 1, 1, 1, 1, 1, 18, KV_F32, false};
+    struct kv_config kv = {0, 1, 1, 1, 1, 1, {0}, false};
     struct team_config team = {2, -1};
     float identity[EXPERTS][EXPERTS] = {{0}};
     struct pack_source source = {WEIGHT_F32, identity, EXPERTS};
     struct error err;
 
     arch_fill(&fixture->arch, router);
+    kv.layout = kv_layout_of(&fixture->arch, KV_F32);
     for (uint32_t i = 0; i < EXPERTS; i++) {
         identity[i][i] = 1.0f;
         fixture->ones[i] = 1.0f;

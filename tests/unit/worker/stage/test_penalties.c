@@ -31,8 +31,7 @@ static int make(void **state)
                                      .block_count = 9,
                                      .slot_count = 2,
                                      .blocks_per_slot_max = BLOCKS,
-                                     .entry_values = 1,
-                                     .type = KV_F16,
+                                     .layout = {.type = KV_F16, .block_bytes = 128},
                                      .has_tokens = true};
     const uint32_t blocks[BLOCKS] = {7, 2, 8, 0, 4};
     struct error err;
