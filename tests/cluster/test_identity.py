@@ -5,7 +5,8 @@ of every model: tokens and the log-probabilities of the likeliest, greedy and sa
 without penalties. Every other server must give the very same numbers, asked for one answer at a
 time, then for three together, then for all sixteen.
 
-`--full` runs all combinations; without it a cover of all pairs (pairwise.py).
+`tests/run --full` (SHOAL_TEST_FULL=1) takes all combinations, else it is a cover of all pairs
+(pairwise.py).
 """
 import concurrent.futures
 import json
@@ -31,7 +32,7 @@ FACTORS = {
     "draft": ["none", "mtp", "lookup"],
 }
 CONCURRENCY = [1, 3, 16]
-FULL = "--full" in sys.argv
+FULL = os.environ.get("SHOAL_TEST_FULL") == "1"
 
 
 def is_possible(combination):
@@ -164,5 +165,4 @@ if __name__ == "__main__":
     if SANITIZE:
         print("skipped: a release test (the sanitizers run the same paths in others)")
         sys.exit(77)
-    sys.argv = [word for word in sys.argv if word != "--full"]
     unittest.main(verbosity=2)

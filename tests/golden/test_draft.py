@@ -83,6 +83,15 @@ class DraftLayer(unittest.TestCase):
         self.check_oracle(case)
         self.assertTrue(got == self.logits(model_of(case), case))
 
+    def test_quantised_files_give_the_same_bytes_in_every_layout(self):
+        """With int8 activations, which no oracle has."""
+        case = CASES[0]
+        file = gguf_convert.convert(model_of(case), self.path("model"), kind="Q8_0")
+        wanted = self.logits(file, case)
+        for layout in ("3x1", "2x2"):
+            with self.subTest(layout=layout):
+                self.assertTrue(self.logits(file, case, "--layout", layout) == wanted)
+
     def test_routing_is_the_oracles(self):
         for case in CASES:
             wanted = {(r["id"], r["layer"], r["pos"]): r

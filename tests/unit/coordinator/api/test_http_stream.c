@@ -15,11 +15,12 @@
 #include <cmocka.h>
 
 #define CHOICES (API_SLOTS + API_QUEUE)
-#define TOKENS  4000
+#define TOKENS  2000
 
-/* More than socket buffers hold: 6 choices of 4000 chunks. */
-static const char long_body[] = "{\"prompt\":[42],\"max_tokens\":4000,\"n\":6,\"stream\":true,"
-                                "\"ignore_eos\":true,\"return_token_ids\":true}";
+/* More than socket buffers hold, however few chunks it comes in: 6 choices of 2000 tokens with
+ * about 700 bytes each. */
+static const char long_body[] = "{\"prompt\":[42],\"max_tokens\":2000,\"n\":6,\"stream\":true,"
+                                "\"ignore_eos\":true,\"return_token_ids\":true,\"logprobs\":20}";
 static const char short_body[] = "{\"prompt\":[42],\"max_tokens\":40,\"stream\":true,"
                                  "\"ignore_eos\":true,\"return_token_ids\":true}";
 
