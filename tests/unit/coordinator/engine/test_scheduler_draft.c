@@ -226,6 +226,40 @@ static void a_repeated_text_is_looked_up(void **state)
     scheduler_destroy(scheduler);
 }
 
+/* Looking up thousands of tokens must not hold the next step up. */
+static void a_long_prompt_is_made_known_over_several_steps(void **state)
+{
+    struct scheduler_config config = config_of(DRAFT_LOOKUP);
+    struct scheduler *scheduler;
+    uint32_t prompt[3000];
+    struct scheduler_request request = {
+        .sequence = 1, .prompt = prompt, .prompt_count = 3000, .tokens_max = 99};
+    uint32_t tokens[] = {21, 22, 23, 24};
+    struct step step;
+
+    (void)state;
+    config.context_tokens_max = 4096;
+    config.kv_block_count = 64;
+    config.step_rows_max = 4096;
+    scheduler = scheduler_create(&config);
+    for (uint32_t i = 0; i < 3000; i++) {
+        prompt[i] = 21 + i % 4; /* the last is 24 */
+    }
+    driver_add_request(scheduler, &request, 0);
+    assert_true(scheduler_next(scheduler, 0, &step));
+    assert_int_equal(step.entries[0].token_count, 3000);
+    for (uint32_t i = 0; i < 2; i++) {
+        must_answer(scheduler, &step, &tokens[i], NULL);
+        assert_true(scheduler_next(scheduler, 0, &step));
+        assert_int_equal(step.entries[0].draft_count, 0);
+    }
+    must_answer(scheduler, &step, &tokens[2], NULL);
+    assert_true(scheduler_next(scheduler, 0, &step));
+    assert_int_equal(step.entries[0].draft_count, 1);
+    assert_int_equal(step.entries[0].tokens[1], 24);
+    scheduler_destroy(scheduler);
+}
+
 static void drafts_leave_rows_for_every_sequence_of_a_step(void **state)
 {
     struct scheduler_config config = config_of(DRAFT_LOOKUP);
@@ -270,6 +304,7 @@ int main(void)
         cmocka_unit_test(a_sample_of_no_row_is_refused),
         cmocka_unit_test(sequences_that_want_their_rows_have_no_drafts),
         cmocka_unit_test(a_repeated_text_is_looked_up),
+        cmocka_unit_test(a_long_prompt_is_made_known_over_several_steps),
         cmocka_unit_test(drafts_leave_rows_for_every_sequence_of_a_step),
     };
 
