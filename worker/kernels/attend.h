@@ -21,6 +21,7 @@
  *   keys      [width][64]    grouped: a dimension's tokens side by side
  *   scores    [query][64]    s, then p
  *   turned    [64][query]    MLA: s as it is computed
+ *   maxima, factors          [query]
  */
 #include "worker/kernels/kernels.h"
 #include "worker/kernels/kv_values.h"
@@ -39,7 +40,7 @@ struct attend_operand {
 };
 
 struct attend_tiles {
-    float *natural, *keys_f32, *scores, *turned;
+    float *natural, *keys_f32, *scores, *turned, *maxima, *factors;
     size_t width; /* rounded up: stride of natural */
     size_t query_count;
     size_t query_panels;
@@ -62,6 +63,8 @@ static inline struct attend_tiles attend_tiles_of(const struct attend_block_args
 
     tiles.query_panels = (tiles.query_count + LANE_COUNT - 1) / LANE_COUNT;
     tiles.turned = tiles.scores + tiles.query_panels * LANE_COUNT * KV_BLOCK_TOKENS;
+    tiles.maxima = tiles.turned + tiles.query_panels * LANE_COUNT * KV_BLOCK_TOKENS;
+    tiles.factors = tiles.maxima + tiles.query_panels * LANE_COUNT;
     for (uint32_t row = 0; row < a->row_count; row++) {
         if (a->token_counts[row] > tiles.token_count) {
             tiles.token_count = a->token_counts[row];
@@ -252,22 +255,52 @@ static inline void attend_scores_latent(const struct attend_block_args *a,
     }
 }
 
-/* A query's scores become weights; its state is brought to the new maximum. */
-static inline void attend_weigh(const struct attend_block_args *a, size_t query, size_t count,
-                                float *scores)
+static inline size_t attend_seen(const struct attend_block_args *a, size_t query)
 {
-    float *acc = a->acc + query * a->value_width;
-    float max_before = a->max[query];
-    float max, factor;
+    return a->token_counts[query / a->head_count];
+}
 
-    row_scale(scores, a->scale, count, scores);
-    max = row_max(scores, count);
-    max = max > max_before ? max : max_before;
-    factor = exp_of(max_before - max);
-    a->max[query] = max;
-    a->sum[query] = a->sum[query] * factor + row_exp_sum(scores, count, max);
-    if (factor != 1.0f) {
-        row_scale(acc, factor, a->value_width, acc);
+/* The maximum of each query's scores and of its state, and the factor that brings its state there:
+ * sixteen queries share an exp. */
+static inline void attend_maxima(const struct attend_block_args *a,
+                                 const struct attend_tiles *tiles)
+{
+    for (size_t query = 0; query < tiles->query_panels * LANE_COUNT; query++) {
+        size_t count = query < tiles->query_count ? attend_seen(a, query) : 0;
+        float *scores = tiles->scores + query * KV_BLOCK_TOKENS;
+
+        row_scale(scores, a->scale, count, scores);
+        tiles->maxima[query] = row_max(scores, count);
+    }
+    for (size_t query = 0; query < tiles->query_count; query += LANE_COUNT) {
+        size_t left = tiles->query_count - query;
+        struct lanes before =
+            lanes_load_part(a->max + query, left < LANE_COUNT ? left : LANE_COUNT, -INFINITY);
+        struct lanes max = lanes_max(lanes_load(tiles->maxima + query), before);
+
+        lanes_store(tiles->maxima + query, max);
+        lanes_store(tiles->factors + query, lanes_exp(lanes_sub(before, max)));
+    }
+}
+
+/* Scores become weights; the states are brought to the new maxima. */
+static inline void attend_weigh(const struct attend_block_args *a, const struct attend_tiles *tiles)
+{
+    attend_maxima(a, tiles);
+    for (size_t query = 0; query < tiles->query_count; query++) {
+        const size_t count = attend_seen(a, query);
+        const float max = tiles->maxima[query], factor = tiles->factors[query];
+        float *acc = a->acc + query * a->value_width;
+
+        if (count == 0) {
+            continue;
+        }
+        a->max[query] = max;
+        a->sum[query] = a->sum[query] * factor +
+                        row_exp_sum(tiles->scores + query * KV_BLOCK_TOKENS, count, max);
+        if (factor != 1.0f) {
+            row_scale(acc, factor, a->value_width, acc);
+        }
     }
 }
 
@@ -319,13 +352,7 @@ static inline void attend_block(const struct attend_block_args *a)
     } else {
         attend_scores_grouped(a, &tiles);
     }
-    for (size_t query = 0; query < tiles.query_count; query++) {
-        size_t count = a->token_counts[query / a->head_count];
-
-        if (count > 0) {
-            attend_weigh(a, query, count, tiles.scores + query * KV_BLOCK_TOKENS);
-        }
-    }
+    attend_weigh(a, &tiles);
     attend_values_prepare(a, &tiles);
     while (row < a->row_count) {
         const uint32_t count = a->token_counts[row];

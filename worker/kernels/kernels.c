@@ -27,7 +27,9 @@ static size_t padded(size_t count, size_t multiple)
 /* Two tiles of the block, widths in whole lanes, and the scores of all queries twice (attend.h). */
 size_t attend_scratch_values(uint32_t width, uint32_t query_count)
 {
-    return (2 * padded(width, PANEL_ROWS) + 2 * padded(query_count, PANEL_ROWS)) * KV_BLOCK_TOKENS;
+    const size_t queries = padded(query_count, PANEL_ROWS);
+
+    return 2 * (padded(width, PANEL_ROWS) + queries) * KV_BLOCK_TOKENS + 2 * queries;
 }
 
 size_t attend_turned_values(uint32_t width, uint32_t query_count)
