@@ -120,9 +120,9 @@ def prompt_part(own):
 # --- a slow link ---
 
 @contextlib.contextmanager
-def slow_link(spaces):
-    """Both namespaces get an address behind a wire of 20 ms."""
-    wire = subprocess.Popen([SLOW_WIRE, *spaces, "slow0", str(DELAY_US)], stdout=subprocess.PIPE,
+def slow_link(spaces, delay_us=DELAY_US):
+    """Both namespaces get an address behind a wire of so much delay each way."""
+    wire = subprocess.Popen([SLOW_WIRE, *spaces, "slow0", str(delay_us)], stdout=subprocess.PIPE,
                             text=True)
     try:
         assert wire.stdout.readline() == "ready\n", "slow-wire did not start"
