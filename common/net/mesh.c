@@ -3,7 +3,8 @@
  * Sending and receiving never wait: what a transport does not take stays in the link's queue, what
  * arrives goes to one inbox in the order of arrival. ZeroMQ wakes the poller; MPI has to be asked,
  * which costs a core if done all the time, so it is done only while a step is open here, while
- * requests are under way or links are being measured, and less often the longer nothing moves.
+ * requests are under way or links are being measured, and less often the longer nothing moves;
+ * least often while the step computes and waits for nothing.
  */
 #include "common/net/mesh.h"
 
@@ -18,6 +19,7 @@
 
 #define ARENA_CHUNK_BYTES ((size_t)16 << 10)
 #define SEND_RETRY_NS     NS_PER_MS
+#define OFTEN_BACKOFF     5u /* the pause of 100 µs, where somebody waits */
 
 static bool port_bind(struct mesh *mesh, struct error *err)
 {
@@ -108,7 +110,29 @@ static bool mpi_needs_tests(const struct mesh *mesh)
     }
     return mpi_port_is_busy(mesh->mpi_port) ||
            (has_mpi_links(mesh) &&
-            (mesh->state == MESH_CONNECTING || mesh->activity == MESH_STEP_OPEN));
+            (mesh->state == MESH_CONNECTING || mesh->activity != MESH_QUIET));
+}
+
+bool mesh_needs_tests(const struct mesh *mesh)
+{
+    return mesh->mpi_port != NULL && has_mpi_links(mesh);
+}
+
+/* Nothing is lost by a frame that is found a little later. */
+static bool may_test_rarely(const struct mesh *mesh)
+{
+    return mesh->activity == MESH_STEP_COMPUTING && mesh->state != MESH_CONNECTING &&
+           !mpi_port_is_busy(mesh->mpi_port);
+}
+
+static int64_t test_pause_ns(struct mesh *mesh)
+{
+    static const int64_t pauses_us[] = {0, 1, 5, 20, 50, 100, 200, 500, 1000};
+    uint32_t last = may_test_rarely(mesh) ? ARRAY_LENGTH(pauses_us) - 1 : OFTEN_BACKOFF;
+    uint32_t backoff = mesh->backoff < last ? mesh->backoff : last;
+
+    mesh->backoff = backoff < last ? backoff + 1 : last;
+    return pauses_us[backoff] * NS_PER_US;
 }
 
 static enum mesh_state mesh_fail(struct mesh *mesh, struct error *err)
@@ -198,19 +222,12 @@ enum mesh_state mesh_poll(struct mesh *mesh, struct error *err)
 
 int64_t mesh_wait_ns(struct mesh *mesh, enum mesh_activity activity)
 {
-    static const int64_t pauses_us[] = {0, 1, 5, 20, 50, 100};
-
     if (activity == MESH_STEP_OPEN && mesh->activity != activity) {
         mesh->backoff = 0;
     }
     mesh->activity = activity;
     if (mpi_needs_tests(mesh)) {
-        int64_t pause_ns = pauses_us[mesh->backoff] * NS_PER_US;
-
-        if (mesh->backoff + 1 < ARRAY_LENGTH(pauses_us)) {
-            mesh->backoff++;
-        }
-        return pause_ns;
+        return test_pause_ns(mesh);
     }
     if (mesh->state == MESH_CONNECTING) {
         return MESH_CONNECT_TICK_NS;

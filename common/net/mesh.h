@@ -73,10 +73,17 @@ bool mesh_send(struct mesh *mesh, uint32_t peer, struct frame *frame, struct err
  * are dropped and counted; of the next epoch kept back (bounded). */
 struct frame *mesh_receive(struct mesh *mesh);
 
-/* While open, MPI must be tested (a step is running here, or sends are under way): gives the time
- * poller_wait may sleep: -1 none needed, else back-off 0 … 100 µs. */
-enum mesh_activity { MESH_QUIET, MESH_STEP_OPEN };
+/* While a step is open, MPI must be tested: gives the time poller_wait may sleep: -1 none needed,
+ * else a back-off of 0 … 100 µs; 0 … 1 ms while nobody here waits for a frame and none is under
+ * way, since each test takes time from whoever computes on this core. */
+enum mesh_activity {
+    MESH_QUIET,
+    MESH_STEP_OPEN,      /* a frame is waited for */
+    MESH_STEP_COMPUTING, /* a step is open, and what it needs now is here */
+};
 int64_t mesh_wait_ns(struct mesh *mesh, enum mesh_activity activity);
+/* Whether a link of the epoch has to be tested; the others wake the poller. */
+bool mesh_needs_tests(const struct mesh *mesh);
 
 /* Counters of all links for heartbeats, from ready on, so that they count frames of steps: fills at
  * most `capacity`, returns the number. */

@@ -6,6 +6,7 @@
  * second whether waiting clients are still there.
  */
 #include "common/base/clock.h"
+#include "common/base/mem.h"
 #include "coordinator/api/http.h"
 
 #include <poll.h>
@@ -86,13 +87,12 @@ void http_wait_end(struct http_request *request)
 
 /* --- clients that went away --- */
 
-static bool socket_is_gone(int socket)
-{
-    struct pollfd item = {.fd = socket, .events = POLLRDHUP};
-
-    return socket >= 0 && poll(&item, 1, 0) > 0 &&
-           (item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
-}
+/* Scratch of the watcher, as long as there are requests. */
+struct watch_list {
+    struct pollfd *items;
+    struct http_request **requests;
+    size_t capacity;
+};
 
 /* With the lock held. A writer that has the request sees it by itself. */
 static void leave_locked(struct http_request *request)
@@ -103,20 +103,49 @@ static void leave_locked(struct http_request *request)
     }
 }
 
-static void check_clients(struct api *api)
+static bool waits(struct http_request *request)
 {
+    pthread_mutex_lock(&request->lock);
+    bool waiting = request->suspended && !request->client_gone;
+
+    pthread_mutex_unlock(&request->lock);
+    return waiting && request->socket >= 0;
+}
+
+/* Who waits, and which has a client that left: found with one system call. No request ends
+ * meanwhile: that takes the lock which the caller holds. */
+static void check_clients(struct api *api, struct watch_list *list)
+{
+    size_t count = 0;
+
     for (struct http_request *request = api->requests; request; request = request->next) {
-        pthread_mutex_lock(&request->lock);
-        if (request->suspended && !request->client_gone && socket_is_gone(request->socket)) {
-            leave_locked(request);
+        if (!waits(request)) {
+            continue;
         }
-        pthread_mutex_unlock(&request->lock);
+        if (count == list->capacity) {
+            list->capacity = count > 0 ? 2 * count : 64;
+            list->items = mem_resize(list->items, list->capacity, sizeof(*list->items));
+            list->requests = mem_resize(list->requests, list->capacity, sizeof(*list->requests));
+        }
+        list->items[count] = (struct pollfd){.fd = request->socket, .events = POLLRDHUP};
+        list->requests[count++] = request;
+    }
+    if (count == 0 || poll(list->items, count, 0) <= 0) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (list->items[i].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) {
+            pthread_mutex_lock(&list->requests[i]->lock);
+            leave_locked(list->requests[i]);
+            pthread_mutex_unlock(&list->requests[i]->lock);
+        }
     }
 }
 
 static void *watch(void *context)
 {
     struct api *api = context;
+    struct watch_list list = {0};
 
     pthread_mutex_lock(&api->requests_lock);
     while (!api->stopping) {
@@ -127,9 +156,11 @@ static void *watch(void *context)
         until.tv_sec += until.tv_nsec / NS_PER_S;
         until.tv_nsec %= NS_PER_S;
         pthread_cond_timedwait(&api->watch_wake, &api->requests_lock, &until);
-        check_clients(api);
+        check_clients(api, &list);
     }
     pthread_mutex_unlock(&api->requests_lock);
+    mem_free(list.items);
+    mem_free(list.requests);
     return NULL;
 }
 

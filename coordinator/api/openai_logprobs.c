@@ -3,8 +3,8 @@
  * Chat completions have a list of objects, text completions four arrays side by side (with the
  * prompt in front when it is echoed), vLLM's prompt_logprobs objects by token id. A token that is
  * no text of its own, being part of a character, is shown as "bytes:\xNN", so that two of them stay
- * apart. A token's value is the same number wherever it stands, so that clients may compare it with
- * the largest of a dictionary.
+ * apart; so is a NUL, which many readers refuse as a key. A token's value is the same number
+ * wherever it stands, so that clients may compare it with the largest of a dictionary.
  */
 #include "common/base/mem.h"
 #include "common/text/utf8.h"
@@ -29,7 +29,8 @@ static void token_text(const struct tokenizer *tokenizer, uint32_t token, struct
     const char *bytes = tokenizer_bytes(tokenizer, token, &length);
 
     buffer_clear(out);
-    if (utf8_valid_length(bytes, length) == length) {
+    if (utf8_valid_length(bytes, length) == length &&
+        (length == 0 || !memchr(bytes, '\0', length))) {
         buffer_append(out, bytes, length);
         return;
     }

@@ -184,6 +184,8 @@ static bool size_add_test(struct bench_command *own, const struct bench_test *te
 }
 
 /* What the tests need and no more, so that buffers and cache are those of a cluster of that size.
+ * No drafts unless asked for: what random prompts lead to says nothing about how well they are
+ * guessed.
  */
 static bool cluster_size(struct bench_command *own, struct error *err)
 {
@@ -200,6 +202,9 @@ static bool cluster_size(struct bench_command *own, struct error *err)
     }
     if (own->cluster.scheduling.slot_count == 0) {
         own->cluster.scheduling.slot_count = sizes.slots;
+    }
+    if (own->cluster.scheduling.draft == NULL) {
+        own->cluster.scheduling.draft = "none";
     }
     return true;
 }
@@ -392,8 +397,9 @@ int command_bench(int argc, char **argv)
         parse_option,
         NULL,
         "Measures how fast a cluster made for it computes prompts and generates, and how much of "
-        "that time each stage computed. Prompts are random tokens. Prints the median of the "
-        "counted runs, in tokens per second of all sequences together.\v"
+        "that time each stage computed. Prompts are random tokens; there are no drafts unless "
+        "--draft is given. Prints the median of the counted runs, in tokens per second of all "
+        "sequences together.\v"
         "  shoal bench --model model.gguf\n"
         "  shoal bench --model DIR --layout 2x1 --threads 1 --batch 1,8,16 --max-batch 4\n"
         "  shoal bench --model config.json --weights dummy --depth 0,4096 --json",

@@ -152,12 +152,11 @@ static void sink(void *context, const struct cluster_event *event)
 {
     struct sequence *sequence = context;
     struct bench_meter *meter = sequence->meter;
-    int64_t now_ns = clock_monotonic_ns();
 
     if (event->kind == CLUSTER_TOKEN && meter->test.kind == BENCH_GENERATE) {
-        token_take(meter, sequence, now_ns);
+        token_take(meter, sequence, event->received_ns);
     } else if (event->kind == CLUSTER_FINISHED) {
-        finish_take(meter, sequence, event, now_ns);
+        finish_take(meter, sequence, event, clock_monotonic_ns());
     }
 }
 

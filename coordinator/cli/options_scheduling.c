@@ -18,6 +18,7 @@ enum {
     KEY_MAX_STEP_MS,
     KEY_DRAFT,
     KEY_DRAFT_MAX,
+    KEY_PREEMPT_EVERY,
 };
 
 #define DRAFT_MAX_DEFAULT 1
@@ -28,7 +29,7 @@ static const struct argp_option options[] = {
     {"slots", KEY_SLOTS, "N", 0, "Sequences that run at a time on each lane; others wait (64)", 12},
     {"step-rows", KEY_STEP_ROWS, "N", 0, "Rows (tokens) of one step, at most", 12},
     {"queue", KEY_QUEUE, "N", 0,
-     "Waiting sequences of each class, at most; further ones are refused with 429 (4096)", 12},
+     "Waiting sequences, at most; further ones are refused with HTTP 429 (4096)", 12},
     {"prefix-cache", KEY_PREFIX_CACHE, "on|off", 0,
      "Compute equal beginnings of prompts once, as long as memory holds them (on)", 12},
     {"max-step-ms", KEY_MAX_STEP_MS, "MS", 0,
@@ -40,6 +41,11 @@ static const struct argp_option options[] = {
      "a look at what followed the same words earlier (mtp if the model has the layer, else none)",
      12},
     {"draft-max", KEY_DRAFT_MAX, "N", 0, "Guess at most N tokens ahead, where that pays (1)", 12},
+    {"preempt-every", KEY_PREEMPT_EVERY, "N", 0,
+     "For tests: interrupt each sequence after every N tokens and compute it again, as if memory "
+     "had "
+     "run out",
+     12},
     {0},
 };
 
@@ -105,6 +111,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_DRAFT:
         scheduling_option_draft_parse(own, arg, state);
         return 0;
+    case KEY_PREEMPT_EVERY:
+        own->preempt_tokens = option_u32(arg, "--preempt-every", 1, UINT32_MAX, state);
+        return 0;
     case KEY_DRAFT_MAX:
         own->draft_max = option_u32(arg, "--draft-max", 1, STEP_PROPOSE_MAX, state);
         return 0;
@@ -123,6 +132,7 @@ void scheduling_options_apply(const struct scheduling_options *own, struct clust
     config->queue_max = own->queue_max;
     config->max_step_ns = own->max_step_ms * NS_PER_MS;
     config->prefix_cache_off = own->prefix_cache_off;
+    config->preempt_tokens = own->preempt_tokens;
 }
 
 bool scheduling_options_draft(const struct scheduling_options *own, const struct arch *arch,

@@ -14,11 +14,12 @@ struct scheduling_options {
     uint32_t batch_max;     /* decoding sequences of a step */
     uint32_t slot_count;    /* sequences at a time, per lane */
     uint32_t step_rows_max; /* rows of a step */
-    uint32_t queue_max;     /* waiting sequences of each class */
+    uint32_t queue_max;     /* waiting sequences */
     uint32_t max_step_ms;   /* 0: no bound */
     bool prefix_cache_off;
-    const char *draft;  /* "mtp", "lookup", "none"; NULL: mtp if the model has the layer */
-    uint32_t draft_max; /* 0: the default */
+    uint32_t preempt_tokens; /* for tests; 0: off */
+    const char *draft;       /* "mtp", "lookup", "none"; NULL: mtp if the model has the layer */
+    uint32_t draft_max;      /* 0: the default */
 };
 
 extern const struct argp scheduling_options_argp;

@@ -72,6 +72,7 @@ struct cluster_config {
     enum draft_mode draft_mode;                    /* DRAFT_LAYER: loads the model's draft layer */
     uint32_t draft_max;                            /* scheduler_config.draft_max */
     bool draft_layer_optional; /* nobody asked for it: where it does not fit, go without drafts */
+    uint32_t preempt_tokens;   /* scheduler_config.preempt_tokens: for tests */
     bool prefix_cache_off;     /* else the lanes share the KV blocks of equal prompt beginnings */
 };
 
@@ -100,8 +101,8 @@ struct cluster_event {
     enum cluster_event_kind kind;
     uint32_t token;
     int64_t received_ns; /* TOKEN: when the worker's message was here, monotonic */
-    uint32_t position; /* of the first row, absolute (LOGITS, DRAFT_LOGITS, HIDDEN, ROUTING); of
-                          the token (LOGPROBS) */
+    uint32_t position;   /* of the first row, absolute (LOGITS, DRAFT_LOGITS, HIDDEN, ROUTING); of
+                            the token (LOGPROBS) */
     uint32_t row_count, columns;
     const float *values;                  /* LOGITS, DRAFT_LOGITS, HIDDEN; lent for the call */
     const struct step_logprobs *logprobs; /* LOGPROBS; lent for the call */

@@ -322,6 +322,7 @@ static struct scheduler *scheduler_make(struct cluster *cluster)
         .step_rows_max = rows_max,
         .steps_in_flight_max = placement->steps_in_flight_max,
         .batch_max = cluster->config.batch_max,
+        .preempt_tokens = cluster->config.preempt_tokens,
         .prefix_cache = !cluster->config.prefix_cache_off,
         .draft_mode = cluster->config.draft_mode,
         .draft_max = cluster->config.draft_max,

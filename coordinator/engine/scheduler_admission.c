@@ -143,10 +143,6 @@ static void sequence_admit(struct scheduler *scheduler, uint32_t index, uint32_t
     lane->prefill_rows += sequence->token_count;
     sequence_list_insert(&scheduler->pool, &lane->prefilling, index);
     scheduler->batch_admitted += sequence->request_class == REQUEST_BATCH;
-    if (sequence->admissions == 1 && scheduler->config.draft_mode == DRAFT_LOOKUP) {
-        sequence->lookup = lookup_create();
-        lookup_append(sequence->lookup, sequence->tokens, sequence->token_count);
-    }
     if (sequence->admissions == 1 && lane->shares) {
         scheduler->stats.prefix_query_tokens += sequence->prompt_count;
     }

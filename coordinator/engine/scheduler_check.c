@@ -15,8 +15,8 @@
 struct census {
     const struct scheduler *scheduler;
     uint32_t *holders;     /* [lane][block] sequences that have it in their table */
-    uint8_t *free;         /* [lane][block] how often it is on the stack of free ones */
-    uint8_t *slots;        /* [lane][slot] how often it occurs, free or used */
+    uint32_t *free;        /* [lane][block] how often it is on the stack of free ones */
+    uint32_t *slots;       /* [lane][slot] how often it occurs, free or used */
     uint32_t *flown;       /* [sequence] entries in flight */
     uint32_t *flown_until; /* [sequence] end of the rows in flight */
     uint32_t *sampling;    /* [sequence] entries that await a sample */
@@ -257,7 +257,7 @@ static bool pool_check(const struct census *census, uint32_t index, struct error
     const struct lane *lane = &census->scheduler->lanes[index];
     uint32_t total = lane->pool.block_count;
     const uint32_t *holders = &census->holders[index * total];
-    uint8_t *free = &census->free[index * total];
+    uint32_t *free = &census->free[index * total];
     uint32_t idle = 0;
 
     for (uint32_t i = 0; i < lane->pool.free_count; i++) {
@@ -378,24 +378,23 @@ static bool census_take(struct census *census, struct error *err)
 bool scheduler_check(const struct scheduler *scheduler, struct error *err)
 {
     const struct scheduler_config *config = &scheduler->config;
-    size_t lanes = config->lane_count;
-    uint32_t *counts = mem_new_array(uint32_t, 3 * (size_t)scheduler->pool.capacity);
+    size_t blocks = (size_t)config->lane_count * config->kv_block_count;
+    size_t slots = (size_t)config->lane_count * config->slot_count;
+    size_t sequences = scheduler->pool.capacity;
+    uint32_t *counts = mem_new_array(uint32_t, 2 * blocks + slots + 3 * sequences);
     struct census census = {
         .scheduler = scheduler,
-        .holders = mem_new_array(uint32_t, lanes * config->kv_block_count),
-        .free = mem_new_array(uint8_t, lanes * config->kv_block_count),
-        .slots = mem_new_array(uint8_t, lanes * config->slot_count),
-        .flown = counts,
-        .flown_until = counts + scheduler->pool.capacity,
-        .sampling = counts + 2 * (size_t)scheduler->pool.capacity,
-        .lanes = mem_new_array(struct lane_census, lanes),
+        .holders = counts,
+        .free = counts + blocks,
+        .slots = counts + 2 * blocks,
+        .flown = counts + 2 * blocks + slots,
+        .flown_until = counts + 2 * blocks + slots + sequences,
+        .sampling = counts + 2 * blocks + slots + 2 * sequences,
+        .lanes = mem_new_array(struct lane_census, config->lane_count),
     };
     bool sound = census_take(&census, err);
 
-    mem_free(census.holders);
-    mem_free(census.free);
-    mem_free(census.slots);
-    mem_free(census.flown);
+    mem_free(counts);
     mem_free(census.lanes);
     return sound;
 }

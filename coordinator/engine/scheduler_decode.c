@@ -7,9 +7,9 @@
  * even out: what a full step leaves behind joins the next one. It also takes no more than R / (F -
  * k), so that ready sequences are shared by the steps that may still be issued now. The bound D / F
  * holds inside each lane, too, because the members of a stage work in lockstep and a step lasts as
- * long as its fullest lane. Always the one that has waited longest is next; one that would exceed
- * the share by more than it misses, and costs more than the others, is passed over but once: it
- * comes first in the next step.
+ * long as its fullest lane. Always the one that has waited longest is next; one that costs more
+ * than the others and would exceed the share is passed over, but once: it comes first in the next
+ * step.
  *
  * Drafts: as many as pay (draft_policy.h), as the rows of the step allow for all its sequences, and
  * as there are blocks without a preemption.
@@ -18,9 +18,11 @@
 
 #include "common/base/check.h"
 
-#define COST_CONTEXT 1024       /* positions, to tell the cost of one */
-#define LARGE        1.5        /* times the mean cost */
-#define ALMOST       (1 - 1e-9) /* sums of equal costs may differ in the last bits */
+#define LOOKUP_TOKENS_PER_STEP 1024
+#define COST_CONTEXT           1024       /* positions, to tell the cost of one */
+#define LARGE                  1.5        /* times the mean cost */
+#define EXCESS                 1.1        /* times the share */
+#define ALMOST                 (1 - 1e-9) /* sums of equal costs may differ in the last bits */
 
 struct decode_costs {
     double row, position; /* what one costs */
@@ -110,8 +112,34 @@ static uint32_t lane_next(const struct scheduler *scheduler)
     return chosen;
 }
 
+/* Tells the sequence's lookup what it does not know yet, as far as the step has time for it: a long
+ * prompt takes several steps. Returns whether it knows all. */
+static bool lookup_catch_up(struct step_build *build, struct sequence *sequence)
+{
+    uint32_t count = min_u32(sequence->token_count - sequence->lookup_count,
+                             LOOKUP_TOKENS_PER_STEP - build->lookup_tokens);
+
+    if (sequence->lookup == NULL) {
+        sequence->lookup = lookup_create();
+    }
+    lookup_append(sequence->lookup, &sequence->tokens[sequence->lookup_count], count);
+    sequence->lookup_count += count;
+    build->lookup_tokens += count;
+    return sequence->lookup_count == sequence->token_count;
+}
+
+/* At most `max` guesses, written behind the sequence's tokens. */
+static uint32_t drafts_look_up(struct step_build *build, struct sequence *sequence, uint32_t max)
+{
+    if (max == 0 || !lookup_catch_up(build, sequence)) {
+        return 0;
+    }
+    sequence_tokens_reserve(sequence, sequence->token_count + max);
+    return lookup_propose(sequence->lookup, max, &sequence->tokens[sequence->token_count]);
+}
+
 /* How many guesses follow the sequence's last token in this step; its blocks hold them. */
-static uint32_t drafts_take(struct scheduler *scheduler, const struct step_build *build,
+static uint32_t drafts_take(struct scheduler *scheduler, struct step_build *build,
                             const struct decode_costs *costs, struct sequence *sequence)
 {
     struct lane *lane = &scheduler->lanes[sequence->lane];
@@ -121,12 +149,7 @@ static uint32_t drafts_take(struct scheduler *scheduler, const struct step_build
 
     count = min_u32(count, build->decode_rows_max - build->flight->load.rows - 1);
     if (scheduler->config.draft_mode == DRAFT_LOOKUP && sequence->wants == 0) {
-        count = min_u32(count, build->draft_depth);
-        if (count > 0) {
-            sequence_tokens_reserve(sequence, sequence->token_count + count);
-            count =
-                lookup_propose(sequence->lookup, count, &sequence->tokens[sequence->token_count]);
-        }
+        count = drafts_look_up(build, sequence, min_u32(count, build->draft_depth));
     } else {
         count = min_u32(count, sequence->draft_count);
     }
@@ -154,13 +177,12 @@ static void sequence_take(struct scheduler *scheduler, struct step_build *build,
     build->decode_count++;
 }
 
-/* Whether another sequence should have the rest of the lane's share. */
+/* Whether a step that begins with the sequence is the better place for it. */
 static bool too_large(const struct lane *lane, const struct decode_costs *costs, double cost)
 {
-    double left = lane->cost_goal - lane->cost;
+    double fair = cost > lane->cost_goal ? cost : lane->cost_goal;
 
-    left = costs->goal - costs->cost < left ? costs->goal - costs->cost : left;
-    return lane->cost > 0 && cost > LARGE * costs->mean && cost > 2 * left;
+    return lane->cost > 0 && cost > LARGE * costs->mean && lane->cost + cost > EXCESS * fair;
 }
 
 static void sequences_take(struct scheduler *scheduler, struct step_build *build,

@@ -66,7 +66,8 @@ struct step_build {
     uint32_t steps_others; /* in flight now */
     uint32_t draft_depth;
     uint32_t decode_rows_max;
-    uint32_t decode_count; /* sequences */
+    uint32_t decode_count;  /* sequences */
+    uint32_t lookup_tokens; /* that lookups have been told of */
 };
 
 static inline uint32_t min_u32(uint32_t a, uint32_t b)

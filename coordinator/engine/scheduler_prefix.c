@@ -15,16 +15,11 @@
 #include "common/base/check.h"
 
 /* Tokens that need not be computed if they are cached: never the last one, whose row gives the next
- * token; never rows of which something is wanted that has not been answered. The last stage counts
- * the tokens that the repetition penalty is about as they pass, so all must. */
+ * token; never rows of which something is wanted that has not been answered. */
 static uint32_t readable_count(const struct sequence *sequence)
 {
-    float penalty = sequence->sampling.repetition_penalty;
     uint32_t count = min_u32(sequence->prompt_count, sequence->token_count - (BUG(5) ? 0 : 1));
 
-    if (penalty != 0.0f && penalty != 1.0f) {
-        return 0;
-    }
     return sequence_wants_rows(sequence) ? min_u32(count, sequence->answered) : count;
 }
 

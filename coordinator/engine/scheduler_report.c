@@ -45,9 +45,6 @@ static bool token_apply(struct scheduler *scheduler, struct sequence *sequence, 
     scheduler->stats.generated_tokens++;
     sequence_tokens_reserve(sequence, sequence->token_count + 1);
     sequence->tokens[sequence->token_count++] = token;
-    if (sequence->lookup != NULL) {
-        lookup_append(sequence->lookup, &token, 1);
-    }
     if (sequence_generated(sequence) == sequence->tokens_max) {
         sequence_drain(scheduler, sequence, FINISH_LENGTH);
         return false;

@@ -48,7 +48,8 @@ struct sequence {
     uint32_t tokens_max;
     uint32_t draft_count;
     uint64_t *block_hashes; /* [prompt_count / PLAN_BLOCK_TOKENS] prefix_hash of the prompt */
-    struct lookup *lookup;  /* DRAFT_LOOKUP, from the first admission on */
+    struct lookup *lookup;  /* DRAFT_LOOKUP, once drafts pay */
+    uint32_t lookup_count;  /* tokens that it has */
 
     uint32_t wants;
     uint32_t answered; /* what is wanted of rows below has been answered */

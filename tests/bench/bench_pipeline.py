@@ -11,7 +11,7 @@ of two threads that is given micro-batches of the same size: what is missing is 
     decode  2x1 with 2k sequences in micro-batches of k, over 1x1 the same. Target 95 %.
     delay   the same with 20 ms each way between the stages and sequences for four micro-batches
             (needs root: network namespaces, /dev/net/tun). Target 85 %.
-    prompt  1024 tokens in m micro-batches, over 1x1 and over m / (m + 1). Target 95 %.
+    prompt  1024 tokens in m micro-batches, over 1x1 with the same. Target 95 % of m / (m + 1).
     depth   generation at depths 0, 4096, 32768 (a model of two layers), no target.
     peer    llama.cpp's RPC backend, of the binaries in --peer DIR, beside the same figures of ours.
 
@@ -24,7 +24,7 @@ import argparse
 import contextlib
 import json
 import os
-import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -102,14 +102,19 @@ def decode_part(own):
 
 
 def prompt_part(own):
-    def prompt(*layout):
-        [result] = bench(own.model, "-p", PROMPT_TOKENS, "-n", 0, "-r", 1, *layout)
-        return result
-    before = load()
-    pairs = alternate(own.rounds, lambda: prompt(*two_stages(own)), lambda: prompt(*ONE_PROCESS))
-    parts = PROMPT_TOKENS / statistics.median(left["rows_per_step"] for left, _ in pairs)
-    report("prompt: 2x1 of 1x1", pairs, round(95 * parts / (parts + 1), 1),
-           micro_batches=round(parts, 1), load=before)
+    """In micro-batches of a given size, and as the scheduler cuts them by itself."""
+    for rows in (256, 128, 64, None):
+        cut = ["--step-rows", rows] if rows else []
+
+        def prompt(*layout):
+            [result] = bench(own.model, "-p", PROMPT_TOKENS, "-n", 0, "-r", 2, *layout)
+            return result
+        before = load()
+        pairs = alternate(own.rounds, lambda: prompt(*two_stages(own), *cut),
+                          lambda: prompt(*ONE_PROCESS, *cut))
+        parts = PROMPT_TOKENS / statistics.median(left["rows_per_step"] for left, _ in pairs)
+        report("prompt: 2x1 of 1x1", pairs, round(95 * parts / (parts + 1), 1),
+               micro_batches=round(parts, 1), step_rows=rows, load=before)
 
 
 # --- a slow link ---
@@ -134,10 +139,14 @@ def slow_link(spaces):
 
 
 def round_trip_ms(address):
-    done = subprocess.run(["ping", "-c", "3", "-i", "0.2", address], capture_output=True, text=True,
-                          check=False)
-    times = re.findall(r"time=([\d.]+)", done.stdout)
-    return min(map(float, times)) if times else None
+    """As long as a refused connection takes: nobody listens there."""
+    times = []
+    for _ in range(3):
+        begin = time.monotonic()
+        with socket.socket() as probe, contextlib.suppress(ConnectionRefusedError):
+            probe.connect((address, 9))
+        times.append(1000 * (time.monotonic() - begin))
+    return round(min(times), 1)
 
 
 def far_decode(own, k, batch):

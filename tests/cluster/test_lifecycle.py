@@ -57,7 +57,7 @@ class Endings(unittest.TestCase):
 class Draining(unittest.TestCase):
     def test_an_open_stream_may_finish(self):
         server = Server("--layout", "2x1")
-        stream = Stream(server, {"max_tokens": 3000 if PATIENCE == 1 else 300})
+        stream = Stream(server, {"max_tokens": 1500 if PATIENCE == 1 else 300})
         stream.wait_flowing()
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: server.request("GET", "/health")[0] == 503, 10, "draining")

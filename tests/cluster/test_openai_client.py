@@ -105,6 +105,58 @@ class OpenAiClient(unittest.TestCase):
         self.assertEqual(answer.choices[0].message.content, "The answer ")
         self.assertEqual(answer.choices[0].finish_reason, "stop")
 
+    def test_chat_logprobs(self):
+        asked = dict(model="demo", messages=QUESTION, temperature=0, logprobs=True, top_logprobs=3)
+        choice = self.client.chat.completions.create(**asked).choices[0]
+        content = choice.logprobs.content
+        text = b"".join(bytes(entry.bytes) for entry in content).decode()
+        self.assertTrue(text.endswith(choice.message.content))
+        for entry in content:
+            self.assertEqual(len(entry.top_logprobs), 3)
+            self.assertEqual((entry.top_logprobs[0].token, entry.top_logprobs[0].logprob),
+                             (entry.token, entry.logprob))
+            self.assertLessEqual(entry.logprob, 0)
+        streamed = []
+        for chunk in self.client.chat.completions.create(**asked, stream=True):
+            for part in chunk.choices:
+                streamed += part.logprobs.content if part.logprobs else []
+        self.assertEqual(streamed, content)
+
+    def test_completion_logprobs_with_echo(self):
+        answer = self.client.completions.create(
+            model="demo", prompt="First Citizen:", max_tokens=3, temperature=0, logprobs=2, echo=True,
+            extra_body={"prompt_logprobs": 1, "return_token_ids": True})
+        choice = answer.choices[0]
+        logprobs = choice.logprobs
+        self.assertTrue(choice.text.startswith("First Citizen:"))
+        self.assertIsNone(logprobs.token_logprobs[0])
+        self.assertEqual(len(logprobs.tokens), answer.usage.total_tokens)
+        for offset, token in list(zip(logprobs.text_offset, logprobs.tokens))[1:]:
+            self.assertEqual(choice.text[offset:offset + len(token)], token)
+        self.assertEqual(len(choice.prompt_logprobs), answer.usage.prompt_tokens)
+        self.assertEqual(len(choice.token_ids), 3)
+
+    def test_biases_penalties_and_tiers(self):
+        answer = self.client.chat.completions.create(
+            model="demo", messages=QUESTION, temperature=0, max_tokens=4, logit_bias={"77": 100},
+            presence_penalty=0.5, frequency_penalty=-0.5, service_tier="flex",
+            extra_body={"repetition_penalty": 1.1, "min_p": 0.05, "top_k": 40, "return_token_ids": True})
+        self.assertEqual(answer.choices[0].token_ids, [77] * 4)
+        self.assertEqual(answer.service_tier, "flex")
+        self.assertEqual(answer.usage.completion_tokens, 4)
+
+    def test_usage_tells_what_was_cached_and_thought(self):
+        long = [{"role": "user", "content": "word " * 300}]
+        asked = dict(model="demo", messages=long, temperature=0, max_tokens=2)
+        self.client.chat.completions.create(**asked)
+        usage = self.client.chat.completions.create(**asked).usage
+        self.assertGreater(usage.prompt_tokens_details.cached_tokens, 0)
+        self.assertLess(usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens)
+        usage = self.client.chat.completions.create(model="demo", messages=QUESTION,
+                                                    temperature=0).usage
+        self.assertGreater(usage.completion_tokens_details.reasoning_tokens, 10)
+        self.assertLess(usage.completion_tokens_details.reasoning_tokens, usage.completion_tokens)
+
     def test_errors_are_the_clients_own_types(self):
         with self.assertRaises(openai.NotFoundError) as caught:
             self.client.chat.completions.create(model="other", messages=QUESTION)
@@ -114,6 +166,10 @@ class OpenAiClient(unittest.TestCase):
         self.assertEqual(caught.exception.param, "temperature")
         with self.assertRaises(openai.BadRequestError) as caught:
             self.client.completions.create(model="demo", prompt=[5] * 5000, max_tokens=1)
+        with self.assertRaises(openai.BadRequestError) as other:
+            self.client.chat.completions.create(model="demo", messages=QUESTION,
+                                                logit_bias={"77": 101})
+        self.assertEqual(other.exception.param, "logit_bias")
         self.assertIn("4096", str(caught.exception))
 
 

@@ -140,8 +140,8 @@ class Dummy(unittest.TestCase):
             tokens = json.loads(done.stdout)["tokens"]
         routing = self.routing(model, layout, prompt + tokens)
         log = os.path.join(self.folder, "steps.csv")
-        with Server("--weights", "dummy", "--layout", layout, "--step-log", log,
-                    model=model) as server:
+        with Server("--weights", "dummy", "--layout", layout, "--step-log", log, "--draft", "none",
+                    model=model) as server:  # the formula is for the main layers
             server.post("/v1/completions", {"prompt": prompt, "max_tokens": generated,
                                             "temperature": 0, "ignore_eos": True}, timeout=600)
             steps = self.steps_of(log)

@@ -34,8 +34,9 @@ class Account:
     def __init__(self, config):
         self.config = config
         self.layers = [{"common": 0, "experts": 0} for _ in range(config["num_hidden_layers"])]
+        self.draft = {"common": 0, "experts": 0}
         self.embedding = self.head = self.published = 0
-        self.differences = {"draft layer, not loaded": 0}
+        self.differences = {"the draft layer's copies of embedding and head": 0}
 
     def differ(self, why, count):
         self.differences[why] = self.differences.get(why, 0) + count
@@ -86,9 +87,10 @@ class Account:
     def add(self, role, layer, kind, dimensions, published):
         """`dimensions`: rows and columns, or one; of stacked experts their number first."""
         self.published += published
-        if layer is not None and layer >= len(self.layers):
-            self.differ("draft layer, not loaded", -published)
+        if layer == len(self.layers) and role in ("embedding", "draft_head"):
+            self.differ("the draft layer's copies of embedding and head", -published)
             return
+        held = [*self.layers, self.draft][layer] if layer is not None else None
         if role == "embedding":
             self.embedding = aligned(published)
         elif role == "final_norm":
@@ -96,33 +98,40 @@ class Account:
         elif role == "head":
             self.head += self.matrix(kind, *dimensions)
         elif len(dimensions) == 1:
-            self.layers[layer]["common"] += self.vector(kind, dimensions[0])
+            held["common"] += self.vector(kind, dimensions[0])
         elif role == "expert":
             *stack, rows, columns = dimensions
             count = stack[0] if stack else 1
-            self.layers[layer]["experts"] += sum(self.matrix(kind, rows, columns)
-                                                 for _ in range(count))
+            held["experts"] += sum(self.matrix(kind, rows, columns) for _ in range(count))
         elif role == "key_values":
-            self.layers[layer]["common"] += self.key_values(kind, published)
+            held["common"] += self.key_values(kind, published)
         elif role == "head_matrices":
-            self.layers[layer]["common"] += self.heads(kind, *dimensions[1:], False)
+            held["common"] += self.heads(kind, *dimensions[1:], False)
         else:
-            self.layers[layer]["common"] += self.matrix(kind, *dimensions)
+            held["common"] += self.matrix(kind, *dimensions)
 
-    def total(self):
+    def total(self, draft_layer=True):
+        layers = self.layers + ([self.draft] if draft_layer else [])
         return (self.embedding + self.head
-                + sum(layer["common"] + layer["experts"] for layer in self.layers))
+                + sum(layer["common"] + layer["experts"] for layer in layers))
 
-    def stage(self, begin, end, members):
+    def stage(self, begin, end, members, draft_layer):
         """What `members` hold together: all of what is common, the experts once."""
-        common = sum(layer["common"] for layer in self.layers[begin:end])
-        common += self.embedding if begin == 0 else 0
-        common += self.head if end == len(self.layers) else 0
-        return members * common + sum(layer["experts"] for layer in self.layers[begin:end])
+        last = end == len(self.layers)
+        layers = self.layers[begin:end] + ([self.draft] if last and draft_layer else [])
+        common = sum(layer["common"] for layer in layers)
+        common += self.embedding if begin == 0 or last and draft_layer else 0
+        common += self.head if last else 0
+        return members * common + sum(layer["experts"] for layer in layers)
+
+    def pipeline(self, draft_layer):
+        """What several stages of one worker hold: the draft layer needs the embedding once more."""
+        return self.total(draft_layer) + (self.embedding if draft_layer else 0)
 
 
 def role_of(name):
-    for word, role in (("embed_tokens", "embedding"), ("token_embd", "embedding"),
+    for word, role in (("shared_head.head", "draft_head"), ("shared_head_head", "draft_head"),
+                       ("embed_tokens", "embedding"), ("token_embd", "embedding"),
                        ("model.norm", "final_norm"), ("output_norm", "final_norm"),
                        ("lm_head", "head"), ("kv_b_proj", "key_values"), ("attn_kv_b", "key_values"),
                        ("attn_k_b", "head_matrices"), ("attn_v_b", "head_matrices"),
@@ -162,7 +171,7 @@ def account_of_gguf(config, joined):
         role = role_of(name)
         if kind == "F32" and len(dimensions) == 2:  # the router
             account.published += count
-            account.layers[layer_of(name)]["common"] += count
+            [*account.layers, account.draft][layer_of(name)]["common"] += count
             continue
         account.add(role, layer_of(name), kind, dimensions[::-1], count)
     return account
@@ -215,7 +224,7 @@ class Plan(unittest.TestCase):
             self.assertEqual(begin, next_layer)
             next_layer = end
             self.assertEqual(sum(worker["ledger"]["weights"] for worker in members),
-                             account.stage(begin, end, len(members)))
+                             account.stage(begin, end, len(members), plan["draft_layer"]))
             experts = sorted(expert for worker in members for first, last in worker["experts"]
                              for expert in range(first, last))
             self.assertEqual(experts, list(range(256)))
@@ -244,7 +253,7 @@ class Plan(unittest.TestCase):
                     self.assert_adds_up(plan, account)
                     one = plan["layout"].endswith("x1")
                     held = sum(worker["ledger"]["weights"] for worker in plan["workers"])
-                    self.assertEqual(held == account.total(), one)
+                    self.assertEqual(held == account.pipeline(plan["draft_layer"]), one)
                     print(f"{name} on {cluster}: {plan['layout']}, {held / 1e9:.1f} GB of weights, "
                           f"{'fits' if fits else plan['missing']}")
 
@@ -254,9 +263,36 @@ class Plan(unittest.TestCase):
                 plan = self.plan(model, cluster_path("sixteen-by-64"), "--layout", "16x1",
                                  "--context", 4096)
                 self.assert_adds_up(plan, account)
+                self.assertEqual(plan["draft_layer"], name == "F8")  # the GGUF files have none
                 self.assertEqual(sum(w["ledger"]["weights"] for w in plan["workers"]),
-                                 account.total())
+                                 account.pipeline(plan["draft_layer"]))
                 self.assertEqual([w["lanes"] for w in plan["workers"]], 16 * [[0]])
+
+    def test_a_draft_layer_that_nobody_asked_for_gives_way(self):
+        model, account = self.models["F8"]
+        options = ("--layout", "1x16", "--context", 4096)
+        with open(cluster_path("sixteen-by-64"), encoding="utf-8") as example:
+            text = example.read()
+        self.assertIn("memory: 64GB\n", text)
+        with tempfile.TemporaryDirectory() as folder:
+            def cluster(memory):
+                path = os.path.join(folder, f"{memory}.yaml")
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text.replace("memory: 64GB\n", f"memory: {memory}\n"))
+                return path
+            missing = self.plan(model, cluster("40GB"), *options, "--draft", "none", fits=False)
+            tight = cluster(missing["missing"]["would_fit"]["memory_bytes_each"])
+            plan = self.plan(model, tight, *options)
+            self.assertFalse(plan["draft_layer"])
+            self.assert_adds_up(plan, account)
+            self.assertEqual(plan, self.plan(model, tight, *options, "--draft", "none"))
+            asked_for = self.plan(model, tight, *options, "--draft", "mtp")
+            self.assertTrue(asked_for["draft_layer"])
+            self.assert_adds_up(asked_for, account)
+            self.assertLess(asked_for["placement"]["step_rows_max"],
+                            plan["placement"]["step_rows_max"])
+            words = shoal("plan", "--model", model, "--cluster", tight, *options).stdout
+            self.assertIn("draft layer     left out", words)
 
     def test_what_does_not_fit_says_by_how_much_and_the_remedies_hold(self):
         model, _ = self.models["F8"]

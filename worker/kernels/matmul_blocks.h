@@ -5,6 +5,7 @@
  * exact floats in a near cache, then take the float chain over k. Written over a lanes header and
  * float_chain.h; the including source defines the level's table `block_kernels`. */
 #include "worker/kernels/block_kernel.h"
+#include "worker/kernels/leaf_reads.h"
 #include "worker/kernels/matmul.h"
 
 #include <string.h>
@@ -25,6 +26,7 @@ static inline void blocks_widen(const struct matmul_tile *tile, uint32_t column,
         const char *block = first + panel * panel_bytes + column / values * block_bytes;
         float *out = wide + (size_t)panel * WIDE_COLUMNS * PANEL_ROWS;
 
+        leaf_reads(block, weight_row_bytes(w->type, count) * PANEL_ROWS);
         for (uint32_t k = 0; k < count; k += values) {
             kernel->widen(block, out + (size_t)k * PANEL_ROWS);
             block += block_bytes;

@@ -6,6 +6,7 @@
  * including source defines the table `matmul_tiles` by float type; block types are
  * matmul_blocks.h's and silu_mul is row_math.h's. */
 #include "common/base/check.h"
+#include "worker/kernels/leaf_reads.h"
 #include "worker/kernels/matmul_blocks.h"
 
 #include <string.h>
@@ -15,6 +16,17 @@ static inline uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+static inline void matmul_reads(const struct matmul_tile *tile)
+{
+    const size_t panel_bytes = packed_panel_bytes(tile->w->type, tile->w->columns);
+
+    leaf_reads((const char *)tile->w->data + tile->panel * panel_bytes,
+               tile->panel_count * panel_bytes);
+    for (uint32_t row = 0; row < tile->row_count; row++) {
+        leaf_reads(tile->x.values + row * tile->x.stride, tile->w->columns * sizeof(float));
+    }
+}
+
 static inline void matmul_fill(struct matmul_tile *tile, const struct packed_matrix *w, float *out)
 {
     tile->w = w;
@@ -22,6 +34,7 @@ static inline void matmul_fill(struct matmul_tile *tile, const struct packed_mat
     if (weight_type_is_blocks(w->type)) {
         matmul_widened(tile);
     } else {
+        matmul_reads(tile);
         matmul_tiles[w->type](tile);
     }
 }

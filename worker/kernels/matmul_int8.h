@@ -36,8 +36,11 @@ static inline void int8_multiply(const struct packed_matrix *w, const struct int
     const char *first = (const char *)w->data + tile->panel * panel_bytes + column_bytes;
 
     for (uint32_t panel = 0; panel < tile->panel_count; panel++) {
+        const char *blocks = first + panel * panel_bytes;
+
+        leaf_reads(blocks, weight_row_bytes(w->type, count) * PANEL_ROWS);
         block_kernels[w->type].multiply(&(struct block_task){
-            .blocks = first + panel * panel_bytes,
+            .blocks = blocks,
             .block_count = count / cut.block_values,
             .row_count = tile->row_count,
             .x = {rows->codes[0], INT8_COLUMNS, rows->scales[0], INT8_COLUMNS / 32, rows->sums[0],

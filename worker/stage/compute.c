@@ -55,6 +55,8 @@ struct compute {
     /* both */
     atomic_uint bell;
     atomic_uint sleepers;
+    atomic_bool waits_for_frame;
+    atomic_bool other_dozes; /* the communication thread, unless it is woken */
     atomic_bool stop;
     atomic_bool stopped;
     _Atomic int64_t busy_ns;
@@ -107,6 +109,15 @@ static void collect_frames(struct compute *compute)
     }
 }
 
+/* Each side writes its own mark and then reads the other's, so one of them sees both. */
+static void waiting_set(struct compute *compute, bool waits)
+{
+    atomic_store(&compute->waits_for_frame, waits);
+    if (waits && atomic_exchange(&compute->other_dozes, false)) {
+        waker_wake(compute->waker);
+    }
+}
+
 static struct frame *exchange_wait(struct exchange *exchange, const struct frame_key *key)
 {
     struct compute *compute = (struct compute *)exchange;
@@ -121,10 +132,14 @@ static struct frame *exchange_wait(struct exchange *exchange, const struct frame
         if (frame != NULL || exchange_is_abandoned(exchange)) {
             break;
         }
-        begin_ns = begin_ns == 0 ? clock_monotonic_ns() : begin_ns;
+        if (begin_ns == 0) {
+            begin_ns = clock_monotonic_ns();
+            waiting_set(compute, true);
+        }
         bell_wait(compute, seen, -1);
     }
     if (begin_ns != 0) {
+        waiting_set(compute, false);
         exchange->wait_ns += clock_monotonic_ns() - begin_ns;
     }
     return frame;
@@ -407,6 +422,16 @@ void compute_release(struct work *work)
 uint32_t compute_open_steps(const struct compute *compute)
 {
     return compute->open_steps;
+}
+
+bool compute_may_doze(struct compute *compute)
+{
+    atomic_store(&compute->other_dozes, true);
+    if (atomic_load(&compute->waits_for_frame)) {
+        atomic_store(&compute->other_dozes, false);
+        return false;
+    }
+    return true;
 }
 
 bool compute_offer_frame(struct compute *compute, struct frame *frame)

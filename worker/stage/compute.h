@@ -46,6 +46,9 @@ struct work *compute_finished(struct compute *compute);
 void compute_release(struct work *work);
 uint32_t compute_open_steps(const struct compute *compute); /* submitted, not yet finished */
 
+/* True: the thread waits for no frame, and wakes `waker` should it begin to; so the caller may look
+ * for frames rarely until then. False: it waits now. */
+bool compute_may_doze(struct compute *compute);
 /* Takes a received frame; false: no room now, it stays the caller's. */
 bool compute_offer_frame(struct compute *compute, struct frame *frame);
 /* The next frame to be sent, with its receiver, or NULL. */

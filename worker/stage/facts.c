@@ -1,8 +1,8 @@
 /* facts.c - what this machine has.
  *
  * The memory limit is the least of what the user said, what the control groups allow and what is
- * free now; the read bandwidth, measured over a buffer that no cache holds, is what the planner
- * divides layers by: a decode step reads every weight once and computes little with it.
+ * free now; the read bandwidth, measured over a buffer that was flushed from all caches, is what
+ * the planner divides layers by: a decode step reads every weight once and computes little with it.
  */
 #include "worker/stage/facts.h"
 
@@ -11,6 +11,7 @@
 #include "common/base/mem.h"
 #include "worker/team/cores.h"
 
+#include <emmintrin.h>
 #include <hwloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +20,12 @@
 #include <unistd.h>
 
 #define PROC_BYTES_MAX (4 << 20)
-#define MEASURE_BYTES  ((size_t)128 << 20)
+/* Of each thread, two threads at least. Little: to get fresh pages from the kernel and to flush
+ * them takes longer than to read them. */
+#define MEASURE_BYTES  ((size_t)2 << 20)
 #define MEASURE_TILES  64
-#define MEASURE_NS     (100 * NS_PER_MS)
+#define MEASURE_PASSES 3
+#define CACHE_LINE     64
 /* v1 writes LONG_MAX rounded down to a page for "no limit". */
 #define LIMIT_NONE_ABOVE (UINT64_C(1) << 62)
 
@@ -246,22 +250,36 @@ static void read_numa(struct facts *out)
 
 struct measure {
     uint64_t *values;
+    size_t tile_values;
     uint64_t sums[MEASURE_TILES];
 };
 
 static void touch_tile(void *context, size_t tile, uint32_t thread)
 {
     struct measure *measure = context;
-    size_t count = MEASURE_BYTES / MEASURE_TILES / sizeof(uint64_t);
+    size_t count = measure->tile_values;
 
     (void)thread;
     memset(measure->values + tile * count, 1, count * sizeof(uint64_t));
 }
 
+/* From caches of any size: those of servers hold hundreds of megabytes. */
+static void flush_tile(void *context, size_t tile, uint32_t thread)
+{
+    struct measure *measure = context;
+    const uint64_t *values = measure->values + tile * measure->tile_values;
+
+    (void)thread;
+    for (size_t i = 0; i < measure->tile_values; i += CACHE_LINE / sizeof(uint64_t)) {
+        _mm_clflush(values + i);
+    }
+    _mm_mfence();
+}
+
 static void read_tile(void *context, size_t tile, uint32_t thread)
 {
     struct measure *measure = context;
-    size_t count = MEASURE_BYTES / MEASURE_TILES / sizeof(uint64_t);
+    size_t count = measure->tile_values;
     const uint64_t *values = measure->values + tile * count;
     uint64_t sums[8] = {0};
 
@@ -276,29 +294,31 @@ static void read_tile(void *context, size_t tile, uint32_t thread)
     }
 }
 
-/* The best of the passes that fit: others only show what else the machine was doing. */
+/* The best pass: others only show what else the machine was doing. */
 static double measure_read(struct team *team)
 {
-    struct measure measure = {0};
+    const uint32_t thread_count = team_thread_count(team);
+    const size_t bytes = MEASURE_BYTES * (thread_count > 2 ? thread_count : 2);
+    struct measure measure = {.tile_values = bytes / MEASURE_TILES / sizeof(uint64_t)};
     struct error err;
-    int64_t begin_ns = clock_monotonic_ns();
     int64_t best_ns = INT64_MAX;
-    int64_t now_ns;
 
-    measure.values = mem_map_pages(MEASURE_BYTES, &err);
+    measure.values = mem_map_pages(bytes, &err);
     if (measure.values == NULL) {
         return 1e9;
     }
     team_run(team, touch_tile, &measure, MEASURE_TILES);
-    do {
-        int64_t pass_ns = clock_monotonic_ns();
+    for (int pass = 0; pass < MEASURE_PASSES; pass++) {
+        int64_t begin_ns, pass_ns;
 
+        team_run(team, flush_tile, &measure, MEASURE_TILES);
+        begin_ns = clock_monotonic_ns();
         team_run(team, read_tile, &measure, MEASURE_TILES);
-        now_ns = clock_monotonic_ns();
-        best_ns = now_ns - pass_ns < best_ns ? now_ns - pass_ns : best_ns;
-    } while (now_ns - begin_ns < MEASURE_NS);
-    mem_unmap_pages(measure.values, MEASURE_BYTES);
-    return (double)MEASURE_BYTES / ((double)(best_ns > 0 ? best_ns : 1) * 1e-9);
+        pass_ns = clock_monotonic_ns() - begin_ns;
+        best_ns = pass_ns < best_ns ? pass_ns : best_ns;
+    }
+    mem_unmap_pages(measure.values, bytes);
+    return (double)bytes / ((double)(best_ns > 0 ? best_ns : 1) * 1e-9);
 }
 
 void facts_collect(uint64_t memory_bytes, struct team *team, struct facts *out)

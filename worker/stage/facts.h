@@ -17,7 +17,7 @@ struct facts {
     uint64_t memory_bytes; /* limit of the ledger */
     double read_bytes_per_s;
 };
-/* `memory_bytes`: --memory, 0 for none. Measures for at most 150 ms on the team's threads. */
+/* `memory_bytes`: --memory, 0 for none. Measures for some 20 ms on the team's threads. */
 void facts_collect(uint64_t memory_bytes, struct team *team, struct facts *out);
 
 /* Anonymous memory of this process that is resident now. */

@@ -33,8 +33,7 @@ static uint64_t aligned(uint64_t bytes)
 uint64_t sampler_bytes(uint32_t vocab)
 {
     return aligned((uint64_t)vocab * sizeof(struct sampling_candidate)) +
-           2 * aligned((uint64_t)vocab * sizeof(uint32_t)) +
-           aligned((uint64_t)vocab * sizeof(float));
+           aligned((uint64_t)vocab * sizeof(uint32_t)) + aligned((uint64_t)vocab * sizeof(float));
 }
 
 void sampler_init(struct sampler *sampler, const struct kernels *kernels, uint32_t vocab,
@@ -45,8 +44,6 @@ void sampler_init(struct sampler *sampler, const struct kernels *kernels, uint32
     *sampler = (struct sampler){.kernels = kernels, .vocab = vocab};
     sampler->candidates = (struct sampling_candidate *)at;
     at += aligned((uint64_t)vocab * sizeof(struct sampling_candidate));
-    sampler->tokens = (uint32_t *)at;
-    at += aligned((uint64_t)vocab * sizeof(uint32_t));
     sampler->counts = (uint32_t *)at;
     at += aligned((uint64_t)vocab * sizeof(uint32_t));
     sampler->adjusted = (float *)at;
@@ -56,17 +53,16 @@ void sampler_init(struct sampler *sampler, const struct kernels *kernels, uint32
 
 static bool is_larger(const struct sampling_candidate *a, const struct sampling_candidate *b)
 {
-    return a->scaled > b->scaled || (a->scaled == b->scaled && a->token < b->token);
+    return a->logit > b->logit || (a->logit == b->logit && a->token < b->token);
 }
 
-static struct sampling_candidate candidate_of(const float *logits, uint32_t token,
-                                              double temperature)
+static double scaled(float logit, const struct sampling_params *params)
 {
-    return (struct sampling_candidate){.scaled = (double)logits[token] / temperature,
-                                       .token = token};
+    return (double)logit / (double)params->temperature;
 }
 
-static void weigh(const struct sampler *sampler, uint32_t count, double largest)
+static void weigh(const struct sampler *sampler, uint32_t count, float max,
+                  const struct sampling_params *params)
 {
     double weights[WEIGHT_BATCH];
 
@@ -75,7 +71,7 @@ static void weigh(const struct sampler *sampler, uint32_t count, double largest)
         uint32_t size = count - begin < WEIGHT_BATCH ? count - begin : WEIGHT_BATCH;
 
         for (uint32_t i = 0; i < size; i++) {
-            weights[i] = batch[i].scaled - largest;
+            weights[i] = scaled(batch[i].logit, params) - scaled(max, params);
         }
         sampler->kernels->exp_each(weights, size);
         for (uint32_t i = 0; i < size; i++) {
@@ -84,11 +80,11 @@ static void weigh(const struct sampler *sampler, uint32_t count, double largest)
     }
 }
 
-/* All tokens whose scaled - largest reaches `cutoff` (-infinity: all), and at most a few below. */
-static uint32_t collect(const struct sampler *sampler, const float *logits, double temperature,
-                        float max, double cutoff)
+/* Tokens whose weight's logarithm reaches `cutoff` (-infinity: all), and some a little below. */
+static uint32_t collect(const struct sampler *sampler, const float *logits,
+                        const struct sampling_params *params, float max, double cutoff)
 {
-    double reach = cutoff * temperature;
+    double reach = cutoff * (double)params->temperature;
     double limit = (double)max + reach - 1e-6 * (fabs((double)max) - reach);
     float limit_below = nextafterf(limit > -FLT_MAX ? (float)limit : -INFINITY, -INFINITY);
     uint32_t count = 0;
@@ -101,10 +97,12 @@ static uint32_t collect(const struct sampler *sampler, const float *logits, doub
         end = sampler->vocab - token < FOUND_RUN ? sampler->vocab : token + FOUND_RUN;
         for (; token < end; token++) { /* where one is there may be more */
             if (logits[token] >= limit_below) {
-                sampler->candidates[count++] = candidate_of(logits, token, temperature);
+                sampler->candidates[count++] =
+                    (struct sampling_candidate){.logit = logits[token], .token = token};
             }
         }
     }
+    weigh(sampler, count, max, params);
     return count;
 }
 
@@ -115,16 +113,19 @@ static uint32_t keep_top_k(const struct sampler *sampler, const float *logits,
                            const struct sampling_params *params)
 {
     struct sampling_candidate *candidates = sampler->candidates;
+    uint32_t *tokens = (uint32_t *)candidates; /* each is read before its place is taken */
     uint32_t count = params->top_k;
     double total = 0.0;
     double reached = 0.0;
     uint32_t kept = 0;
 
-    largest_tokens(sampler->kernels, logits, sampler->vocab, count, sampler->tokens);
-    for (uint32_t i = 0; i < count; i++) {
-        candidates[i] = candidate_of(logits, sampler->tokens[i], (double)params->temperature);
+    largest_tokens(sampler->kernels, logits, sampler->vocab, count, tokens);
+    for (uint32_t i = count; i-- > 0;) {
+        uint32_t token = tokens[i];
+
+        candidates[i] = (struct sampling_candidate){.logit = logits[token], .token = token};
     }
-    weigh(sampler, count, candidates[0].scaled);
+    weigh(sampler, count, candidates[0].logit, params);
     if (!(params->top_p < 1.0f)) {
         return count;
     }
@@ -225,13 +226,12 @@ static uint32_t keep_weight(struct sampling_candidate *candidates, uint32_t coun
 static uint32_t keep_top_p(const struct sampler *sampler, const float *logits,
                            const struct sampling_params *params, float max)
 {
-    double temperature = (double)params->temperature;
     double p = (double)params->top_p;
-    double total = sampler->kernels->exp_total(logits, sampler->vocab, max, 1.0 / temperature);
+    double total =
+        sampler->kernels->exp_total(logits, sampler->vocab, max, 1.0 / (double)params->temperature);
     double least = 0.5 * (1.0 - p) * total / sampler->vocab;
-    uint32_t count = collect(sampler, logits, temperature, max, portable_log(least));
+    uint32_t count = collect(sampler, logits, params, max, portable_log(least));
 
-    weigh(sampler, count, (double)max / temperature);
     return keep_weight(sampler->candidates, count, p * total);
 }
 
@@ -260,23 +260,18 @@ static bool has_truncation(const struct sampler *sampler, const struct sampling_
 uint32_t sampling_truncate(struct sampler *sampler, const float *logits,
                            const struct sampling_params *params)
 {
-    double temperature = (double)params->temperature;
     double min_p = (double)params->min_p;
     uint32_t count;
 
-    ASSERT(temperature > 0.0);
+    ASSERT(params->temperature > 0.0f);
     if (has_top_k(sampler, params)) {
         count = keep_top_k(sampler, logits, params);
     } else {
         float max = sampler->kernels->max(logits, sampler->vocab);
 
-        if (params->top_p < 1.0f) {
-            count = keep_top_p(sampler, logits, params, max);
-        } else {
-            count = collect(sampler, logits, temperature, max,
-                            min_p > 0.0 ? portable_log(min_p) : -INFINITY);
-            weigh(sampler, count, (double)max / temperature);
-        }
+        count = params->top_p < 1.0f ? keep_top_p(sampler, logits, params, max)
+                                     : collect(sampler, logits, params, max,
+                                               min_p > 0.0 ? portable_log(min_p) : -INFINITY);
     }
     return min_p > 0.0 ? keep_min_p(sampler->candidates, count, min_p) : count;
 }
@@ -305,17 +300,17 @@ double sampling_noise(const struct sampling_params *params, uint32_t position, u
 
 struct winner {
     uint32_t token;
-    double value; /* scaled + noise */
+    double value; /* logit / temperature + noise */
 };
 
-static void compete(struct winner *winner, uint32_t token, double scaled, uint64_t hash)
+static void compete(struct winner *winner, uint32_t token, double scaled_logit, uint64_t hash)
 {
     double value;
 
-    if (scaled + noise_above(hash) < winner->value) {
+    if (scaled_logit + noise_above(hash) < winner->value) {
         return;
     }
-    value = scaled + noise_of(hash);
+    value = scaled_logit + noise_of(hash);
     if (value > winner->value || (value == winner->value && token < winner->token)) {
         *winner = (struct winner){.token = token, .value = value};
     }
@@ -324,7 +319,6 @@ static void compete(struct winner *winner, uint32_t token, double scaled, uint64
 static uint32_t choose_among_all(const struct sampler *sampler, const float *logits,
                                  const struct sampling_params *params, uint32_t position)
 {
-    double temperature = (double)params->temperature;
     struct winner winner = {.token = UINT32_MAX, .value = -INFINITY};
     uint64_t hashes[NOISE_BATCH];
 
@@ -334,7 +328,7 @@ static uint32_t choose_among_all(const struct sampler *sampler, const float *log
 
         hash_counter_run(params->seed, params->choice, position, begin, count, hashes);
         for (uint32_t i = 0; i < count; i++) {
-            compete(&winner, begin + i, (double)logits[begin + i] / temperature, hashes[i]);
+            compete(&winner, begin + i, scaled(logits[begin + i], params), hashes[i]);
         }
     }
     return winner.token;
@@ -361,7 +355,7 @@ uint32_t sampling_choose(struct sampler *sampler, const float *logits,
     for (uint32_t i = 0; i < count; i++) {
         const struct sampling_candidate *candidate = &sampler->candidates[i];
 
-        compete(&winner, candidate->token, candidate->scaled,
+        compete(&winner, candidate->token, scaled(candidate->logit, params),
                 hash_counter(params->seed, params->choice, position, candidate->token));
     }
     return winner.token;

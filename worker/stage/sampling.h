@@ -22,8 +22,8 @@
 #include <stdint.h>
 
 struct sampling_candidate {
-    double scaled; /* logit / temperature */
-    double weight; /* exp(scaled - the largest scaled) */
+    double weight; /* exp((logit - the largest logit) / temperature) */
+    float logit;
     uint32_t token;
 };
 
@@ -32,7 +32,6 @@ struct sampler {
     const struct kernels *kernels;
     uint32_t vocab;
     struct sampling_candidate *candidates; /* [vocab] */
-    uint32_t *tokens;                      /* [vocab] */
     float *adjusted;                       /* [vocab] logits with penalties, see penalties.h */
     uint32_t *counts;                      /* [vocab] all 0 between two calls */
 };

@@ -465,11 +465,21 @@ void worker_epoch_turn(struct worker *worker)
     }
 }
 
-int64_t worker_epoch_wait_ns(struct worker *worker)
+static enum mesh_activity mesh_activity(struct worker *worker)
 {
     bool is_open = worker->phase >= WORKER_CONNECTING && worker->phase != WORKER_BROKEN &&
                    worker_epoch_open_steps(worker) > 0;
-    int64_t wait_ns = mesh_wait_ns(worker->mesh, is_open ? MESH_STEP_OPEN : MESH_QUIET);
+
+    if (!is_open) {
+        return MESH_QUIET;
+    }
+    return mesh_needs_tests(worker->mesh) && compute_may_doze(worker->compute) ? MESH_STEP_COMPUTING
+                                                                               : MESH_STEP_OPEN;
+}
+
+int64_t worker_epoch_wait_ns(struct worker *worker)
+{
+    int64_t wait_ns = mesh_wait_ns(worker->mesh, mesh_activity(worker));
 
     if ((worker->frame_held != NULL || worker->result_held != NULL) &&
         (wait_ns < 0 || wait_ns > RETRY_NS)) {

@@ -163,6 +163,28 @@ static void rest(struct rank *rank)
     ASSERT(spent_ns < 20 * NS_PER_MS);
 }
 
+/* Where a frame is waited for, it is looked for often; where one computes, rarely. */
+static void pauses_check(struct rank *rank)
+{
+    int64_t last_ns = -1;
+
+    ASSERT(mesh_needs_tests(rank->mesh));
+    for (int i = 0; i < 20; i++) {
+        int64_t pause_ns = mesh_wait_ns(rank->mesh, MESH_STEP_COMPUTING);
+
+        ASSERT(pause_ns >= last_ns && pause_ns <= NS_PER_MS);
+        last_ns = pause_ns;
+    }
+    ASSERT(last_ns == NS_PER_MS);
+    ASSERT(mesh_wait_ns(rank->mesh, MESH_STEP_OPEN) == 0);
+    for (int i = 0; i < 20; i++) {
+        last_ns = mesh_wait_ns(rank->mesh, MESH_STEP_OPEN);
+        ASSERT(last_ns <= 100 * NS_PER_US);
+    }
+    ASSERT(last_ns == 100 * NS_PER_US);
+    ASSERT(mesh_wait_ns(rank->mesh, MESH_QUIET) == -1);
+}
+
 static void reports_check(const struct rank *rank)
 {
     struct link_usage usage[64];
@@ -212,6 +234,7 @@ int main(void)
     }
     reports_check(&rank);
     rest(&rank);
+    pauses_check(&rank);
     mesh_destroy(rank.mesh);
     frame_pool_destroy(rank.pool);
     poller_destroy(rank.poller);

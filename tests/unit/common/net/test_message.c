@@ -90,7 +90,7 @@ static struct message register_make(void)
                                     .launch_token = rtext()}};
 }
 
-/* Two stages of two and one members, a dense layer, four experts with a replica. */
+/* Two stages of two and one members, a dense layer, four experts with a replica, a draft layer. */
 static struct message assign_make(void)
 {
     struct placement *placement = arena_new(&arena, struct placement);
@@ -102,6 +102,7 @@ static struct message assign_make(void)
                                     .layer_count = 4,
                                     .expert_count = 4,
                                     .dense_layer_count = 1,
+                                    .draft_layer_count = 1,
                                     .stage_count = 2,
                                     .lane_count = 2,
                                     .kv_type = KV_Q8,
@@ -118,9 +119,9 @@ static struct message assign_make(void)
     placement->stages[1].workers[0] = 2;
     placement->lane_member = arena_new_array(&arena, uint32_t, 4);
     placement->lane_member[1] = 1;
-    placement->replica_offset = arena_new_array(&arena, uint32_t, 17);
+    placement->replica_offset = arena_new_array(&arena, uint32_t, 21);
     placement->replica_member = arena_new_array(&arena, uint32_t, 64);
-    for (uint32_t i = 0; i < 16; i++) {
+    for (uint32_t i = 0; i < 20; i++) {
         placement->replica_offset[i] = owners;
         if (i >= 4) {
             placement->replica_member[owners++] = 0;
@@ -129,7 +130,7 @@ static struct message assign_make(void)
             placement->replica_member[owners++] = 1;
         }
     }
-    placement->replica_offset[16] = owners;
+    placement->replica_offset[20] = owners;
     for (uint32_t i = 0; i < 3; i++) {
         peers[i] = (struct peer_address){i, rtext(), random_u64(&source), r32()};
     }
@@ -331,9 +332,10 @@ static void assign_compare(const struct assign_message *a, const struct assign_m
                             x->stages[i].member_count * sizeof(uint32_t));
     }
     assert_memory_equal(x->lane_member, y->lane_member, 4 * sizeof(uint32_t));
-    assert_memory_equal(x->replica_offset, y->replica_offset, 17 * sizeof(uint32_t));
+    assert_int_equal(x->draft_layer_count, y->draft_layer_count);
+    assert_memory_equal(x->replica_offset, y->replica_offset, 21 * sizeof(uint32_t));
     assert_memory_equal(x->replica_member, y->replica_member,
-                        x->replica_offset[16] * sizeof(uint32_t));
+                        x->replica_offset[20] * sizeof(uint32_t));
     assert_int_equal(x->steps_in_flight_max, y->steps_in_flight_max);
     assert_int_equal(a->peer_count, b->peer_count);
     assert_string_equal(a->peers[2].data_endpoint, b->peers[2].data_endpoint);

@@ -15,8 +15,8 @@ struct fixture {
     struct placement_stage stages[2];
     uint32_t workers[2][2];
     uint32_t lane_member[4];
-    uint32_t offsets[13];
-    uint32_t members[9];
+    uint32_t offsets[17]; /* the last layer's are those of a draft layer */
+    uint32_t members[13];
 };
 
 static void fixture_make(struct fixture *f)
@@ -26,8 +26,8 @@ static void fixture_make(struct fixture *f)
                    {.layer_begin = 2, .layer_end = 3, .member_count = 2}},
         .workers = {{10, 11}, {12, 7}},
         .lane_member = {0, 1, 1, 0},
-        .offsets = {0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 9},
-        .members = {0, 0, 1, 1, 0, 1, 0, 0, 1},
+        .offsets = {0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13},
+        .members = {0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 1},
     };
     f->placement = (struct placement){
         .epoch = 4,
@@ -95,6 +95,32 @@ static void an_expert_is_computed_by_oneself_or_the_next_owner(void **state)
     assert_int_equal(placement_expert_member(&f.placement, 2, 3, 1), 1);
 }
 
+static void the_draft_layer_belongs_to_the_last_stage(void **state)
+{
+    struct fixture f;
+    struct arena arena;
+    struct error err;
+    struct placement *copy;
+
+    (void)state;
+    fixture_make(&f);
+    assert_int_equal(placement_layers(&f.placement), 3);
+    assert_int_equal(placement_stage_layers(&f.placement, 1), 1);
+    f.placement.draft_layer_count = 1;
+    assert_true(placement_check(&f.placement, &err));
+    assert_int_equal(placement_layers(&f.placement), 4);
+    assert_int_equal(placement_stage_layers(&f.placement, 0), 2);
+    assert_int_equal(placement_stage_layers(&f.placement, 1), 2);
+    assert_int_equal(placement_stage_of_layer(&f.placement, 3), 1);
+    assert_true(placement_owns(&f.placement, 3, 0, 1));
+    assert_int_equal(placement_expert_member(&f.placement, 3, 1, 1), 0);
+    arena_init(&arena, 4096);
+    copy = placement_copy(&f.placement, &arena);
+    memset(f.members, 0xff, sizeof(f.members));
+    assert_int_equal(copy->replica_member[12], 1);
+    arena_deinit(&arena);
+}
+
 static void a_copy_shares_nothing(void **state)
 {
     struct fixture f;
@@ -142,6 +168,9 @@ static void counts_out_of_bounds_are_refused_by_name(void **state)
     REFUSED(f.placement.layer_count = 0, "layer_count is 0");
     REFUSED(f.placement.expert_count = UINT32_MAX, "expert_count");
     REFUSED(f.placement.dense_layer_count = 4, "dense_layer_count is 4, must be 0 to 3");
+    REFUSED(f.placement.draft_layer_count = 2, "draft_layer_count is 2, must be 0 to 1");
+    REFUSED((f.placement.draft_layer_count = 1, f.placement.expert_count = 0),
+            "draft_layer_count is 1, must be 0 to 0");
     REFUSED(f.placement.stage_count = 4, "stage_count");
     REFUSED(f.placement.lane_count = 0, "lane_count");
     REFUSED(f.placement.kv_type = KV_TYPE_COUNT, "kv_type");
@@ -181,6 +210,8 @@ static void broken_owners_are_refused(void **state)
     REFUSED(f.offsets[4] = 1, "layer 0 expert 3 has 1 owners, the layer is dense");
     REFUSED(f.members[8] = 0, "layer 2 expert 3: owner 0 is out of order");
     REFUSED(f.members[1] = 2, "layer 1 expert 1: owner 2");
+    REFUSED((f.placement.draft_layer_count = 1, f.offsets[14] = 10), "layer 3 expert 1 has 0");
+    REFUSED((f.placement.draft_layer_count = 1, f.members[12] = 2), "layer 3 expert 3: owner 2");
 }
 
 int main(void)
@@ -189,6 +220,7 @@ int main(void)
         cmocka_unit_test(a_sound_placement_passes),
         cmocka_unit_test(workers_find_their_seats),
         cmocka_unit_test(an_expert_is_computed_by_oneself_or_the_next_owner),
+        cmocka_unit_test(the_draft_layer_belongs_to_the_last_stage),
         cmocka_unit_test(a_copy_shares_nothing),
         cmocka_unit_test(counts_out_of_bounds_are_refused_by_name),
         cmocka_unit_test(broken_stages_are_refused),

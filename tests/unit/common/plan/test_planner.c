@@ -34,12 +34,16 @@ static double brute_stage_time(const struct planner_request *r, uint32_t begin, 
     uint64_t need;
     double rate = 0;
 
+    uint32_t drafts = end == r->layer_count ? r->draft_layer_count : 0;
+
     for (uint32_t i = begin; i < end; i++) {
         common += r->layers[i].common_bytes;
         experts += r->layers[i].expert_bytes * r->expert_count;
     }
-    need = common + experts / r->group_size + (begin == 0 ? r->embedding_bytes : 0) +
-           blocks * 64 * r->kv_entry_bytes * (end - begin) +
+    common += drafts * r->draft.common_bytes;
+    experts += drafts * r->draft.expert_bytes * r->expert_count;
+    need = common + experts / r->group_size + (begin == 0 || drafts > 0 ? r->embedding_bytes : 0) +
+           blocks * 64 * r->kv_entry_bytes * (end - begin + drafts) +
            (end == r->layer_count ? blocks * 64 * r->kv_token_bytes : 0) + r->fixed_bytes;
     for (uint32_t i = 0; i < r->group_size; i++) {
         rate += first[i].read_bytes_per_s;
@@ -124,6 +128,11 @@ static void problem_random(struct problem *p, uint64_t seed)
             worker->read_bytes_per_s = (double)sim_random_range(&random, 100, 1000);
         }
         worker->id = i + 100;
+    }
+    if (r->expert_count > 0 && sim_random_chance(&random, 40)) {
+        r->draft_layer_count = 1;
+        r->draft = (struct planner_layer){sim_random_range(&random, 1, 3000),
+                                          sim_random_range(&random, 1, 300)};
     }
 }
 

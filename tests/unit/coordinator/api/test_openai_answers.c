@@ -3,14 +3,10 @@
  * A cluster whose worker has no model answers over real HTTP, so that every expected number is
  * known (fake_worker.h).
  */
+#include "api_fixture.h"
 #include "common/base/clock.h"
-#include "common/base/json.h"
-#include "common/base/log.h"
 #include "common/base/mem.h"
-#include "coordinator/api/api.h"
-#include "tests/unit/coordinator/cluster/fake_worker.h"
 
-#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,185 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <cmocka.h>
-
-#define MODEL SHOAL_SOURCE_DIR "/deploy/demo-model"
-#define QUEUE 2 /* waiting sequences */
-
-struct fixture {
-    struct catalog *catalog;
-    struct tokenizer *tokenizer;
-    struct cluster *cluster;
-    struct fake_worker *worker;
-    struct api *api;
-};
-static struct fixture fixture;
-
-static void open_cluster(bool without_logprobs)
-{
-    struct error err = {0};
-    struct cluster_config config = {.model = MODEL,
-                                    .control_endpoint = "tcp://127.0.0.1:0",
-                                    .stage_count = 1,
-                                    .group_size = 1,
-                                    .remote_count = 1,
-                                    .queue_max = QUEUE,
-                                    .slot_count = 4,
-                                    .kv_type = KV_F32,
-                                    .catalog = fixture.catalog};
-
-    fixture.cluster = cluster_start(&config, &err);
-    assert_non_null(fixture.cluster);
-    struct fake_options options = {.endpoint = cluster_control_endpoint(fixture.cluster),
-                                   .host = "fakehost",
-                                   .without_logprobs = without_logprobs};
-
-    fixture.worker = fake_worker_start(&options);
-    assert_true(cluster_wait(fixture.cluster, NULL, NULL, NULL, &err));
-    struct api_config api = {
-        .host = "127.0.0.1",
-        .model_name = "demo",
-        .cluster = fixture.cluster,
-        .tokenizer = fixture.tokenizer,
-        .chat_template = chat_template_choose(NULL, fixture.tokenizer, &err),
-        .sampling = {.temperature = 1, .top_p = 1, .repetition_penalty = 1},
-        .vocab = fixture.catalog->arch.vocab,
-    };
-
-    fixture.api = api_start(&api, &err);
-    assert_non_null(fixture.api);
-}
-
-static void close_cluster(void)
-{
-    fake_worker_release(fixture.worker);
-    api_stop(fixture.api);
-    cluster_stop(fixture.cluster);
-    fake_worker_kill(fixture.worker);
-}
-
-static int open_model(void **state)
-{
-    struct error err = {0};
-
-    (void)state;
-    log_init("test", LOG_ERROR);
-    fixture.catalog = catalog_open(MODEL, &err);
-    fixture.tokenizer = tokenizer_open(MODEL, &err);
-    return fixture.catalog && fixture.tokenizer ? 0 : -1;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    tokenizer_close(fixture.tokenizer);
-    catalog_close(fixture.catalog);
-    return 0;
-}
-
-static int open_all(void **state)
-{
-    (void)state;
-    open_cluster(false);
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    close_cluster();
-    return 0;
-}
-
-/* --- a client --- */
-
-static int client_send(const char *path, const char *body)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(api_port(fixture.api)),
-                                  .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    char head[256];
-
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    snprintf(head, sizeof(head),
-             "POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n",
-             path, strlen(body));
-    assert_int_equal(write(fd, head, strlen(head)), (ssize_t)strlen(head));
-    assert_int_equal(write(fd, body, strlen(body)), (ssize_t)strlen(body));
-    return fd;
-}
-
-/* The whole answer; the caller frees it. */
-static char *client_read(int fd)
-{
-    struct buffer answer = {0};
-    char bytes[4096];
-    ssize_t length;
-
-    while ((length = read(fd, bytes, sizeof(bytes))) > 0) {
-        buffer_append(&answer, bytes, (size_t)length);
-    }
-    close(fd);
-    return buffer_take(&answer);
-}
-
-static char *ask_raw(const char *path, const char *body)
-{
-    return client_read(client_send(path, body));
-}
-
-static json_t *body_of(const char *answer)
-{
-    const char *body = strstr(answer, "\r\n\r\n");
-    struct error err = {0};
-    json_t *json;
-
-    assert_non_null(body);
-    json = json_parse(body + 4, strlen(body + 4), "answer", &err);
-    assert_non_null(json);
-    return json;
-}
-
-static json_t *ask(const char *path, const char *body)
-{
-    char *answer = ask_raw(path, body);
-    json_t *json;
-
-    if (strncmp(answer, "HTTP/1.1 200", 12) != 0) {
-        fail_msg("%s", answer);
-    }
-    json = body_of(answer);
-    mem_free(answer);
-    return json;
-}
-
-/* The events of a stream in an array: every line that begins with "data: {". */
-static json_t *ask_stream(const char *path, const char *body)
-{
-    char *answer = ask_raw(path, body);
-    json_t *events = json_array();
-    char *rest = answer;
-    char *line;
-
-    assert_non_null(strstr(answer, "data: [DONE]"));
-    while ((line = strsep(&rest, "\n"))) {
-        struct error err = {0};
-
-        if (strncmp(line, "data: {", 7) == 0) {
-            json_t *event = json_parse(line + 6, strlen(line + 6), "event", &err);
-
-            assert_non_null(event);
-            json_array_append_new(events, event);
-        }
-    }
-    mem_free(answer);
-    return events;
-}
 
 /* json_at(value, "choices.0.logprobs") */
 static const json_t *at(const json_t *json, const char *path)
@@ -211,6 +30,15 @@ static const json_t *at(const json_t *json, const char *path)
                                    : json_object_get(json, step);
     }
     return json;
+}
+
+static json_t *ask_stream(const char *path, const char *body)
+{
+    char *answer = api_ask_raw(path, body);
+    json_t *events = api_events(answer);
+
+    mem_free(answer);
+    return events;
 }
 
 static void expect_logprob(const json_t *value, uint32_t position)
@@ -286,10 +114,10 @@ static void prompts_are_scored_as_lm_eval_asks(void **state)
     static const uint32_t second[] = {25, 26};
 
     (void)state;
-    json_t *answer =
-        ask("/v1/completions", "{\"model\":\"demo\",\"prompt\":[[42,375,81,300],[25,26]],"
-                               "\"temperature\":0,\"max_tokens\":1,\"logprobs\":1,\"seed\":1234,"
-                               "\"echo\":true}");
+    json_t *answer = api_ask("/v1/completions",
+                             "{\"model\":\"demo\",\"prompt\":[[42,375,81,300],[25,26]],"
+                             "\"temperature\":0,\"max_tokens\":1,\"logprobs\":1,\"seed\":1234,"
+                             "\"echo\":true}");
 
     assert_int_equal(json_array_size(at(answer, "choices")), 2);
     assert_int_equal(json_integer_value(at(answer, "choices.1.index")), 1);
@@ -305,8 +133,9 @@ static void nothing_need_be_generated(void **state)
     static const uint32_t prompt[] = {42, 375, 81};
 
     (void)state;
-    json_t *answer = ask("/v1/completions", "{\"prompt\":[42,375,81],\"max_tokens\":0,"
-                                            "\"logprobs\":3,\"echo\":true,\"prompt_logprobs\":0}");
+    json_t *answer =
+        api_ask("/v1/completions", "{\"prompt\":[42,375,81],\"max_tokens\":0,"
+                                   "\"logprobs\":3,\"echo\":true,\"prompt_logprobs\":0}");
 
     check_scored(at(answer, "choices.0"), prompt, 3, 0);
     assert_string_equal(json_string_value(at(answer, "choices.0.text")), "Hello");
@@ -324,8 +153,8 @@ static void choices_are_counted_prompt_by_prompt(void **state)
 {
     (void)state;
     json_t *answer =
-        ask("/v1/completions", "{\"prompt\":[[42,375,81],[42]],\"n\":2,\"max_tokens\":2,"
-                               "\"return_token_ids\":true}");
+        api_ask("/v1/completions", "{\"prompt\":[[42,375,81],[42]],\"n\":2,\"max_tokens\":2,"
+                                   "\"return_token_ids\":true}");
 
     assert_int_equal(json_array_size(at(answer, "choices")), 4);
     for (uint32_t i = 0; i < 4; i++) {
@@ -370,7 +199,7 @@ static void chats_show_each_tokens_likely_ones(void **state)
 
     (void)state;
     snprintf(body, sizeof(body), chat_body, "false");
-    json_t *answer = ask("/v1/chat/completions", body);
+    json_t *answer = api_ask("/v1/chat/completions", body);
     uint32_t prompt_count = (uint32_t)json_integer_value(at(answer, "usage.prompt_tokens"));
     const json_t *content = at(answer, "choices.0.logprobs.content");
 
@@ -413,8 +242,8 @@ static void an_echo_is_streamed_first(void **state)
     json_t *events =
         ask_stream("/v1/completions", "{\"prompt\":[42,375,81],\"max_tokens\":5,\"echo\":true,"
                                       "\"logprobs\":1,\"stream\":true,\"return_token_ids\":true}");
-    json_t *whole = ask("/v1/completions", "{\"prompt\":[42,375,81],\"max_tokens\":5,"
-                                           "\"echo\":true}");
+    json_t *whole = api_ask("/v1/completions", "{\"prompt\":[42,375,81],\"max_tokens\":5,"
+                                               "\"echo\":true}");
 
     for (size_t i = 0; i < json_array_size(events); i++) {
         const json_t *choice = at(json_array_get(events, i), "choices.0");
@@ -440,7 +269,7 @@ static void an_echo_is_streamed_first(void **state)
 /* Four are admitted, two wait, the seventh comes again later. */
 static void a_full_queue_says_when_to_come_again(void **state)
 {
-    int fds[4 + QUEUE];
+    int fds[API_SLOTS + API_QUEUE];
     char *answer;
     json_t *body;
 
@@ -451,7 +280,8 @@ static void a_full_queue_says_when_to_come_again(void **state)
         struct cluster_status *status;
         bool taken = false;
 
-        fds[i] = client_send("/v1/completions", "{\"prompt\":[42],\"max_tokens\":1}");
+        fds[i] = api_send(&(struct api_question){"HTTP/1.1", "/v1/completions",
+                                                 "{\"prompt\":[42],\"max_tokens\":1}", 0, false});
         while (!taken) {
             status = cluster_status(fixture.cluster);
             taken = status->scheduler.running + status->scheduler.waiting == i + 1;
@@ -459,18 +289,18 @@ static void a_full_queue_says_when_to_come_again(void **state)
             assert_true(clock_monotonic_ns() < end_ns);
         }
     }
-    answer = ask_raw("/v1/completions", "{\"prompt\":[42],\"max_tokens\":1}");
+    answer = api_ask_raw("/v1/completions", "{\"prompt\":[42],\"max_tokens\":1}");
     assert_int_equal(strncmp(answer, "HTTP/1.1 429", 12), 0);
     assert_non_null(strcasestr(answer, "\r\nRetry-After: "));
     assert_true(atoi(strcasestr(answer, "\r\nRetry-After: ") + 15) >= 1);
-    body = body_of(answer);
+    body = api_body(answer);
     assert_string_equal(json_string_value(at(body, "error.type")), "rate_limit_error");
     assert_string_equal(json_string_value(at(body, "error.code")), "queue_full");
     json_decref(body);
     mem_free(answer);
     fake_worker_release(fixture.worker);
     for (size_t i = 0; i < ARRAY_LENGTH(fds); i++) {
-        answer = client_read(fds[i]);
+        answer = api_read(fds[i]);
         assert_int_equal(strncmp(answer, "HTTP/1.1 200", 12), 0);
         mem_free(answer);
     }
@@ -481,21 +311,21 @@ static void what_workers_leave_out_is_no_answer(void **state)
     char *answer;
 
     (void)state;
-    open_cluster(true);
-    answer = ask_raw("/v1/completions", "{\"prompt\":[42],\"max_tokens\":1,\"logprobs\":1}");
+    api_open_without_logprobs();
+    answer = api_ask_raw("/v1/completions", "{\"prompt\":[42],\"max_tokens\":1,\"logprobs\":1}");
     assert_int_equal(strncmp(answer, "HTTP/1.1 503", 12), 0);
     assert_non_null(strstr(answer, "log-probabilities"));
     mem_free(answer);
-    answer = ask_raw("/v1/completions", "{\"prompt\":[42,43],\"max_tokens\":1,"
-                                        "\"prompt_logprobs\":1}");
+    answer = api_ask_raw("/v1/completions", "{\"prompt\":[42,43],\"max_tokens\":1,"
+                                            "\"prompt_logprobs\":1}");
     assert_int_equal(strncmp(answer, "HTTP/1.1 503", 12), 0);
     mem_free(answer);
-    close_cluster();
+    api_close(state);
 }
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, api_open, api_close)
     const struct CMUnitTest tests[] = {
         CASE(prompts_are_scored_as_lm_eval_asks),
         CASE(nothing_need_be_generated),
@@ -507,5 +337,5 @@ int main(void)
         cmocka_unit_test(what_workers_leave_out_is_no_answer),
     };
 
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, api_model_open, api_model_close);
 }

@@ -56,6 +56,14 @@ static void model_compare(const char *path)
         share.has_head = true;
         bytes += model_bytes_head(catalog);
         assert_int_equal(worker_bytes(catalog, share), page_aligned(bytes));
+        if (layer + 1 == catalog->arch.layer_count && catalog->arch.draft_layer_count > 0) {
+            struct planner_layer draft = model_bytes_draft(catalog);
+
+            share.has_draft = true;
+            bytes += draft.common_bytes + experts * draft.expert_bytes;
+            assert_true(draft.expert_bytes > 0);
+            assert_int_equal(worker_bytes(catalog, share), page_aligned(bytes));
+        }
     }
     catalog_close(catalog);
 }
@@ -149,6 +157,8 @@ static struct placement *plan(const struct arch *arch, struct layout layout,
         .layer_count = arch->layer_count,
         .layers = layers,
         .dense_layer_count = arch->dense_layer_count,
+        .draft_layer_count = arch->draft_layer_count > 0 ? 1 : 0,
+        .draft = {1000, 10},
         .expert_count = arch->router.expert_count,
         .expert_group_count = layout.sharing == SHARING_WHOLE ? arch_combine_group_count(arch) : 1,
         .kv_entry_bytes = (uint64_t)arch_kv_values(arch) * 2,

@@ -71,6 +71,33 @@ static void a_good_file_is_read_whole(void **state)
     assert_int_equal(placement->steps_in_flight_max, 3);
 }
 
+static void the_draft_layer_has_the_last_row_of_owners(void **state)
+{
+    static const char part[] = "[[0], [0]]], \"kv_type\"";
+    char text[2048];
+    const char *at = strstr(good_text, part);
+    struct scratch scratch;
+    struct error err;
+    struct placement *placement;
+    const char *path;
+
+    assert_non_null(at);
+    (void)snprintf(text, sizeof(text),
+                   "%.*s[[0], [0]], [[0], [0]]], \"draft_layer_count\": 1, \"kv_type\"%s",
+                   (int)(at - good_text), good_text, at + strlen(part));
+    placement = parse(text, *state, &err);
+    assert_non_null(placement);
+    assert_int_equal(placement->draft_layer_count, 1);
+    scratch_open(&scratch);
+    path = scratch_path(&scratch, "p.json");
+    assert_true(placement_file_write(path, placement, &err));
+    placement = placement_file_read(path, *state, &err);
+    assert_non_null(placement);
+    assert_int_equal(placement->draft_layer_count, 1);
+    assert_true(placement_owns(placement, 3, 1, 0));
+    scratch_close(&scratch);
+}
+
 static void what_is_written_is_read_again(void **state)
 {
     struct scratch scratch;
@@ -106,6 +133,10 @@ static void what_is_wrong_is_named(void **state)
     refused(*state, "[[0], [0, 1]]", "[[0]]", "experts[1]");
     refused(*state, "[[0], [0, 1]]", "[[0], [\"a\"]]", "experts[1]: expert 1");
     refused(*state, "[[0], [0, 1]]", "[[0], [0, 2]]", "2");
+    refused(*state, "\"kv_type\"", "\"draft_layer_count\": 1, \"kv_type\"",
+            "layer_count is 3, draft_layer_count 1");
+    refused(*state, "\"kv_type\"", "\"draft_layer_count\": 2, \"kv_type\"",
+            "draft_layer_count is 2, must be 0 or 1");
     refused(*state, "\"f16\"", "\"q9\"", "q9");
     refused(*state, "\"slot_count\": 4", "\"slot_count\": 0", "slot_count");
     refused(*state, "\"slot_count\": 4", "\"slot_count\": \"4\"", "slot_count");
@@ -131,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_good_file_is_read_whole),
         CASE(what_is_written_is_read_again),
+        CASE(the_draft_layer_has_the_last_row_of_owners),
         CASE(what_is_wrong_is_named),
         CASE(a_file_cut_anywhere_is_refused),
     };

@@ -150,143 +150,6 @@ static struct sim_report reports_pop(struct sim *sim)
 
 /* Workers. */
 
-static bool wants_rows(const struct sim_client *client)
-{
-    return client->request.wants != 0 || client->request.prompt_logprobs > 0;
-}
-
-/* What a request wants of its rows is asked for exactly once, in order, so nothing is skipped. */
-static void wants_check(struct sim *sim, struct sim_client *client, const struct step_entry *entry)
-{
-    uint32_t end = entry->position + entry->token_count;
-    bool fresh = entry->position >= client->wanted;
-    uint32_t wants = fresh ? client->request.wants : 0;
-    uint32_t logprobs = fresh && entry->position < client->request.prompt_count
-                            ? client->request.prompt_logprobs
-                            : 0;
-
-    if (client->request.wants == 0 && end > client->request.prompt_count) {
-        end = client->request.prompt_count;
-    }
-    if (!wants_rows(client) || end <= entry->position) {
-        end = 0; /* nothing is wanted of its rows, or of these */
-    } else if (fresh ? entry->position != client->wanted : end > client->wanted) {
-        sim_fail(sim, "sequence %" PRIu64 ": rows %u to %u, %u were answered", client->id,
-                 entry->position, end, client->wanted);
-    }
-    if ((entry->wants & ~(uint32_t)WANT_SAMPLE) != wants ||
-        entry->sampling.prompt_logprobs != logprobs) {
-        sim_fail(sim, "sequence %" PRIu64 ": wants %u, must be %u", client->id, entry->wants,
-                 wants);
-    }
-    if ((wants & WANT_LOGITS) != 0 && sim->config.logits_rows_max > 0 &&
-        entry->token_count > sim->config.logits_rows_max) {
-        sim_fail(sim, "sequence %" PRIu64 ": %u rows of logits", client->id, entry->token_count);
-    }
-    if (end > client->wanted) {
-        client->wanted = end;
-    }
-}
-
-/* Rows follow each other, but for those that the prefix cache has; after a preemption they begin
- * anew, with a new block table. */
-static void rows_check(struct sim *sim, struct sim_client *client, const struct step_entry *entry)
-{
-    bool admitted = entry->block_begin == 0 && entry->block_count > 0;
-    uint32_t skipped;
-
-    if (admitted && client->flights > 0) {
-        sim_fail(sim, "sequence %" PRIu64 " begins anew with steps in flight", client->id);
-    }
-    if (admitted) {
-        client->admissions++;
-        client->row_next = 0;
-        client->decoding = false;
-    }
-    skipped = entry->position - client->row_next;
-    if (entry->position < client->row_next || client->admissions == 0 ||
-        (skipped > 0 && (skipped % BLOCK != 0 || !sim->config.prefix_cache ||
-                         entry->position > client->request.prompt_count))) {
-        sim_fail(sim, "sequence %" PRIu64 ": row %u follows %u", client->id, entry->position,
-                 client->row_next);
-    }
-    if (skipped > 0 && entry->position > client->reached) {
-        client->skipped += entry->position - client->reached;
-    }
-    client->row_next = entry->position + entry->token_count;
-}
-
-static void tokens_check(struct sim *sim, const struct sim_client *client,
-                         const struct step_entry *entry)
-{
-    uint32_t end = entry->position + entry->token_count;
-    uint32_t sure = end - entry->draft_count;
-    bool samples = client->request.tokens_max > 0 && sure == client->known;
-    uint32_t next = end < client->known ? client->tokens[end] : STEP_TOKEN_NONE;
-
-    if (entry->token_count == 0 || sure > client->known ||
-        entry->draft_count >= entry->token_count || (entry->draft_count > 0 && !samples) ||
-        entry->draft_count > sim->config.draft_max ||
-        end > client->request.prompt_count + client->request.tokens_max ||
-        entry->next_token != next || entry->generated_begin != client->request.prompt_count) {
-        sim_fail(sim, "sequence %" PRIu64 ": rows %u to %u, %u drafts, %u tokens are known",
-                 client->id, entry->position, end, entry->draft_count, client->known);
-    }
-    if (((entry->wants & WANT_SAMPLE) != 0) != samples ||
-        (entry->propose_max > 0 && (!samples || sim->config.draft_mode != DRAFT_LAYER)) ||
-        entry->propose_max > sim->config.draft_max) {
-        sim_fail(sim, "sequence %" PRIu64 ": rows to %u of %u, wants %u", client->id, end,
-                 client->known, entry->wants);
-    }
-    for (uint32_t i = 0; i < sure - entry->position; i++) {
-        if (entry->tokens[i] != client->tokens[entry->position + i]) {
-            sim_fail(sim, "sequence %" PRIu64 ": token %u at position %u", client->id,
-                     entry->tokens[i], entry->position + i);
-        }
-    }
-}
-
-/* Nobody waits for ever: beside what the live requests' rows take, each twice at most (half of the
- * rows are the first one's), there is room for preemptions only. */
-static void progress_check(struct sim *sim, struct sim_client *client, uint32_t reached)
-{
-    bool ample = (uint64_t)sim->config.slot_count * sim->table_blocks <= sim->config.kv_block_count;
-    uint64_t turn = 4ull * ((uint64_t)sim->config.lane_count * (sim->config.slot_count + 1) +
-                            sim->config.steps_in_flight_max);
-    uint64_t steps = sim->step_last - client->ready_step;
-
-    if (ample && client->known > client->request.prompt_count && client->admissions == 1 &&
-        steps > turn) {
-        sim_fail(sim, "sequence %" PRIu64 " waits %" PRIu64 " steps for its next token", client->id,
-                 steps);
-    }
-    if (reached > client->reached) {
-        client->reached = reached;
-        client->ready_step = sim->step_last;
-    }
-}
-
-static void entry_check(struct sim *sim, const struct step *step, const struct step_entry *entry)
-{
-    struct sim_client *client = &sim->clients[entry->sequence];
-    bool samples = (entry->wants & WANT_SAMPLE) != 0;
-    uint32_t end = entry->position + entry->token_count - entry->draft_count;
-
-    if (entry->sequence >= sim->client_count || client->finished) {
-        sim_fail(sim, "sequence %" PRIu64 " is not there", entry->sequence);
-    }
-    if (client->sampling_step != 0) {
-        sim_fail(sim, "sequence %" PRIu64 " is in steps %" PRIu64 " and %" PRIu64, client->id,
-                 client->sampling_step, step->number);
-    }
-    client->sampling_step = samples ? step->number : 0;
-    rows_check(sim, client, entry);
-    tokens_check(sim, client, entry);
-    wants_check(sim, client, entry);
-    progress_check(sim, client, end);
-    sim->prompt_rows += end <= client->request.prompt_count ? entry->token_count : 0;
-}
-
 static uint32_t lane_rows_max(const struct sim *sim, const struct step *step)
 {
     uint32_t most = 0;
@@ -381,13 +244,27 @@ static void answers_make(struct sim *sim, const struct step *step, uint32_t stag
     }
 }
 
+static int64_t positions_attended(const struct step *step)
+{
+    int64_t positions = 0;
+
+    for (uint32_t i = 0; i < step->entry_count; i++) {
+        int64_t rows = step->entries[i].token_count;
+
+        positions += rows * step->entries[i].position + rows * (rows + 1) / 2;
+    }
+    return positions;
+}
+
 static void step_run(struct sim *sim, const struct step *step)
 {
     int64_t at = sim->now_ns + sim->timing.turn_ns / 2;
     uint32_t rows = lane_rows_max(sim, step);
+    int64_t positions = positions_attended(step);
 
     for (uint32_t stage = 0; stage < sim->config.stage_count; stage++) {
-        int64_t compute = sim->timing.stage_ns[stage] + sim->timing.row_ns[stage] * rows;
+        int64_t compute = sim->timing.stage_ns[stage] + sim->timing.row_ns[stage] * rows +
+                          sim->timing.position_ns[stage] * positions;
         uint64_t jitter = (uint64_t)compute * sim->timing.jitter_percent / 100;
 
         compute += (int64_t)sim_random_range(&sim->random, 0, 2 * jitter) - (int64_t)jitter;
@@ -415,7 +292,7 @@ static void step_issue(struct sim *sim, const struct step *step)
         seq_id id;
         uint32_t position;
 
-        entry_check(sim, step, entry);
+        sim_entry_check(sim, step, entry);
         decoding += client->decoding;
         if (!scheduler_step_entry(sim->scheduler, step->number, i, &id, &position) ||
             id != entry->sequence || position != entry->position) {
@@ -423,6 +300,9 @@ static void step_issue(struct sim *sim, const struct step *step)
         }
     }
     sim_cache_run(sim, step);
+    if (sim->on_step != NULL) {
+        sim->on_step(sim, step);
+    }
     if (sim->config.batch_max > 0 && decoding > sim->config.batch_max) {
         sim_fail(sim, "%u decoding rows, at most %u", decoding, sim->config.batch_max);
     }
@@ -585,7 +465,8 @@ static void finish_check(const struct sim *sim, const struct sim_client *client,
         sim_fail(sim, "sequence %" PRIu64 ": %u cached tokens, %u were not computed", client->id,
                  outcome->cached_tokens, client->skipped);
     }
-    if (outcome->reason == FINISH_LENGTH && wants_rows(client) && client->wanted < rows_wanted) {
+    if (outcome->reason == FINISH_LENGTH && sim_wants_rows(client) &&
+        client->wanted < rows_wanted) {
         sim_fail(sim, "sequence %" PRIu64 ": %u rows were answered of %u", client->id,
                  client->wanted, rows_wanted);
     }

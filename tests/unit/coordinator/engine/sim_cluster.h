@@ -24,12 +24,13 @@
 #define SIM_DOCUMENTS  2
 
 struct sim_timing {
-    int64_t stage_ns[SIM_STAGES_MAX]; /* of a step, beside its rows */
-    int64_t row_ns[SIM_STAGES_MAX];   /* of a row on the fullest lane */
-    int64_t hop_ns;                   /* between stages */
-    int64_t turn_ns;                  /* from the coordinator and back, with its own work */
-    uint32_t jitter_percent;          /* of stage times */
-    int64_t report_delay_ns_max;      /* random, for each report: reorders them */
+    int64_t stage_ns[SIM_STAGES_MAX];    /* of a step, beside its rows */
+    int64_t row_ns[SIM_STAGES_MAX];      /* of a row on the fullest lane */
+    int64_t position_ns[SIM_STAGES_MAX]; /* of a position that a row attends, all lanes */
+    int64_t hop_ns;                      /* between stages */
+    int64_t turn_ns;                     /* from the coordinator and back, with its own work */
+    uint32_t jitter_percent;             /* of stage times */
+    int64_t report_delay_ns_max;         /* random, for each report: reorders them */
 };
 
 struct sim_request {
@@ -99,7 +100,6 @@ struct sim {
     uint32_t client_count;
     uint32_t client_capacity;
     uint32_t live_count; /* accepted, not finished */
-    uint64_t live_rows;  /* that their prompts and answers have */
     bool failing;        /* inside sim_fail_all */
 
     struct sim_report *reports; /* binary heap */
@@ -121,8 +121,9 @@ struct sim {
     uint64_t step_last;       /* number of the last step issued */
     uint32_t decode_rows_max; /* sequences of one step */
     uint32_t decode_rows_min; /* of steps that begin in the window */
-    uint64_t prompt_rows;     /* issued, all in all */
     bool check;               /* scheduler_check after every event */
+    void (*on_step)(struct sim *sim, const struct step *step); /* of a test that looks on */
+    void *context;                                             /* the test's */
 };
 
 /* Called with the failure's text before the test ends; for programs that must not end. */
@@ -147,6 +148,13 @@ int64_t sim_next_ns(const struct sim *sim);
 void sim_report(struct sim *sim);
 /* Reports until nothing is in flight; then nothing may be left. */
 void sim_run_out(struct sim *sim);
+
+/* sim_entry.c: the entry is what its client must get next. Notes what it has got with it. */
+void sim_entry_check(struct sim *sim, const struct step *step, const struct step_entry *entry);
+/* Within so many steps every request must get on, whatever comes between. */
+uint64_t sim_steps_max(const struct sim *sim);
+/* Whether the request wants something of its prompt's rows. */
+bool sim_wants_rows(const struct sim_client *client);
 
 /* sim_cache.c: the workers' memory and the virtual model. */
 

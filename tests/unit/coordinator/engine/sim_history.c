@@ -5,8 +5,6 @@
 #include <string.h>
 
 #define MS 1000000ll
-/* Steps within which a request that a flood goes over must be answered, once it is its turn. */
-#define FLOOD_STEPS_MAX 3000
 
 struct history {
     struct sim sim;
@@ -20,7 +18,8 @@ struct history {
     uint32_t batch_percent;
     uint32_t wants_percent;
     uint32_t cancel_percent;
-    int64_t fail_ns; /* INT64_MAX: never */
+    uint32_t cancels_left; /* that are to come, of the clients so far */
+    int64_t fail_ns;       /* INT64_MAX: never */
 
     uint32_t flood_target; /* the client that it must not starve; UINT32_MAX: no flood */
     bool flood_began;
@@ -100,7 +99,7 @@ static void history_init(struct history *history, uint64_t seed)
     sim_init(&history->sim, seed, &config, &timing);
     history->sim.alphabet = sim_random_u32(&random, 2, sim_random_chance(&random, 50) ? 4 : 1000);
     history->sim.draft_right_percent = sim_random_u32(&random, 0, 100);
-    history->arrivals_left = sim_random_u32(&random, 10, 26);
+    history->arrivals_left = sim_random_u32(&random, 12, 28);
     history->arrival_ns = 0;
     history->arrival_gap_ns_max =
         sim_random_chance(&random, 30) ? 0 : (int64_t)sim_random_range(&random, 0, 10000000);
@@ -157,6 +156,7 @@ static void arrive(struct history *history)
     sim->now_ns = history->arrival_ns > sim->now_ns ? history->arrival_ns : sim->now_ns;
     if (sim_submit(sim, &request) && sim_random_chance(random, history->cancel_percent)) {
         sim->clients[id].cancel_ns = sim->now_ns + (int64_t)sim_random_range(random, 0, 40000000);
+        history->cancels_left++;
     }
     history->arrivals_left--;
     history->arrival_ns =
@@ -191,7 +191,7 @@ static void flood_go_on(struct history *history)
         history->flood_target = UINT32_MAX;
         return;
     }
-    if (sim->step_last > target->ready_step + FLOOD_STEPS_MAX) {
+    if (sim->step_last > target->ready_step + sim_steps_max(sim)) {
         sim_fail(sim, "sequence %" PRIu64 " starves in a flood: no new row for %" PRIu64 " steps",
                  target->id, sim->step_last - target->ready_step);
     }
@@ -211,11 +211,12 @@ static void flood_go_on(struct history *history)
 /* --- events --- */
 
 /* The client whose cancel is due first. */
-static uint32_t next_cancel(const struct sim *sim)
+static uint32_t next_cancel(const struct history *history)
 {
+    const struct sim *sim = &history->sim;
     uint32_t first = UINT32_MAX;
 
-    for (uint32_t i = 0; i < sim->client_count; i++) {
+    for (uint32_t i = 0; history->cancels_left > 0 && i < sim->client_count; i++) {
         if (sim->clients[i].cancel_ns < INT64_MAX &&
             (first == UINT32_MAX || sim->clients[i].cancel_ns < sim->clients[first].cancel_ns)) {
             first = i;
@@ -224,12 +225,14 @@ static uint32_t next_cancel(const struct sim *sim)
     return first;
 }
 
-static void cancel(struct sim *sim, uint32_t client)
+static void cancel(struct history *history, uint32_t client)
 {
+    struct sim *sim = &history->sim;
     int64_t when = sim->clients[client].cancel_ns;
 
     sim->now_ns = when > sim->now_ns ? when : sim->now_ns;
     sim->clients[client].cancel_ns = INT64_MAX;
+    history->cancels_left--;
     sim_cancel(sim, client);
     sim_settle(sim);
 }
@@ -238,7 +241,7 @@ static void cancel(struct sim *sim, uint32_t client)
 static bool history_turn(struct history *history)
 {
     struct sim *sim = &history->sim;
-    uint32_t client = next_cancel(sim);
+    uint32_t client = next_cancel(history);
     int64_t cancel_ns = client != UINT32_MAX ? sim->clients[client].cancel_ns : INT64_MAX;
     int64_t arrival_ns = history->arrivals_left > 0 ? history->arrival_ns : INT64_MAX;
     int64_t report_ns = sim_next_ns(sim);
@@ -260,7 +263,7 @@ static bool history_turn(struct history *history)
         arrive(history);
         sim_settle(sim);
     } else if (cancel_ns <= report_ns) {
-        cancel(sim, client);
+        cancel(history, client);
     } else {
         sim_report(sim);
     }

@@ -1,4 +1,5 @@
 /* test_scheduler.c - directed cases of the scheduler, and how busy it keeps a virtual cluster. */
+#include "tests/unit/coordinator/engine/scheduler_driver.h"
 #include "tests/unit/coordinator/engine/sim_cluster.h"
 
 #include <setjmp.h>
@@ -8,111 +9,14 @@
 
 #include <cmocka.h>
 
-#define MS 1000000ll
-
-static const uint32_t eos_ids[] = {2, 5};
-
-static struct scheduler_config config_small(void)
-{
-    return (struct scheduler_config){
-        .lane_count = 1,
-        .stage_count = 1,
-        .slot_count = 4,
-        .kv_block_count = 8,
-        .context_tokens_max = 512,
-        .step_rows_max = 16,
-        .steps_in_flight_max = 3,
-        .queue_max = 4,
-        .logits_rows_max = 4,
-        .eos_count = 2,
-        .eos_ids = eos_ids,
-        .epoch = 9,
-    };
-}
-
-static bool submit(struct scheduler *scheduler, seq_id id, uint32_t prompt_count,
-                   uint32_t tokens_max, struct error *err)
-{
-    uint32_t prompt[512];
-    struct scheduler_request request = {
-        .sequence = id, .prompt = prompt, .prompt_count = prompt_count, .tokens_max = tokens_max};
-
-    for (uint32_t i = 0; i < 512; i++) {
-        prompt[i] = (uint32_t)id * 1000 + i;
-    }
-    return scheduler_submit(scheduler, &request, 0, err);
-}
-
-/* Submits what must be accepted. */
-static void add(struct scheduler *scheduler, seq_id id, uint32_t prompt_count, uint32_t tokens_max)
-{
-    struct error err;
-
-    if (!submit(scheduler, id, prompt_count, tokens_max, &err)) {
-        fail_msg("%s", err.message);
-    }
-}
-
-/* The only worker answers: every entry that wants a sample gets `token`. */
-static void answer(struct scheduler *scheduler, const struct step *step, uint32_t token,
-                   int64_t now_ns)
-{
-    struct step_sample samples[16];
-    struct step_report report = {.step = step->number, .compute_ns = MS, .samples = samples};
-    struct error err;
-
-    for (uint32_t i = 0; i < step->entry_count; i++) {
-        if ((step->entries[i].wants & WANT_SAMPLE) != 0) {
-            samples[report.sample_count++] = (struct step_sample){.entry = i, .token = token};
-        }
-    }
-    assert_true(scheduler_report(scheduler, &report, now_ns, &err));
-    assert_true(scheduler_check(scheduler, &err));
-}
-
-static void assert_token(struct scheduler *scheduler, seq_id id, uint32_t token)
-{
-    struct outcome outcome;
-
-    assert_true(scheduler_outcome(scheduler, &outcome));
-    assert_int_equal(outcome.kind, OUTCOME_TOKEN);
-    assert_int_equal(outcome.sequence, id);
-    assert_int_equal(outcome.token, token);
-}
-
-static void assert_finished(struct scheduler *scheduler, seq_id id, enum finish_reason reason)
-{
-    struct outcome outcome;
-
-    assert_true(scheduler_outcome(scheduler, &outcome));
-    assert_int_equal(outcome.kind, OUTCOME_FINISHED);
-    assert_int_equal(outcome.sequence, id);
-    assert_int_equal(outcome.reason, reason);
-}
-
-static void assert_silent(struct scheduler *scheduler)
-{
-    struct outcome outcome;
-
-    assert_false(scheduler_outcome(scheduler, &outcome));
-}
-
-static struct scheduler_stats stats_of(const struct scheduler *scheduler)
-{
-    struct scheduler_stats stats;
-
-    scheduler_stats(scheduler, &stats);
-    return stats;
-}
-
 static void a_sequence_prefills_decodes_and_ends_at_its_limit(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler = scheduler_create(&config);
     struct step step;
 
     (void)state;
-    add(scheduler, 7, 3, 2);
+    driver_add(scheduler, 7, 3, 2);
     assert_true(scheduler_next(scheduler, 0, &step));
     assert_int_equal(step.epoch, 9);
     assert_int_equal(step.entry_count, 1);
@@ -122,35 +26,35 @@ static void a_sequence_prefills_decodes_and_ends_at_its_limit(void **state)
     assert_int_equal(step.entries[0].generated_begin, 3);
     assert_int_equal(step.entries[0].block_count, 1);
     assert_int_equal(step.entries[0].wants, WANT_SAMPLE);
-    assert_int_equal(stats_of(scheduler).kv_blocks_used, 1);
+    assert_int_equal(driver_stats_of(scheduler).kv_blocks_used, 1);
     assert_false(scheduler_next(scheduler, 0, &step));
-    answer(scheduler, &step, 42, MS);
+    driver_answer(scheduler, &step, 42, MS);
     assert_token(scheduler, 7, 42);
     assert_true(scheduler_next(scheduler, MS, &step));
     assert_int_equal(step.entries[0].position, 3);
     assert_int_equal(step.entries[0].tokens[0], 42);
     assert_int_equal(step.entries[0].block_count, 0);
-    answer(scheduler, &step, 43, 2 * MS);
+    driver_answer(scheduler, &step, 43, 2 * MS);
     assert_token(scheduler, 7, 43);
     assert_finished(scheduler, 7, FINISH_LENGTH);
     assert_silent(scheduler);
     assert_false(scheduler_next(scheduler, 2 * MS, &step));
-    assert_int_equal(stats_of(scheduler).kv_blocks_used, 0);
-    assert_int_equal(stats_of(scheduler).generated_tokens, 2);
-    assert_int_equal(stats_of(scheduler).prompt_tokens, 3);
+    assert_int_equal(driver_stats_of(scheduler).kv_blocks_used, 0);
+    assert_int_equal(driver_stats_of(scheduler).generated_tokens, 2);
+    assert_int_equal(driver_stats_of(scheduler).prompt_tokens, 3);
     scheduler_destroy(scheduler);
 }
 
 static void an_end_token_stops_and_is_not_delivered(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler = scheduler_create(&config);
     struct step step;
 
     (void)state;
-    add(scheduler, 1, 3, 9);
+    driver_add(scheduler, 1, 3, 9);
     assert_true(scheduler_next(scheduler, 0, &step));
-    answer(scheduler, &step, 5, MS);
+    driver_answer(scheduler, &step, 5, MS);
     assert_finished(scheduler, 1, FINISH_STOP);
     assert_silent(scheduler);
     scheduler_destroy(scheduler);
@@ -158,7 +62,7 @@ static void an_end_token_stops_and_is_not_delivered(void **state)
 
 static void ignore_eos_delivers_end_tokens(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler = scheduler_create(&config);
     uint32_t prompt = 11;
     struct scheduler_request request = {
@@ -169,7 +73,7 @@ static void ignore_eos_delivers_end_tokens(void **state)
     (void)state;
     assert_true(scheduler_submit(scheduler, &request, 0, &err));
     assert_true(scheduler_next(scheduler, 0, &step));
-    answer(scheduler, &step, 5, MS);
+    driver_answer(scheduler, &step, 5, MS);
     assert_token(scheduler, 1, 5);
     assert_finished(scheduler, 1, FINISH_LENGTH);
     scheduler_destroy(scheduler);
@@ -177,7 +81,7 @@ static void ignore_eos_delivers_end_tokens(void **state)
 
 static void prefill_only_wants_no_sample_and_cuts_entries_for_logits(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler = scheduler_create(&config);
     uint32_t prompt[6] = {1, 2, 3, 4, 5, 6};
     struct scheduler_request request = {
@@ -190,18 +94,18 @@ static void prefill_only_wants_no_sample_and_cuts_entries_for_logits(void **stat
     assert_true(scheduler_next(scheduler, 0, &step));
     assert_int_equal(step.entries[0].token_count, 4);
     assert_int_equal(step.entries[0].wants, WANT_LOGITS);
-    answer(scheduler, &step, 0, MS);
+    driver_answer(scheduler, &step, 0, MS);
     assert_silent(scheduler);
     assert_true(scheduler_next(scheduler, MS, &step));
     assert_int_equal(step.entries[0].token_count, 2);
-    answer(scheduler, &step, 0, 2 * MS);
+    driver_answer(scheduler, &step, 0, 2 * MS);
     assert_finished(scheduler, 1, FINISH_LENGTH);
     scheduler_destroy(scheduler);
 }
 
 static void what_does_not_fit_is_refused_with_figures(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler;
     struct error err;
 
@@ -209,23 +113,23 @@ static void what_does_not_fit_is_refused_with_figures(void **state)
     config.context_tokens_max = 300;
     config.kv_block_count = 2;
     scheduler = scheduler_create(&config);
-    assert_false(submit(scheduler, 1, 300, 1, &err));
+    assert_false(driver_submit(scheduler, 1, 300, 1, &err));
     assert_int_equal(err.code, ERROR_USAGE);
     assert_string_equal(err.message,
                         "the prompt has 300 tokens and wants an answer, the context holds 300");
-    assert_false(submit(scheduler, 1, 0, 1, &err));
+    assert_false(driver_submit(scheduler, 1, 0, 1, &err));
     assert_int_equal(err.code, ERROR_USAGE);
-    assert_false(submit(scheduler, 1, 100, 29, &err));
+    assert_false(driver_submit(scheduler, 1, 100, 29, &err));
     assert_int_equal(err.code, ERROR_USAGE);
     assert_string_equal(err.message, "prompt of 100 tokens and up to 29 new ones need 3 KV blocks "
                                      "of 64 tokens, there are 2");
-    add(scheduler, 1, 100, 28);
-    assert_false(submit(scheduler, 1, 1, 1, &err));
+    driver_add(scheduler, 1, 100, 28);
+    assert_false(driver_submit(scheduler, 1, 1, 1, &err));
     assert_string_equal(err.message, "sequence 1 is in use");
-    add(scheduler, 2, 1, 1);
-    add(scheduler, 3, 1, 1);
-    add(scheduler, 4, 1, 1);
-    assert_false(submit(scheduler, 5, 1, 1, &err));
+    driver_add(scheduler, 2, 1, 1);
+    driver_add(scheduler, 3, 1, 1);
+    driver_add(scheduler, 4, 1, 1);
+    assert_false(driver_submit(scheduler, 5, 1, 1, &err));
     assert_int_equal(err.code, ERROR_LIMIT);
     assert_string_equal(err.message, "the queue is full: 4 requests are waiting");
     scheduler_destroy(scheduler);
@@ -233,33 +137,33 @@ static void what_does_not_fit_is_refused_with_figures(void **state)
 
 static void a_big_request_at_the_head_is_not_overtaken(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler;
     struct step step;
 
     (void)state;
     config.kv_block_count = 3;
     scheduler = scheduler_create(&config);
-    add(scheduler, 1, 65, 1);  /* two blocks */
-    add(scheduler, 2, 129, 1); /* three: must wait */
-    add(scheduler, 3, 1, 1);   /* one would be free */
+    driver_add(scheduler, 1, 65, 1);  /* two blocks */
+    driver_add(scheduler, 2, 129, 1); /* three: must wait */
+    driver_add(scheduler, 3, 1, 1);   /* one would be free */
     while (scheduler_next(scheduler, 0, &step)) {
         assert_int_equal(step.entry_count, 1);
         assert_int_equal(step.entries[0].sequence, 1);
-        answer(scheduler, &step, 42, MS);
-        if (stats_of(scheduler).waiting < 2 || stats_of(scheduler).finished == 1) {
+        driver_answer(scheduler, &step, 42, MS);
+        if (driver_stats_of(scheduler).waiting < 2 || driver_stats_of(scheduler).finished == 1) {
             break;
         }
     }
     assert_true(scheduler_next(scheduler, MS, &step));
     assert_int_equal(step.entries[0].sequence, 2);
-    assert_int_equal(stats_of(scheduler).waiting, 1);
+    assert_int_equal(driver_stats_of(scheduler).waiting, 1);
     scheduler_destroy(scheduler);
 }
 
 static void sequences_go_to_the_lane_with_most_room(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler;
     struct step step;
 
@@ -267,9 +171,9 @@ static void sequences_go_to_the_lane_with_most_room(void **state)
     config.lane_count = 2;
     config.step_rows_max = 512;
     scheduler = scheduler_create(&config);
-    add(scheduler, 1, 200, 10);
-    add(scheduler, 2, 10, 1);
-    add(scheduler, 3, 10, 1);
+    driver_add(scheduler, 1, 200, 10);
+    driver_add(scheduler, 2, 10, 1);
+    driver_add(scheduler, 3, 10, 1);
     assert_true(scheduler_next(scheduler, 0, &step));
     assert_int_equal(step.entry_count, 3);
     assert_int_equal(step.entries[0].lane, 0);
@@ -280,7 +184,7 @@ static void sequences_go_to_the_lane_with_most_room(void **state)
 
 static void a_cancelled_sequence_leaves_at_once_but_its_blocks_wait_for_the_step(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler = scheduler_create(&config);
     struct step step;
     struct error err;
@@ -288,41 +192,41 @@ static void a_cancelled_sequence_leaves_at_once_but_its_blocks_wait_for_the_step
     uint32_t position;
 
     (void)state;
-    add(scheduler, 1, 3, 9);
+    driver_add(scheduler, 1, 3, 9);
     assert_true(scheduler_next(scheduler, 0, &step));
     scheduler_cancel(scheduler, 1, MS);
     assert_finished(scheduler, 1, FINISH_CANCELLED);
-    assert_int_equal(stats_of(scheduler).kv_blocks_used, 1);
+    assert_int_equal(driver_stats_of(scheduler).kv_blocks_used, 1);
     assert_true(scheduler_check(scheduler, &err));
     assert_true(scheduler_step_entry(scheduler, step.number, 0, &id, &position));
     assert_int_equal(id, 1);
     assert_false(scheduler_step_entry(scheduler, step.number, 1, &id, &position));
     scheduler_cancel(scheduler, 1, MS); /* unknown by now */
-    answer(scheduler, &step, 42, 2 * MS);
+    driver_answer(scheduler, &step, 42, 2 * MS);
     assert_silent(scheduler);
-    assert_int_equal(stats_of(scheduler).kv_blocks_used, 0);
-    assert_int_equal(stats_of(scheduler).cancelled, 1);
+    assert_int_equal(driver_stats_of(scheduler).kv_blocks_used, 0);
+    assert_int_equal(driver_stats_of(scheduler).cancelled, 1);
     assert_false(scheduler_step_entry(scheduler, step.number, 0, &id, &position));
     scheduler_destroy(scheduler);
 }
 
 static void an_id_may_be_used_again_while_its_cancelled_sequence_leaves(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler = scheduler_create(&config);
     struct step step;
 
     (void)state;
-    add(scheduler, 1, 3, 9);
+    driver_add(scheduler, 1, 3, 9);
     assert_true(scheduler_next(scheduler, 0, &step));
     scheduler_cancel(scheduler, 1, MS);
     assert_finished(scheduler, 1, FINISH_CANCELLED);
-    add(scheduler, 1, 4, 1);
-    answer(scheduler, &step, 42, MS);
+    driver_add(scheduler, 1, 4, 1);
+    driver_answer(scheduler, &step, 42, MS);
     assert_silent(scheduler);
     assert_true(scheduler_next(scheduler, MS, &step));
     assert_int_equal(step.entries[0].token_count, 4);
-    answer(scheduler, &step, 43, 2 * MS);
+    driver_answer(scheduler, &step, 43, 2 * MS);
     assert_token(scheduler, 1, 43);
     assert_finished(scheduler, 1, FINISH_LENGTH);
     scheduler_destroy(scheduler);
@@ -330,13 +234,13 @@ static void an_id_may_be_used_again_while_its_cancelled_sequence_leaves(void **s
 
 static void a_waiting_sequence_is_cancelled_in_the_queue(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler = scheduler_create(&config);
     struct step step;
 
     (void)state;
-    add(scheduler, 1, 3, 9);
-    add(scheduler, 2, 3, 9);
+    driver_add(scheduler, 1, 3, 9);
+    driver_add(scheduler, 2, 3, 9);
     scheduler_cancel(scheduler, 1, 0);
     assert_finished(scheduler, 1, FINISH_CANCELLED);
     assert_true(scheduler_next(scheduler, 0, &step));
@@ -347,7 +251,7 @@ static void a_waiting_sequence_is_cancelled_in_the_queue(void **state)
 
 static void wrong_reports_are_refused_without_effect(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler;
     struct step_sample samples[] = {{.entry = 0, .token = 42}, {.entry = 0, .token = 43}};
     struct step_report report = {.step = 1, .stage = 1, .sample_count = 2, .samples = samples};
@@ -357,7 +261,7 @@ static void wrong_reports_are_refused_without_effect(void **state)
     (void)state;
     config.stage_count = 2;
     scheduler = scheduler_create(&config);
-    add(scheduler, 1, 3, 1);
+    driver_add(scheduler, 1, 3, 1);
     assert_true(scheduler_next(scheduler, 0, &step));
     assert_false(scheduler_report(scheduler, &report, MS, &err)); /* twice the same entry */
     assert_int_equal(err.code, ERROR_PEER);
@@ -379,49 +283,49 @@ static void wrong_reports_are_refused_without_effect(void **state)
     assert_true(scheduler_report(scheduler, &report, MS, &err));
     assert_silent(scheduler); /* stage 0 has not answered */
     assert_true(scheduler_report(scheduler, &report, MS, &err));
-    assert_int_equal(stats_of(scheduler).ignored_reports, 1);
+    assert_int_equal(driver_stats_of(scheduler).ignored_reports, 1);
     report.stage = 0;
     report.sample_count = 0;
     assert_true(scheduler_report(scheduler, &report, MS, &err));
     assert_token(scheduler, 1, 42);
     assert_finished(scheduler, 1, FINISH_LENGTH);
     assert_true(scheduler_report(scheduler, &report, MS, &err));
-    assert_int_equal(stats_of(scheduler).ignored_reports, 2);
+    assert_int_equal(driver_stats_of(scheduler).ignored_reports, 2);
     scheduler_destroy(scheduler);
 }
 
 static void fail_all_ends_everything_and_work_goes_on_after_it(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler = scheduler_create(&config);
     struct step step, lost;
     struct error err;
 
     (void)state;
     config.slot_count = 1;
-    add(scheduler, 1, 20, 9);
-    add(scheduler, 2, 3, 9);
+    driver_add(scheduler, 1, 20, 9);
+    driver_add(scheduler, 2, 3, 9);
     assert_true(scheduler_next(scheduler, 0, &lost));
     scheduler_cancel(scheduler, 2, 0);
     assert_finished(scheduler, 2, FINISH_CANCELLED);
     scheduler_fail_all(scheduler, MS);
     assert_finished(scheduler, 1, FINISH_FAILED);
     assert_silent(scheduler);
-    assert_int_equal(stats_of(scheduler).kv_blocks_used, 0);
-    assert_int_equal(stats_of(scheduler).steps_in_flight, 0);
+    assert_int_equal(driver_stats_of(scheduler).kv_blocks_used, 0);
+    assert_int_equal(driver_stats_of(scheduler).steps_in_flight, 0);
     assert_true(scheduler_deadline_ns(scheduler) == INT64_MAX);
     assert_true(scheduler_check(scheduler, &err));
-    add(scheduler, 1, 3, 1);
+    driver_add(scheduler, 1, 3, 1);
     assert_true(scheduler_next(scheduler, 2 * MS, &step));
     assert_true(step.number > lost.number);
-    answer(scheduler, &step, 42, 3 * MS);
+    driver_answer(scheduler, &step, 42, 3 * MS);
     assert_token(scheduler, 1, 42);
     scheduler_destroy(scheduler);
 }
 
 static void steps_are_overdue_after_ten_times_the_measured_time(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler = scheduler_create(&config);
     struct step step;
     uint64_t overdue;
@@ -429,13 +333,13 @@ static void steps_are_overdue_after_ten_times_the_measured_time(void **state)
 
     (void)state;
     assert_true(scheduler_deadline_ns(scheduler) == INT64_MAX);
-    add(scheduler, 1, 1, 100);
+    driver_add(scheduler, 1, 1, 100);
     assert_true(scheduler_next(scheduler, now, &step));
     /* Nothing is measured: a minute, and four seconds for the row. */
     assert_true(scheduler_deadline_ns(scheduler) == 64000 * MS);
     for (uint32_t i = 0; i < 50; i++) {
         now += 500 * MS;
-        answer(scheduler, &step, 42, now);
+        driver_answer(scheduler, &step, 42, now);
         assert_true(scheduler_next(scheduler, now, &step));
     }
     assert_true(scheduler_deadline_ns(scheduler) == now + 5000 * MS);
@@ -448,14 +352,14 @@ static void steps_are_overdue_after_ten_times_the_measured_time(void **state)
 /* A large model on few cores: the first prompt takes minutes. */
 static void the_first_steps_may_take_seconds_for_each_row(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler;
     struct step step;
 
     (void)state;
     config.step_rows_max = 512;
     scheduler = scheduler_create(&config);
-    add(scheduler, 1, 300, 5);
+    driver_add(scheduler, 1, 300, 5);
     assert_true(scheduler_next(scheduler, 0, &step));
     assert_int_equal(step.entries[0].token_count, 300);
     assert_true(scheduler_deadline_ns(scheduler) == 1260000 * MS);
@@ -464,7 +368,7 @@ static void the_first_steps_may_take_seconds_for_each_row(void **state)
 
 static void a_prompt_is_cut_to_keep_both_stages_busy(void **state)
 {
-    struct scheduler_config config = config_small();
+    struct scheduler_config config = driver_config_small();
     struct scheduler *scheduler;
     struct step step;
 
@@ -472,7 +376,7 @@ static void a_prompt_is_cut_to_keep_both_stages_busy(void **state)
     config.stage_count = 2;
     config.step_rows_max = 512;
     scheduler = scheduler_create(&config);
-    add(scheduler, 1, 300, 5);
+    driver_add(scheduler, 1, 300, 5);
     assert_true(scheduler_next(scheduler, 0, &step));
     assert_int_equal(step.entries[0].token_count, 150);
     assert_int_equal(step.entries[0].block_count, 3);

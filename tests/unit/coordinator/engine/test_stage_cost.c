@@ -243,7 +243,8 @@ static void an_hour_of_equal_steps_keeps_what_a_prompt_has_shown(void **state)
         measure(&cost, &truth, &load);
     }
     for (int i = 0; i < 50000; i++) {
-        load = (struct step_load){.rows = 8, .attended = 8ull * (1000 + i / 50), .sampled = 8};
+        load =
+            (struct step_load){.rows = 8, .attended = 8 * (1000 + (uint64_t)i / 50), .sampled = 8};
         measure(&cost, &truth, &load);
     }
     load = prompt_load(1000, 256);

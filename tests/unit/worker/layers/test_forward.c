@@ -365,21 +365,36 @@ static float *baseline(const char *name, enum kv_type kv_type)
     return logits;
 }
 
+/* Sanitized code takes a third of the runs: each level with each schedule, each of them with
+ * another number of threads, which turns with the level. */
+static bool is_run(enum cpu_level level, uint32_t thread_count, enum schedule schedule)
+{
+    return SHOAL_SANITIZED == 0 || (level + thread_count + schedule) % 3 == 0;
+}
+
+static void level_never_shows(const char *name, enum cpu_level level, const float *expected)
+{
+    struct engine_options options = options_default();
+
+    options.level = level;
+    for (options.thread_count = 1; options.thread_count <= 3; options.thread_count++) {
+        for (enum schedule s = SCHEDULE_WHOLE; s <= SCHEDULE_RAGGED; s++) {
+            if (is_run(level, options.thread_count, s)) {
+                same_bits_expected(name, &options, s, expected);
+            }
+        }
+    }
+}
+
 static void only_the_model_shows(const char *name)
 {
     float *expected = baseline(name, KV_F32);
-    struct engine_options options = options_default();
 
     for (enum cpu_level level = CPU_REF; level < CPU_LEVEL_COUNT; level++) {
-        if (!cpu_level_available(level)) {
+        if (cpu_level_available(level)) {
+            level_never_shows(name, level, expected);
+        } else {
             print_message("skipped: this machine has no %s\n", cpu_level_name(level));
-            continue;
-        }
-        options.level = level;
-        for (options.thread_count = 1; options.thread_count <= 3; options.thread_count++) {
-            for (enum schedule s = SCHEDULE_WHOLE; s <= SCHEDULE_RAGGED; s++) {
-                same_bits_expected(name, &options, s, expected);
-            }
         }
     }
     mem_free(expected);

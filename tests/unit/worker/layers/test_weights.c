@@ -79,6 +79,40 @@ static void a_middle_stage_has_neither_embedding_nor_head(void **state)
     test_model_close(&model);
 }
 
+static bool is_of_draft_layer(const struct tensor *tensor)
+{
+    return tensor->layer == 4;
+}
+
+static void the_draft_layer_reads_all_but_its_copies(void **state)
+{
+    struct weights_share share = {3, 4, true, true, true, NULL};
+    struct test_model model = test_model_open(v3, &share);
+    const struct weights *weights = model.weights;
+    uint32_t found = 0, wanted = 0;
+
+    (void)state;
+    assert_int_equal(weights->layer_end, 5);
+    assert_non_null(weights->layers[1].experts[15].down.data);
+    assert_non_null(weights->embedding);
+    assert_non_null(weights->draft.token_norm);
+    assert_non_null(weights->draft.hidden_norm);
+    assert_non_null(weights->draft.final_norm);
+    assert_int_equal(weights->draft.projection.rows, 96);
+    assert_int_equal(weights->draft.projection.columns, 192);
+    for (uint32_t i = 0; i < weights->piece_count; i++) {
+        const struct tensor *tensor = weights->pieces[i].tensor;
+
+        assert_true(tensor->role != ROLE_DRAFT_EMBEDDING && tensor->role != ROLE_DRAFT_HEAD);
+        found += is_of_draft_layer(tensor) ? 1 : 0;
+    }
+    for (uint32_t i = 0; i < model.catalog->tensor_count; i++) {
+        wanted += is_of_draft_layer(&model.catalog->tensors[i]) ? 1 : 0;
+    }
+    assert_int_equal(found, wanted - 2);
+    test_model_close(&model);
+}
+
 static void experts_of_others_take_no_memory(void **state)
 {
     uint8_t owned[2 * 16] = {0};
@@ -456,6 +490,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_model_reads_every_main_tensor_once),
         cmocka_unit_test(a_middle_stage_has_neither_embedding_nor_head),
+        cmocka_unit_test(the_draft_layer_reads_all_but_its_copies),
         cmocka_unit_test(experts_of_others_take_no_memory),
         cmocka_unit_test(kv_b_becomes_two_matrices_per_head),
         cmocka_unit_test(kv_b_of_f8_is_scaled_by_its_global_row),

@@ -12,7 +12,7 @@
 
 #define VOCAB 100
 
-static const struct placement placement = {
+static struct placement placement = {
     .lane_count = 2,
     .slot_count = 4,
     .kv_block_count = 8,
@@ -83,6 +83,31 @@ static void every_index_beyond_its_array_is_refused(void **state)
     REFUSES(entries[0].block_begin = UINT32_MAX);
 }
 
+static void proposals_need_the_draft_layer(void **state)
+{
+    (void)state;
+    REFUSES(entries[0].propose_max = 1);
+    REFUSES(entries[0].wants |= WANT_DRAFT_LOGITS);
+    placement.draft_layer_count = 1;
+    fill_good();
+    entries[0].wants |= WANT_DRAFT_LOGITS;
+    entries[0].propose_max = STEP_PROPOSE_MAX;
+    assert_true(passes());
+    REFUSES(entries[0].propose_max = STEP_PROPOSE_MAX + 1);
+    placement.draft_layer_count = 0;
+}
+
+static void a_next_token_beyond_the_vocabulary_is_refused(void **state)
+{
+    (void)state;
+    fill_good();
+    entries[0].next_token = VOCAB - 1;
+    assert_true(passes());
+    entries[0].next_token = STEP_TOKEN_NONE;
+    assert_true(passes());
+    REFUSES(entries[0].next_token = VOCAB);
+}
+
 static void wrong_row_counts_are_refused(void **state)
 {
     (void)state;
@@ -149,6 +174,8 @@ int main(void)
         cmocka_unit_test(a_good_step_passes),
         cmocka_unit_test(every_index_beyond_its_array_is_refused),
         cmocka_unit_test(wrong_row_counts_are_refused),
+        cmocka_unit_test(proposals_need_the_draft_layer),
+        cmocka_unit_test(a_next_token_beyond_the_vocabulary_is_refused),
         cmocka_unit_test(sampling_that_makes_no_sense_is_refused),
     };
 
