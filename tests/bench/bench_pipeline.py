@@ -233,7 +233,7 @@ def peer_output(own, program, *options):
     done = subprocess.run([os.path.join(own.peer, program), "-m", own.model, "-t", "1", "-ngl", "99",
                            *map(str, options)], capture_output=True, text=True, timeout=3600,
                           check=False, env={**os.environ, "LD_LIBRARY_PATH": own.peer})
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, f"{program} exits with {done.returncode}: {done.stderr[-3000:]}"
     return done.stdout
 
 
