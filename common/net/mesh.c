@@ -19,7 +19,6 @@
 
 #define ARENA_CHUNK_BYTES ((size_t)16 << 10)
 #define SEND_RETRY_NS     NS_PER_MS
-#define OFTEN_BACKOFF     5u /* the pause of 100 µs, where somebody waits */
 
 static bool port_bind(struct mesh *mesh, struct error *err)
 {
@@ -118,21 +117,28 @@ bool mesh_needs_tests(const struct mesh *mesh)
     return mesh->mpi_port != NULL && has_mpi_links(mesh);
 }
 
-/* Nothing is lost by a frame that is found a little later. */
-static bool may_test_rarely(const struct mesh *mesh)
+/* Where nobody waits, nothing is lost by a frame that is found a little later; what is under way
+ * may keep a peer waiting. */
+static int64_t longest_pause_us(const struct mesh *mesh)
 {
-    return mesh->activity == MESH_STEP_COMPUTING && mesh->state != MESH_CONNECTING &&
-           !mpi_port_is_busy(mesh->mpi_port);
+    if (mesh->activity != MESH_STEP_COMPUTING || mesh->state == MESH_CONNECTING) {
+        return 100;
+    }
+    return mpi_port_is_busy(mesh->mpi_port) ? 500 : 5000;
 }
 
 static int64_t test_pause_ns(struct mesh *mesh)
 {
-    static const int64_t pauses_us[] = {0, 1, 5, 20, 50, 100, 200, 500, 1000};
-    uint32_t last = may_test_rarely(mesh) ? ARRAY_LENGTH(pauses_us) - 1 : OFTEN_BACKOFF;
-    uint32_t backoff = mesh->backoff < last ? mesh->backoff : last;
+    static const int64_t pauses_us[] = {0, 1, 5, 20, 50, 100, 200, 500, 1000, 2000, 5000};
+    int64_t longest_us = longest_pause_us(mesh);
 
-    mesh->backoff = backoff < last ? backoff + 1 : last;
-    return pauses_us[backoff] * NS_PER_US;
+    while (pauses_us[mesh->backoff] > longest_us) {
+        mesh->backoff--;
+    }
+    if (pauses_us[mesh->backoff] < longest_us) {
+        return pauses_us[mesh->backoff++] * NS_PER_US;
+    }
+    return longest_us * NS_PER_US;
 }
 
 static enum mesh_state mesh_fail(struct mesh *mesh, struct error *err)

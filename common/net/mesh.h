@@ -74,8 +74,8 @@ bool mesh_send(struct mesh *mesh, uint32_t peer, struct frame *frame, struct err
 struct frame *mesh_receive(struct mesh *mesh);
 
 /* While a step is open, MPI must be tested: gives the time poller_wait may sleep: -1 none needed,
- * else a back-off of 0 … 100 µs; 0 … 1 ms while nobody here waits for a frame and none is under
- * way, since each test takes time from whoever computes on this core. */
+ * else a back-off of 0 … 100 µs. While nobody here waits for a frame it grows to 500 µs, or to 5 ms
+ * when none is under way, since each test takes time from whoever computes on this core. */
 enum mesh_activity {
     MESH_QUIET,
     MESH_STEP_OPEN,      /* a frame is waited for */

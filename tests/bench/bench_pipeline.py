@@ -3,7 +3,7 @@
 
     PYTHONPATH=tests/support SHOAL_BIN=build/release/bin tests/bench/bench_pipeline.py
         [--shape llama-1b|v2-lite] [--model FILE] [--parts decode,prompt,delay,depth,peer]
-        [--k 4,8] [--rounds N] [--link zmq|mpi] [--peer DIR]
+        [--k 4,8] [--rounds N] [--tokens N] [--link zmq|mpi] [--peer DIR]
 
 Two stages of one thread each read every weight once for each micro-batch, and so does one process
 of two threads that is given micro-batches of the same size: what is missing is idle stages.
@@ -39,7 +39,6 @@ SLOW_WIRE = os.path.join(os.path.dirname(BIN), "tests", "slow-wire")
 DELAY_US = 20000
 SLOW_HERE, SLOW_THERE = "10.78.0.1", "10.78.0.2"
 PROMPT_TOKENS = 1024
-TOKENS = 24
 
 
 def bench(model, *options):
@@ -81,7 +80,7 @@ def load():
 
 
 def decode(own, k, batch, *layout):
-    [result] = bench(own.model, "-p", 0, "-n", TOKENS, "-r", 2, "--batch", batch, "--max-batch", k,
+    [result] = bench(own.model, "-p", 0, "-n", own.tokens, "-r", 2, "--batch", batch, "--max-batch", k,
                      *layout)
     return result
 
@@ -156,7 +155,7 @@ def far_decode(own, k, batch):
               "--insecure"]
     with tempfile.TemporaryFile("w+") as log:
         processes = []
-        command = [SHOAL, "bench", "--json", "--model", own.model, "-p", "0", "-n", str(TOKENS),
+        command = [SHOAL, "bench", "--json", "--model", own.model, "-p", "0", "-n", str(own.tokens),
                    "-r", "2", "--batch", str(batch), "--max-batch", str(k), "--layout", "2x1",
                    "--workers", "2", "--control", endpoint, "--insecure"]
         coordinator = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -181,7 +180,7 @@ def far_decode(own, k, batch):
 def delay_part(own):
     if namespaces.SPACES == [""]:
         sys.argv = [*sys.argv[:1], "--parts", "delay", "--model", own.model, "--rounds",
-                    str(own.rounds), "--k", ",".join(map(str, own.k))]
+                    str(own.rounds), "--tokens", str(own.tokens), "--k", ",".join(map(str, own.k))]
         code = namespaces.outside()
         if code != 0:
             print(f"delay: ended with {code}", file=sys.stderr)
@@ -204,7 +203,7 @@ def depth_part(own):
         bench_gguf.make(model, own.shape, layers=2, vocab=4096)
         for depth in (0, 4096, 32768):
             before = load()
-            [result] = bench(model, "-p", 0, "-n", TOKENS, "-r", 2, "--depth", depth,
+            [result] = bench(model, "-p", 0, "-n", own.tokens, "-r", 2, "--depth", depth,
                              *two_stages(own))
             print(json.dumps({"bench": "pipeline", "figure": "decode at depth, 2 layers",
                               "layout": "2x1", "load": before, **result}), flush=True)
@@ -234,14 +233,14 @@ def peer_output(own, program, *options):
     done = subprocess.run([os.path.join(own.peer, program), "-m", own.model, "-t", "1", "-ngl", "99",
                            *map(str, options)], capture_output=True, text=True, timeout=3600,
                           check=False, env={**os.environ, "LD_LIBRARY_PATH": own.peer})
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, f"{program} exits with {done.returncode}: {done.stderr[-3000:]}"
     return done.stdout
 
 
 def peer_decode(own, sequences):
     with rpc_servers(own.peer) as servers:
         text = peer_output(own, "llama-batched-bench", "--rpc", servers, "-c", 4096, "-npp", 16,
-                           "-ntg", TOKENS, "-npl", sequences)
+                           "-ntg", own.tokens, "-npl", sequences)
     rows = [line.split("|") for line in text.splitlines() if line.startswith("|")]
     return {"tokens_per_s": next(float(row[8]) for row in rows if row[1].strip() == "16")}
 
@@ -256,7 +255,10 @@ def peer_prompt(own):
 def peer_part(own):
     if not own.peer:
         return
-    for k in own.k:
+    batched = os.path.exists(os.path.join(own.peer, "llama-batched-bench"))
+    if not batched:
+        print(f"no llama-batched-bench in {own.peer}: decoding is not compared", file=sys.stderr)
+    for k in own.k if batched else []:
         before = load()
         pairs = alternate(own.rounds, lambda: decode(own, k, 2 * k, *two_stages(own)),
                           lambda: peer_decode(own, 2 * k))
@@ -280,6 +282,7 @@ def parse():
     parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS))
     parser.add_argument("--k", type=lambda text: [int(k) for k in text.split(",")], default=[4, 8])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=24, help="of each sequence, timed (24)")
     parser.add_argument("--link", default="zmq")
     parser.add_argument("--peer", help="folder with llama-bench, llama-batched-bench, "
                                        "ggml-rpc-server")
