@@ -8,7 +8,7 @@ import unittest
 
 import bench_gguf
 from gguf_writer import data_bytes
-from shoal import DATA, DEMO, Server, shoal, wait_until
+from shoal import DATA, DEMO, SANITIZE, Server, shoal, wait_until
 
 GGUF = os.path.join(DATA, "gguf", "llama", "Q4_K_M", "model.gguf")
 CONFIG = os.path.join(DATA, "deepseek_v3-bf16", "model", "config.json")
@@ -35,6 +35,7 @@ class Figures(unittest.TestCase):
         for result in results:
             self.check(result, samples=2, stages=2)
 
+    @unittest.skipIf(SANITIZE, "the same code as above, for longer")
     def test_a_depth_comes_before_what_is_timed(self):
         # Few tokens of depth and many of prompt: their times are told apart on a busy machine too.
         results = bench("-p", 1500, "-n", 8, "--depth", "0,64", "--batch", 2, "-r", 1)
@@ -71,6 +72,7 @@ class Figures(unittest.TestCase):
                 self.assertIn(word, done.stderr)
 
 
+@unittest.skipIf(SANITIZE, "Python makes them")
 class RandomModels(unittest.TestCase):
     """The models of benchmarks, cut to a few layers: they load, and what they compute is finite."""
 
