@@ -49,7 +49,8 @@ def acceptance(own):
             answers[draft] = list(pool.map(lambda question: ask(server, question), asked))
             counters = server.status()["scheduler"]
     assert answers["none"] == answers["mtp"], "drafts changed an answer"
-    generated, accepted = counters["generated_tokens"], counters["accepted"]
+    generated = counters["generated_tokens"] + len(asked)  # an end token is not delivered
+    accepted = counters["accepted"]
     print(json.dumps({"bench": "drafts", "figure": "acceptance", "questions": len(asked),
                       "drafted": counters["drafted"], "accepted": accepted,
                       "acceptance": round(accepted / counters["drafted"], 4),
