@@ -47,6 +47,16 @@ char *codec_text(const char *text)
     return (char *)(uintptr_t)(text != NULL ? text : "");
 }
 
+uint32_t *codec_array(const uint32_t *values)
+{
+    return (uint32_t *)(uintptr_t)values;
+}
+
+float *codec_floats(const float *values)
+{
+    return (float *)(uintptr_t)values;
+}
+
 void **codec_list(struct arena *arena, size_t count, size_t item_bytes)
 {
     void **pointers = arena_new_array(arena, void *, count);

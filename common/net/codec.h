@@ -26,6 +26,9 @@ bool codec_check_text(const char *field, const char *text, struct error *err);
 bool codec_check_amount(const char *field, double value, struct error *err); /* finite, ≥ 0 */
 /* protobuf-c wants char *; it only reads. NULL becomes "". */
 char *codec_text(const char *text);
+/* Likewise, arrays that packing only reads. */
+uint32_t *codec_array(const uint32_t *values);
+float *codec_floats(const float *values);
 
 /* --- codec_member.c: what workers and coordinator say about themselves --- */
 void codec_register_encode(const struct register_message *in, Shoal__Registration *out);

@@ -6,12 +6,6 @@
  */
 #include "common/net/codec.h"
 
-/* protobuf-c's arrays are not const; packing only reads them. */
-static uint32_t *array(const uint32_t *values)
-{
-    return (uint32_t *)(uintptr_t)values;
-}
-
 static Shoal__Rows **rows_encode(const struct step_rows *in, uint32_t count, struct arena *arena)
 {
     Shoal__Rows **out = (Shoal__Rows **)codec_list(arena, count, sizeof(Shoal__Rows));
@@ -36,7 +30,7 @@ static void proposals_encode(const struct step_result *in, struct arena *arena,
         shoal__proposal__init(out->proposals[i]);
         out->proposals[i]->entry = in->proposals[i].entry;
         out->proposals[i]->n_tokens = in->proposals[i].count;
-        out->proposals[i]->tokens = array(in->proposals[i].tokens);
+        out->proposals[i]->tokens = codec_array(in->proposals[i].tokens);
     }
 }
 
@@ -57,9 +51,9 @@ static void logprobs_encode(const struct step_result *in, struct arena *arena,
         to->logprob = from->logprob;
         to->rank = from->rank;
         to->n_top_tokens = from->top_count;
-        to->top_tokens = array(from->top_tokens);
+        to->top_tokens = codec_array(from->top_tokens);
         to->n_top_logprobs = from->top_count;
-        to->top_logprobs = (float *)(uintptr_t)from->top_logprobs;
+        to->top_logprobs = codec_floats(from->top_logprobs);
     }
 }
 
@@ -84,9 +78,9 @@ static void routing_encode(const struct step_result *in, struct arena *arena,
     }
     out->chosen_count = in->chosen_count;
     out->n_experts = (size_t)count * in->chosen_count;
-    out->experts = array(in->experts);
+    out->experts = codec_array(in->experts);
     out->n_expert_weights = out->n_experts;
-    out->expert_weights = (float *)(uintptr_t)in->expert_weights;
+    out->expert_weights = codec_floats(in->expert_weights);
 }
 
 void codec_result_encode(const struct step_result *in, struct arena *arena, Shoal__StepResult *out)

@@ -11,12 +11,6 @@
     ((uint32_t)(WANT_SAMPLE | WANT_LOGITS | WANT_ROUTING | WANT_HIDDEN | WANT_DRAFT_LOGITS))
 #define BIASES_MAX 65536u
 
-/* protobuf-c's arrays are not const; packing only reads them. */
-static uint32_t *array(const uint32_t *values)
-{
-    return (uint32_t *)(uintptr_t)values;
-}
-
 static void sampling_encode(const struct sampling_params *in, struct arena *arena,
                             Shoal__Sampling *out)
 {
@@ -50,11 +44,11 @@ static void entry_encode(const struct step_entry *in, struct arena *arena, Shoal
     out->slot = in->slot;
     out->position = in->position;
     out->n_tokens = in->token_count;
-    out->tokens = array(in->tokens);
+    out->tokens = codec_array(in->tokens);
     out->generated_begin = in->generated_begin;
     out->block_begin = in->block_begin;
     out->n_blocks = in->block_count;
-    out->blocks = array(in->blocks);
+    out->blocks = codec_array(in->blocks);
     out->wants = in->wants;
     out->sampling = arena_new(arena, Shoal__Sampling);
     sampling_encode(&in->sampling, arena, out->sampling);

@@ -1,12 +1,11 @@
 /* The draft layer on the last stage, against the golden model: its logits, its routing and what it
  * proposes, in every layout; and that drafts which do not stand leave nothing behind. */
-#include "cluster_fixture.h"
+#include "golden_lines.h"
 
 #include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/base/mem.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,34 +42,6 @@ static float *reference; /* logits of the first layout that ran */
 
 /* --- golden files --- */
 
-static uint32_t read_ids(const json_t *array, uint32_t *out)
-{
-    uint32_t count = (uint32_t)json_array_size(array);
-
-    assert_true(count <= TOKENS_MAX);
-    for (uint32_t i = 0; i < count; i++) {
-        out[i] = (uint32_t)json_integer_value(json_array_get(array, i));
-    }
-    return count;
-}
-
-static void read_lines(const char *path, void (*read)(const json_t *line))
-{
-    struct error err = {0};
-    size_t length;
-    char *text;
-
-    assert_true(file_read(path, 1 << 20, &text, &length, &err));
-    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
-        json_t *parsed = json_loads(line, 0, NULL);
-
-        assert_non_null(parsed);
-        read(parsed);
-        json_decref(parsed);
-    }
-    mem_free(text);
-}
-
 static struct prompt *prompt_of(const json_t *line)
 {
     return &prompts[json_integer_value(json_object_get(line, "id"))];
@@ -80,7 +51,7 @@ static void read_prompt(const json_t *line)
 {
     struct prompt *prompt = prompt_of(line);
 
-    prompt->count = read_ids(json_object_get(line, "tokens"), prompt->tokens);
+    prompt->count = golden_ids(json_object_get(line, "tokens"), prompt->tokens, TOKENS_MAX);
     prompt->logits_row = (uint32_t)json_integer_value(json_object_get(line, "logits_row"));
     row_total += prompt->count;
 }
@@ -89,15 +60,17 @@ static void read_greedy(const json_t *line)
 {
     struct prompt *prompt = prompt_of(line);
 
-    assert_int_equal(read_ids(json_object_get(line, "tokens"), prompt->tokens + prompt->count),
-                     GREEDY);
+    assert_int_equal(
+        golden_ids(json_object_get(line, "tokens"), prompt->tokens + prompt->count, GREEDY),
+        GREEDY);
 }
 
 static void read_draft(const json_t *line)
 {
     struct prompt *prompt = prompt_of(line);
 
-    assert_int_equal(read_ids(json_object_get(line, "draft"), prompt->drafts), prompt->count);
+    assert_int_equal(golden_ids(json_object_get(line, "draft"), prompt->drafts, TOKENS_MAX),
+                     prompt->count);
 }
 
 static int open_golden(void **state)
@@ -110,9 +83,9 @@ static int open_golden(void **state)
     if (catalog == NULL) {
         fail_msg("%s", err.message);
     }
-    read_lines(GOLDEN "/prompts.jsonl", read_prompt);
-    read_lines(GOLDEN "/greedy.jsonl", read_greedy);
-    read_lines(GOLDEN "/mtp.jsonl", read_draft);
+    golden_lines_read(GOLDEN "/prompts.jsonl", read_prompt);
+    golden_lines_read(GOLDEN "/greedy.jsonl", read_greedy);
+    golden_lines_read(GOLDEN "/mtp.jsonl", read_draft);
     assert_true(
         file_read(GOLDEN "/mtp_logits.f32", 1 << 24, (char **)&golden_logits, &length, &err));
     assert_int_equal(length, row_total * catalog->arch.vocab * sizeof(float));
@@ -365,51 +338,13 @@ static void stages_and_groups_give_the_same_bytes(void **state)
 static const struct script *routed;
 static uint32_t routes_found;
 
-static bool has_expert(const json_t *experts, uint32_t expert)
-{
-    for (size_t i = 0; i < json_array_size(experts); i++) {
-        if (json_integer_value(json_array_get(experts, i)) == (json_int_t)expert) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void check_route(const struct step_result *result, const struct step_routing *row,
-                        const json_t *line)
-{
-    const json_t *experts = json_object_get(line, "experts");
-
-    assert_int_equal(json_array_size(experts), result->chosen_count);
-    for (uint32_t i = 0; i < result->chosen_count; i++) {
-        assert_true(has_expert(experts, result->experts[row->expert_begin + i]));
-    }
-    routes_found++;
-}
-
 static void check_routing_line(const json_t *line)
 {
-    json_int_t prompt = json_integer_value(json_object_get(line, "id"));
-    json_int_t position = json_integer_value(json_object_get(line, "pos"));
-    uint32_t found = routes_found;
-
-    if (json_integer_value(json_object_get(line, "layer")) != catalog->arch.layer_count ||
-        json_real_value(json_object_get(line, "gap")) < 1e-5) {
-        return;
+    if (json_integer_value(json_object_get(line, "layer")) == catalog->arch.layer_count &&
+        golden_route_is_clear(line)) {
+        golden_route_check(routed->fixture, routed->prompt_of[0], line);
+        routes_found++;
     }
-    for (uint32_t w = 0; w < fixture_worker_count(routed->fixture); w++) {
-        const struct step_result *result = &fixture_job(routed->fixture, w, 0)->result;
-
-        for (uint32_t i = 0; i < result->routing_count; i++) {
-            const struct step_routing *row = &result->routing[i];
-
-            if (row->layer == catalog->arch.layer_count && row->row == position &&
-                routed->prompt_of[0][row->entry] == prompt) {
-                check_route(result, row, line);
-            }
-        }
-    }
-    assert_int_equal(routes_found, found + 1);
 }
 
 static void routing_of_the_draft_layer_is_the_golden_one(void **state)
@@ -422,7 +357,7 @@ static void routing_of_the_draft_layer_is_the_golden_one(void **state)
     script_prompts(&script, 256, WANT_DRAFT_LOGITS | WANT_ROUTING, 0);
     fixture_run(fixture, script.steps, script.step_count);
     routed = &script;
-    read_lines(GOLDEN "/routing.jsonl", check_routing_line);
+    golden_lines_read(GOLDEN "/routing.jsonl", check_routing_line);
     assert_true(routes_found > 150);
     fixture_destroy(fixture);
 }

@@ -1,12 +1,11 @@
 /* Whole clusters of stages in one process, against the golden model: every layout gives the
  * expected logits, and all give the same bytes. */
-#include "cluster_fixture.h"
+#include "golden_lines.h"
 
 #include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/base/mem.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,39 +36,11 @@ static float *hidden_states; /* golden: [layers + 2][17][hidden] of prompt 2 */
 
 /* --- golden files --- */
 
-static uint32_t read_ids(const json_t *array, uint32_t *out)
-{
-    uint32_t count = (uint32_t)json_array_size(array);
-
-    assert_true(count <= TOKENS_MAX);
-    for (uint32_t i = 0; i < count; i++) {
-        out[i] = (uint32_t)json_integer_value(json_array_get(array, i));
-    }
-    return count;
-}
-
-static void read_lines(const char *path, void (*read)(const json_t *line))
-{
-    struct error err = {0};
-    size_t length;
-    char *text;
-
-    assert_true(file_read(path, 1 << 20, &text, &length, &err));
-    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
-        json_t *parsed = json_loads(line, 0, NULL);
-
-        assert_non_null(parsed);
-        read(parsed);
-        json_decref(parsed);
-    }
-    mem_free(text);
-}
-
 static void read_prompt(const json_t *line)
 {
     struct prompt *prompt = &prompts[json_integer_value(json_object_get(line, "id"))];
 
-    prompt->count = read_ids(json_object_get(line, "tokens"), prompt->tokens);
+    prompt->count = golden_ids(json_object_get(line, "tokens"), prompt->tokens, TOKENS_MAX);
     prompt->logits_row = (uint32_t)json_integer_value(json_object_get(line, "logits_row"));
     row_total += prompt->count;
 }
@@ -78,7 +49,7 @@ static void read_greedy(const json_t *line)
 {
     struct prompt *prompt = &prompts[json_integer_value(json_object_get(line, "id"))];
 
-    assert_int_equal(read_ids(json_object_get(line, "tokens"), prompt->greedy), GREEDY);
+    assert_int_equal(golden_ids(json_object_get(line, "tokens"), prompt->greedy, GREEDY), GREEDY);
 }
 
 static int open_golden(void **state)
@@ -91,8 +62,8 @@ static int open_golden(void **state)
     if (catalog == NULL) {
         fail_msg("%s", err.message);
     }
-    read_lines(GOLDEN "/prompts.jsonl", read_prompt);
-    read_lines(GOLDEN "/greedy.jsonl", read_greedy);
+    golden_lines_read(GOLDEN "/prompts.jsonl", read_prompt);
+    golden_lines_read(GOLDEN "/greedy.jsonl", read_greedy);
     assert_true(file_read(GOLDEN "/logits.f32", 1 << 24, (char **)&golden_logits, &length, &err));
     assert_int_equal(length, row_total * catalog->arch.vocab * sizeof(float));
     assert_true(file_read(GOLDEN "/hidden.f32", 1 << 24, (char **)&hidden_states, &length, &err));
@@ -413,52 +384,13 @@ struct routing_check {
 };
 static struct routing_check routing;
 
-static bool has_expert(const json_t *experts, uint32_t expert)
-{
-    for (size_t i = 0; i < json_array_size(experts); i++) {
-        if (json_integer_value(json_array_get(experts, i)) == (json_int_t)expert) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void check_routing_row(const struct step_result *result, const struct step_routing *row,
-                              const json_t *line)
-{
-    const json_t *experts = json_object_get(line, "experts");
-
-    assert_int_equal(json_array_size(experts), result->chosen_count);
-    for (uint32_t i = 0; i < result->chosen_count; i++) {
-        assert_true(has_expert(experts, result->experts[row->expert_begin + i]));
-    }
-    routing.found++;
-}
-
 static void check_routing_line(const json_t *line)
 {
-    json_int_t layer = json_integer_value(json_object_get(line, "layer"));
-    json_int_t prompt = json_integer_value(json_object_get(line, "id"));
-    json_int_t position = json_integer_value(json_object_get(line, "pos"));
-    uint32_t found = routing.found;
-
-    if (layer >= catalog->arch.layer_count ||
-        json_real_value(json_object_get(line, "gap")) < 1e-5) {
-        return;
+    if (json_integer_value(json_object_get(line, "layer")) < catalog->arch.layer_count &&
+        golden_route_is_clear(line)) {
+        golden_route_check(routing.fixture, routing.script->prompt_of[0], line);
+        routing.found++;
     }
-    for (uint32_t w = 0; w < fixture_worker_count(routing.fixture); w++) {
-        const struct step_result *result = &fixture_job(routing.fixture, w, 0)->result;
-
-        for (uint32_t i = 0; i < result->routing_count; i++) {
-            const struct step_routing *row = &result->routing[i];
-
-            if (row->layer == layer && row->row == position &&
-                routing.script->prompt_of[0][row->entry] == prompt) {
-                check_routing_row(result, row, line);
-            }
-        }
-    }
-    assert_int_equal(routing.found, found + 1);
 }
 
 static void routing_is_the_golden_routing(void **state)
@@ -476,7 +408,7 @@ static void routing_is_the_golden_routing(void **state)
     script_prompts(&script, 256);
     fixture_run(fixture, script.steps, script.step_count);
     routing = (struct routing_check){.fixture = fixture, .script = &script};
-    read_lines(GOLDEN "/routing.jsonl", check_routing_line);
+    golden_lines_read(GOLDEN "/routing.jsonl", check_routing_line);
     assert_true(routing.found > 500);
     fixture_destroy(fixture);
 }
