@@ -100,16 +100,23 @@ static void count_member_rows(const struct stage *stage, const struct step *step
 
 /* --- own rows --- */
 
-static bool sample_find(const struct step_result *result, uint32_t entry, uint32_t index,
-                        uint32_t *token)
+/* The samples of an entry that wants them, index after index; the result's stand by entry. */
+static const struct step_sample *samples_of(const struct step_result *result, uint32_t entry)
 {
-    for (uint32_t i = 0; i < result->sample_count; i++) {
-        if (result->samples[i].entry == entry && result->samples[i].index == index) {
-            *token = result->samples[i].token;
-            return true;
+    uint32_t begin = 0;
+    uint32_t end = result->sample_count;
+
+    while (begin < end) {
+        uint32_t middle = begin + (end - begin) / 2;
+
+        if (result->samples[middle].entry < entry) {
+            begin = middle + 1;
+        } else {
+            end = middle;
         }
     }
-    return false;
+    ASSERT(begin < result->sample_count && result->samples[begin].entry == entry);
+    return &result->samples[begin];
 }
 
 /* The rows of an entry whose next token is known are its first ones. */
@@ -122,6 +129,7 @@ static struct known known_of(const struct step_result *result, const struct step
                              uint32_t index)
 {
     uint32_t undrafted = entry->token_count - entry->draft_count;
+    const struct step_sample *samples;
     uint32_t standing = 0; /* samples that stand */
     struct known known = {.rows = entry->token_count, .last_token = entry->next_token};
     uint32_t token;
@@ -132,14 +140,12 @@ static struct known known_of(const struct step_result *result, const struct step
             known.rows < entry->token_count ? entry->tokens[known.rows] : entry->next_token;
         return known;
     }
-    while (standing <= entry->draft_count && sample_find(result, index, standing, &token)) {
-        known.last_token = token;
+    samples = samples_of(result, index);
+    do {
+        token = samples[standing].token;
         standing++;
-        if (standing > entry->draft_count || entry->tokens[undrafted + standing - 1] != token) {
-            break;
-        }
-    }
-    ASSERT(standing > 0);
+    } while (standing <= entry->draft_count && entry->tokens[undrafted + standing - 1] == token);
+    known.last_token = token;
     known.rows = undrafted + standing - 1;
     return known;
 }
