@@ -109,7 +109,7 @@ static const json_t *worker_find(const json_t *status, json_int_t id)
     return NULL;
 }
 
-/* Computing since the last look, as a share; without one (`before` NULL) of the last heartbeat. */
+/* Computing since the last look, as a share; without one (`before` NULL) since the epoch began. */
 static double busy_share(const json_t *status, const json_t *worker, const json_t *before)
 {
     const json_t *then = before != NULL ? worker_find(before, integer(worker, "id")) : NULL;
@@ -118,7 +118,7 @@ static double busy_share(const json_t *status, const json_t *worker, const json_
     double busy_s = (double)(integer(worker, "busy_ns") - integer(then, "busy_ns")) / 1e9;
 
     if (then == NULL || passed_s <= 0 || integer(status, "epoch") != integer(before, "epoch")) {
-        return json_number_value(json_object_get(worker, "busy_share_recent"));
+        return json_number_value(json_object_get(worker, "busy_share"));
     }
     return busy_s < passed_s ? busy_s / passed_s : 1; /* a step counts when it ends */
 }
