@@ -79,6 +79,15 @@ class Quickstart(unittest.TestCase):
     def test_ctrl_c_while_it_starts(self):
         self.interrupted("2. a coordinator")
 
+    def test_ctrl_c_at_any_moment(self):
+        # In the first milliseconds the server is forked but not yet itself.
+        for ms in range(40):
+            process = self.start()
+            time.sleep(0.002 * ms)
+            os.killpg(process.pid, signal.SIGINT)
+            self.assertIn(process.wait(40 * PATIENCE), (130, -signal.SIGINT), self.text())
+        wait_for_none_left(self.mark)
+
     def test_ctrl_c_while_it_answers(self):
         self.interrupted("> What is")
 
