@@ -64,6 +64,7 @@ struct step_build {
     struct flight *flight;
     uint32_t steps_wanted; /* in flight, with this one */
     uint32_t steps_others; /* in flight now */
+    uint32_t chunk_rows;   /* of prompts that a step is worth; 0: none wait */
     uint32_t draft_depth;
     uint32_t decode_rows_max;
     uint32_t decode_count;  /* sequences */
@@ -132,6 +133,8 @@ void scheduler_prefix_note(struct scheduler *scheduler, struct sequence *sequenc
 void scheduler_rows_add(struct scheduler *scheduler, struct step_build *build, uint32_t index,
                         uint32_t count, uint32_t draft_count);
 void scheduler_decode_add(struct scheduler *scheduler, struct step_build *build);
+/* Rows of prompts that a step is worth; 0: none wait. */
+uint32_t scheduler_chunk_rows(const struct scheduler *scheduler);
 void scheduler_prefill_add(struct scheduler *scheduler, struct step_build *build);
 
 #endif
