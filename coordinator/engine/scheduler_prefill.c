@@ -59,19 +59,23 @@ static uint64_t lanes_prefill_rows(const struct scheduler *scheduler)
     return rows;
 }
 
-/* What is on its way counts with what waits, lest the last chunks become small. */
-uint32_t scheduler_chunk_rows(const struct scheduler *scheduler)
+/* Chosen anew when prompts have come; what waits from then on becomes less with each step, and is
+ * still cut alike. What is on its way counts, too. */
+uint32_t scheduler_chunk_rows(struct scheduler *scheduler)
 {
-    uint64_t rows = lanes_prefill_rows(scheduler);
+    uint64_t waiting = lanes_prefill_rows(scheduler);
+    uint64_t rows = waiting;
 
-    if (rows == 0) {
-        return 0;
-    }
     for (uint32_t i = 0; i < scheduler->deck.count; i++) {
         rows += flight_deck_at(&scheduler->deck, i)->load.rows;
     }
-    return pace_chunk_rows(&scheduler->pace, rows, CHUNK_ROWS_WORTH * scheduler->config.lane_count,
-                           scheduler->config.step_rows_max);
+    if (waiting > scheduler->prompt_rows_waiting) {
+        scheduler->chunk_rows =
+            pace_chunk_rows(&scheduler->pace, rows, CHUNK_ROWS_WORTH * scheduler->config.lane_count,
+                            scheduler->config.step_rows_max);
+    }
+    scheduler->prompt_rows_waiting = waiting;
+    return waiting > 0 ? scheduler->chunk_rows : 0;
 }
 
 /* Rows of prompts that the next step may have, over all lanes. */
@@ -247,4 +251,5 @@ void scheduler_prefill_add(struct scheduler *scheduler, struct step_build *build
         lane_prefill(scheduler, build, &scheduler->lanes[i]);
     }
     scheduler->prefill_turns += build->flight->load.rows > rows;
+    scheduler->prompt_rows_waiting = lanes_prefill_rows(scheduler);
 }
