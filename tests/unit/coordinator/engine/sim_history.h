@@ -2,7 +2,8 @@
 #define SHOAL_TESTS_ENGINE_SIM_HISTORY_H
 
 /* One random history of a cluster, repeatable from its seed: layout, memory, speeds, arrivals,
- * lengths, shared beginnings, classes, drafts, cancels and the loss of a worker are drawn from it.
+ * lengths, shared beginnings, classes, drafts, cancels, the loss of a worker and of frames between
+ * workers, with answers that come late or twice, are drawn from it.
  * In some histories a flood of short interactive requests goes on until a batch request, or a long
  * prompt, has been answered. */
 #include "tests/unit/coordinator/engine/sim_cluster.h"
@@ -10,6 +11,7 @@
 struct history_counts {
     uint64_t events;
     struct scheduler_stats stats;
+    uint32_t late_reports;
     bool flood;
 };
 
