@@ -238,7 +238,7 @@ static void a_worker_of_another_protocol_is_refused_with_both_versions(void **st
 
     options.protocol_major = 2;
     options.protocol_minor = 7;
-    refusal_expect(fixture, &options, "2.7", "1.3");
+    refusal_expect(fixture, &options, "2.7", "1.4");
 }
 
 static void a_worker_of_another_build_is_refused_with_both_builds(void **state)
