@@ -9,7 +9,7 @@ import time
 import unittest
 
 from frame_relay import FrameRelay
-from shoal import MARK, PATIENCE, SHOAL, WORKER, Server, free_port, wait_for_none_left, wait_until
+from shoal import MARK, PATIENCE, SHOAL, WORKER, Server, free_port, shoal, wait_for_none_left, wait_until
 
 PROMPTS = ["Once upon a time", "What is 4738 + 956?", "The sea", "def f(x):"]
 LENGTH = 120 if PATIENCE == 1 else 40
@@ -105,6 +105,8 @@ class Relayed(unittest.TestCase):
             # The counters come with heartbeats.
             wait_until(lambda: self.link_sum("crc_errors") >= self.relay.flipped, 10,
                        f"{self.relay.flipped} damaged frames are counted")
+            top = shoal("top", "--url", f"http://127.0.0.1:{self.server.port}", "--once").stdout
+            self.assertRegex(top, r"zmq x1 \d+ us, \d+ damaged")
         print(f"{options}: {self.relay.flipped} of {self.relay.messages} frames damaged, "
               f"{retries} further attempts, {sum(took) / 3:.3f} s instead of {undisturbed:.3f} s")
         self.same_answers()
