@@ -5,7 +5,7 @@
  * bits. So the workers are told that a further attempt begins and which links to open anew, and the
  * scheduler issues the steps in flight once more. Both ends of a link report its loss, and late;
  * what was opened anew since then is remembered, so that one loss makes one attempt. When a second
- * attempt fails, too, the epoch ends (deploy/docs/failover.md).
+ * attempt fails, too, the epoch ends (deploy/docs/adr/0005-attempts.md).
  */
 #include "coordinator/cluster/cluster_internal.h"
 
