@@ -100,7 +100,7 @@ bool retry_link_lost(struct cluster *cluster, struct member *member,
     if (message->epoch != cluster->epoch || !member->seated) {
         return true; /* of an epoch that is over */
     }
-    if (cluster->scheduler == NULL) {
+    if (cluster->state != CLUSTER_SERVING && cluster->state != CLUSTER_DRAINING) {
         return error_set(err, ERROR_PEER, "%.200s", message->text);
     }
     if (message->attempt < pair_attempt(retry, pair[0], pair[1])) {

@@ -42,10 +42,10 @@ static const struct bug {
     {8, "blocks that others hold are given away"},
     {9, "what is wanted of rows is asked for again when they are recomputed"},
     {10, "batch requests never age"},
-    {11, "a step that is issued again does not tell of its blocks again"},
-    {12, "steps are issued again with the newest first"},
-    {13, "a further attempt forgets who has answered"},
-    {14, "only the oldest step is issued again"},
+    {15, "a step that is issued again does not tell of its blocks again"},
+    {16, "steps are issued again with the newest first"},
+    {17, "a further attempt forgets who has answered"},
+    {18, "only the oldest step is issued again"},
 };
 
 static uint64_t seed_now;
