@@ -91,6 +91,8 @@ struct sequence_pool {
 };
 
 void sequence_pool_init(struct sequence_pool *pool, uint32_t capacity);
+/* Room for so many, if there is less. */
+void sequence_pool_grow(struct sequence_pool *pool, uint32_t capacity);
 void sequence_pool_deinit(struct sequence_pool *pool);
 /* A zeroed place known by `id`, which must be new. The pool must have room. */
 uint32_t sequence_pool_add(struct sequence_pool *pool, seq_id id);
