@@ -34,12 +34,17 @@ struct member *membership_by_id(struct cluster *cluster, uint32_t id)
     return NULL;
 }
 
-uint32_t membership_usable_count(const struct cluster *cluster)
+bool membership_usable(const struct member *member, int64_t now_ns)
+{
+    return (!member->leaving || member->needed) && now_ns >= member->benched_until_ns;
+}
+
+uint32_t membership_usable_count(const struct cluster *cluster, int64_t now_ns)
 {
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < cluster->member_count; i++) {
-        count += !cluster->members[i].leaving;
+        count += membership_usable(&cluster->members[i], now_ns);
     }
     return count;
 }
@@ -70,7 +75,8 @@ static bool member_goes_before(const struct cluster *cluster, const struct membe
     return a->world_rank != b->world_rank ? a->world_rank < b->world_rank : a->id < b->id;
 }
 
-uint32_t membership_order(struct cluster *cluster, struct member **out, uint32_t capacity)
+uint32_t membership_order(struct cluster *cluster, int64_t now_ns, struct member **out,
+                          uint32_t capacity)
 {
     struct member **order = mem_new_array(struct member *, cluster->member_count);
     uint32_t count = 0;
@@ -78,7 +84,7 @@ uint32_t membership_order(struct cluster *cluster, struct member **out, uint32_t
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         uint32_t at = count;
 
-        if (cluster->members[i].leaving) {
+        if (!membership_usable(&cluster->members[i], now_ns)) {
             continue;
         }
         while (at > 0 && member_goes_before(cluster, &cluster->members[i], order[at - 1])) {
@@ -256,6 +262,7 @@ void membership_register(struct cluster *cluster, struct control_peer from,
     member_fill(member, message);
     member->connection = from.connection;
     member->heard_ns = now_ns;
+    member->join_ns = now_ns;
     welcome.welcome.worker = id;
     log_info("worker %u joined: host=%s pid=%u cpu=%s threads=%u memory_bytes=%" PRIu64
              " read_bytes_per_s=%.3g",
@@ -339,8 +346,8 @@ void membership_wants_to_leave(struct cluster *cluster, struct member *member, i
         return;
     }
     member->leaving = true;
-    log_info("%s leaves: running sequences=%s", membership_name(member, name, sizeof(name)),
-             member->seated ? "are finished first" : "none");
+    log_info("%s leaves%s", membership_name(member, name, sizeof(name)),
+             member->seated ? ": its share moves to others first" : "");
     if (!member->seated) {
         struct message drain = {.kind = MESSAGE_DRAIN};
 
@@ -369,15 +376,12 @@ void membership_lose(struct cluster *cluster, struct member *member, const char 
     cluster->member_count--;
     memmove(member, member + 1, (cluster->member_count - at) * sizeof(*member));
     cluster->status_stale = true;
-    if (local && cluster->config.remote_count == 0 && cluster->state != CLUSTER_FAILED) {
-        epoch_fail_cluster(cluster, now_ns,
-                           "%s; the cluster has local workers only and they are not restarted: "
-                           "start it again",
-                           problem);
+    if (local && !cluster->served_once && cluster->config.remote_count == 0) {
+        epoch_fail_cluster(cluster, now_ns, "%s before the cluster served", problem);
     } else if (seated) {
         epoch_abandon(cluster, problem, now_ns);
     } else if (cluster->state == CLUSTER_GATHERING) {
-        epoch_describe_gathering(cluster);
+        epoch_describe_gathering(cluster, now_ns);
     }
 }
 

@@ -138,8 +138,10 @@ int64_t scheduler_deadline_ns(const struct scheduler *scheduler);
 bool scheduler_overdue(const struct scheduler *scheduler, int64_t now_ns, uint64_t *step);
 /* The placement is no more (a worker was lost): no step is in flight afterwards, and every sequence
  * waits at the place of its arrival, to be computed again from its tokens; those that have all
- * theirs finish. Until scheduler_resume there is no step; requests are accepted as before, into the
- * queue. */
+ * theirs finish. A sequence of which steps were lost so often in a row, none coming back between,
+ * may be what kills workers: it ends as FINISH_FAILED. Until scheduler_resume there is no step;
+ * requests are accepted as before, into the queue. */
+#define SCHEDULER_LOSSES_MAX 4
 void scheduler_suspend(struct scheduler *scheduler, int64_t now_ns);
 /* Goes on with another placement. What of it can't hold a sequence at full length ends that as
  * FINISH_FAILED. */

@@ -95,11 +95,15 @@ static void sequence_suspend(struct scheduler *scheduler, uint32_t index)
         return;
     }
     scheduler_unlist(scheduler, index);
+    sequence->losses += sequence->steps_in_flight > 0;
     sequence->steps_in_flight = 0;
     if (sequence->state == SEQUENCE_LEAVING && !BUG(12)) {
         scheduler_release(scheduler, index);
     } else if (sequence->state == SEQUENCE_DRAINING && sequence->tokens_max > 0) {
         scheduler_finish(scheduler, index, sequence->reason);
+        scheduler_release(scheduler, index);
+    } else if (sequence->losses >= SCHEDULER_LOSSES_MAX) {
+        scheduler_finish(scheduler, index, FINISH_FAILED);
         scheduler_release(scheduler, index);
     } else {
         sequence->state = SEQUENCE_YIELDING;

@@ -114,6 +114,7 @@ static void entry_complete(struct scheduler *scheduler, const struct flight *fli
     struct sequence *sequence = &scheduler->pool.sequences[entry->sequence];
 
     sequence->steps_in_flight--;
+    sequence->losses = 0;
     if (entry->wants_sample && sequence->state != SEQUENCE_LEAVING) {
         samples_apply(scheduler, flight, entry);
         if (sequence->state == SEQUENCE_IN_STEP) {

@@ -74,6 +74,7 @@ struct sequence {
     uint32_t context_counted; /* its part of lane.decoding_context */
     uint64_t considered_step; /* the last one that could take its prompt rows */
     uint32_t steps_in_flight;
+    uint32_t losses; /* placements lost with steps of it in flight, none of which had come back */
 };
 
 struct sequence_list {

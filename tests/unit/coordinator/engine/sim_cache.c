@@ -217,6 +217,7 @@ static void flight_complete(struct sim *sim, uint32_t place)
         struct sim_client *client = &sim->clients[flight->entries[i]];
 
         client->flights--;
+        client->losses = 0;
         if (client->sampling_step == flight->step) {
             client->sampling_step = 0;
         }
@@ -248,8 +249,17 @@ static void flight_lose(struct sim *sim, const struct sim_flight *flight)
 
 void sim_cache_lose(struct sim *sim)
 {
+    uint32_t *losses = mem_new_array(uint32_t, sim->client_count);
+
+    for (uint32_t i = 0; i < sim->client_count; i++) {
+        losses[i] = sim->clients[i].losses + (sim->clients[i].flights > 0);
+    }
     while (sim->flight_count > 0) {
         flight_lose(sim, &sim->flights[0]);
         flight_complete(sim, 0);
     }
+    for (uint32_t i = 0; i < sim->client_count; i++) {
+        sim->clients[i].losses = losses[i];
+    }
+    mem_free(losses);
 }

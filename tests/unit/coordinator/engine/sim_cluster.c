@@ -472,7 +472,7 @@ static void finish_check(const struct sim *sim, const struct sim_client *client,
     }
     if ((outcome->reason == FINISH_STOP && !ended) ||
         (outcome->reason == FINISH_FAILED && !sim->failing &&
-         (!sim->resuming || client_fits(sim, client))) ||
+         (!sim->resuming || client_fits(sim, client)) && client->losses < SCHEDULER_LOSSES_MAX) ||
         (outcome->reason == FINISH_LENGTH && received != client->request.tokens_max)) {
         sim_fail(sim, "sequence %" PRIu64 " finished after %u tokens, reason %d", client->id,
                  received, (int)outcome->reason);

@@ -56,6 +56,7 @@ struct sim_client {
     uint32_t known;         /* prompt and received */
     uint32_t row_next;      /* of the rows issued since its last admission */
     uint32_t admissions;    /* seen in steps */
+    uint32_t losses;        /* placements lost in a row with flights of it that did not return */
     uint32_t skipped;       /* rows that were never computed for it */
     uint32_t wanted;        /* rows below were asked for what the request wants */
     uint32_t flights;       /* steps */
