@@ -85,7 +85,7 @@ static int64_t settle_ns(const struct cluster *cluster)
 {
     int64_t pause_ns = SETTLE_NS;
 
-    for (uint32_t i = 0; i < cluster->epoch_failures && pause_ns < SETTLE_MAX_NS; i++) {
+    for (uint32_t i = 1; i < cluster->epoch_failures && pause_ns < SETTLE_MAX_NS; i++) {
         pause_ns *= 2;
     }
     return pause_ns < SETTLE_MAX_NS ? pause_ns : SETTLE_MAX_NS;
