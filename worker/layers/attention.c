@@ -174,20 +174,35 @@ static void block_find(const struct attention_work *work, const struct attend_ti
     }
 }
 
+/* How many keys a row meets here: its own segment is the form's, if it has one for prompts. Inside
+ * a sequence it never falls from row to row. */
+static uint32_t keys_seen(const struct attention_work *work, const struct forward_row *row)
+{
+    if (work->form->segments != NULL && row->token_class == TOKEN_PROMPT) {
+        return row->position / ATTENTION_SPLIT_TOKENS * ATTENTION_SPLIT_TOKENS;
+    }
+    return row->position + 1;
+}
+
+/* Of a row of the chunk. */
+static uint32_t chunk_keys_seen(const struct attention_work *work, uint32_t row)
+{
+    return keys_seen(work, &work->rows[work->row_begin + row]);
+}
+
 /* The last key of the split that any row sees, plus one. */
 static uint32_t split_end(const struct attention_work *work, const struct attend_item *item)
 {
-    uint32_t last = work->rows[work->row_begin + item->row + item->row_count - 1].position;
+    uint32_t seen = chunk_keys_seen(work, item->row + item->row_count - 1);
     uint32_t begin = item->split * ATTENTION_SPLIT_TOKENS;
 
-    return begin + min_u32(ATTENTION_SPLIT_TOKENS, last + 1 - begin);
+    return begin + min_u32(ATTENTION_SPLIT_TOKENS, seen - begin);
 }
 
 static void attend_run(void *context, size_t tile, uint32_t thread)
 {
     const struct attention_work *work = context;
     struct attend_tile at = attend_tile_of(work, tile);
-    const struct forward_row *rows = &work->rows[work->row_begin + at.item->row];
     uint32_t token_counts[ATTEND_QUERIES];
     uint32_t end = split_end(work, at.item);
     struct attend_block_args args = {
@@ -204,7 +219,7 @@ static void attend_run(void *context, size_t tile, uint32_t thread)
     for (uint32_t key = at.item->split * ATTENTION_SPLIT_TOKENS; key < end;
          key += KV_BLOCK_TOKENS) {
         for (uint32_t r = 0; r < at.item->row_count; r++) {
-            uint32_t seen = rows[r].position + 1;
+            uint32_t seen = chunk_keys_seen(work, at.item->row + r);
 
             token_counts[r] = seen > key ? min_u32(KV_BLOCK_TOKENS, seen - key) : 0;
         }
@@ -271,7 +286,7 @@ static uint32_t rows_per_item(const struct attention_work *work)
     const struct attend_shape *shape = &work->shape;
     uint32_t heads = min_u32(ATTEND_QUERIES, shape->group_heads);
     size_t tiles_of_item = (size_t)shape->group_count * ((shape->group_heads + heads - 1) / heads);
-    uint32_t last = work->rows[work->row_begin + work->row_count - 1].position;
+    uint32_t last = chunk_keys_seen(work, work->row_count - 1) - 1;
     uint32_t rows = ATTEND_QUERIES / heads;
 
     while (rows > 1) {
@@ -306,7 +321,7 @@ static void split_add(struct attention_work *work, uint32_t row, uint32_t count,
 {
     struct attend_item *items = work->forward->attention.items;
 
-    while (work->rows[work->row_begin + row].position / ATTENTION_SPLIT_TOKENS < split) {
+    while (chunk_keys_seen(work, row) <= split * ATTENTION_SPLIT_TOKENS) {
         row++;
         count--;
     }
@@ -333,12 +348,31 @@ static void chunk_attend(struct attention_work *work)
         uint32_t last;
 
         count = run_length(work, row, rows_max);
-        last = work->rows[work->row_begin + row + count - 1].position;
+        last = chunk_keys_seen(work, row + count - 1) - 1;
         for (uint32_t split = 0; split <= last / ATTENTION_SPLIT_TOKENS; split++) {
             split_add(work, row, count, split);
         }
     }
     items_attend(work);
+}
+
+/* The next rows that meet keys here, at most ATTEND_ROWS, become the chunk. */
+static bool chunk_next(struct attention_work *work, uint32_t row_count)
+{
+    uint32_t row = work->row_begin + work->row_count;
+    uint32_t end;
+
+    while (row < row_count && keys_seen(work, &work->rows[row]) == 0) {
+        row++;
+    }
+    for (end = row; end < row_count && end - row < ATTEND_ROWS; end++) {
+        if (keys_seen(work, &work->rows[end]) == 0) {
+            break;
+        }
+    }
+    work->row_begin = row;
+    work->row_count = end - row;
+    return work->row_count > 0;
 }
 
 static void bias_row(void *context, size_t row, uint32_t thread)
@@ -381,6 +415,7 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
                           .out = {buffers->out, arch->hidden}};
     struct attention_work work = {
         .forward = forward,
+        .form = form,
         .weights = &weights->attention,
         .rows = rows,
         .layer = layer,
@@ -394,12 +429,13 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
     }
     rows_norm(forward, x, weights->input_norm, row_count, forward->normed);
     form->project(&work, row_count);
-    for (uint32_t begin = 0; begin < row_count; begin += ATTEND_ROWS) {
-        work.row_begin = begin;
-        work.row_count = min_u32(ATTEND_ROWS, row_count - begin);
+    while (chunk_next(&work, row_count)) {
         form->queries(&work);
         chunk_attend(&work);
         form->values(&work);
+    }
+    if (form->segments != NULL) {
+        form->segments(&work, row_count);
     }
     product_run(forward, &out, 1, row_count);
     if ((arch->attention_bias & BIAS_OUT) != 0) {

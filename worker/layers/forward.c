@@ -4,7 +4,7 @@
  * (the ledger), with memory it hands out. Embedding and logits are here; what lies between them is
  * in attention.c, mlp.c, router.c, experts.c and combine.c; the draft layer's input is in draft.c.
  */
-#include "worker/layers/forward_state.h"
+#include "worker/layers/attention.h"
 
 #include "common/base/mem.h"
 #include "worker/kernels/rope.h"
@@ -78,6 +78,15 @@ static void attention_lay_out(struct carver *carver, const struct forward_shape 
     out->items = carve(carver, ATTEND_ROWS + ATTEND_PAIRS, sizeof(*out->items));
     out->kernel_values = attend_scratch_values(widest, ATTEND_QUERIES);
     out->scratch_values = out->kernel_values + tile_values + turned;
+    if (arch->attention == ATTENTION_MLA) {
+        uint64_t expanded = attention_expanded_values(arch, shape->rows_max);
+
+        out->earlier_max = carve_floats(carver, rows, heads);
+        out->earlier_sum = carve_floats(carver, rows, heads);
+        out->expand_items = carve(carver, rows, sizeof(*out->expand_items));
+        out->widened_heads = carve(carver, shape->thread_count, sizeof(uint32_t));
+        out->scratch_values = expanded > out->scratch_values ? expanded : out->scratch_values;
+    }
     out->scratch_values = (out->scratch_values + 15) / 16 * 16; /* keeps each thread's aligned */
     out->scratch = carve_floats(carver, shape->thread_count, out->scratch_values);
 }

@@ -42,6 +42,12 @@ struct attend_item {
     uint32_t state; /* of its first row: rows stand first, pairs behind them */
 };
 
+/* Rows of one prompt in one segment, which meet its keys expanded. */
+struct expand_item {
+    uint32_t row; /* the first, in the step */
+    uint32_t row_count;
+};
+
 struct attention_buffers {
     float *q_a;      /* [rows][q_lora] */
     float *q;        /* [rows][heads][nope + rope] */
@@ -53,7 +59,13 @@ struct attention_buffers {
     /* The chunk's rows first (they start as split 0), then one for each pair of a batch. */
     struct attend_states states;
     struct attend_item *items; /* [ATTEND_ROWS + ATTEND_PAIRS] */
-    /* [threads][scratch_values]: the kernel's, then a tile's queries, states, queries turned */
+    /* MLA: [rows][heads], of prompt rows the state over earlier segments, whose values stand in
+     * `attended` */
+    float *earlier_max, *earlier_sum;
+    struct expand_item *expand_items; /* MLA: [rows] */
+    uint32_t *widened_heads; /* MLA: [threads], the head + 1 whose matrices are in its scratch */
+    /* [threads][scratch_values]: the kernel's, then a tile's queries, states, queries turned; or
+     * what attention_expanded.c lays out */
     float *scratch;
     size_t scratch_values;
     size_t kernel_values;
