@@ -175,7 +175,7 @@ static double depth_multiplies(const struct arch *arch, uint32_t depth, uint32_t
         uint32_t keys = depth + r + 1;
         uint32_t expanded =
             row_count == 1 ? 0
-                           : keys - (depth + r) / ATTENTION_SPLIT_TOKENS * ATTENTION_SPLIT_TOKENS;
+                           : keys - (depth + r) / ATTENTION_SEGMENT_TOKENS * ATTENTION_SEGMENT_TOKENS;
 
         total += (keys - expanded) * pair_multiplies(arch, false);
         total += expanded * pair_multiplies(arch, true);

@@ -45,6 +45,7 @@ struct attend_block_args {
     enum kv_type type;
     const void *keys;          /* grouped: [key_width][64]; MLA: [64][key_width] */
     const void *values;        /* grouped: [64][value_width]; MLA: NULL */
+    const void *next_keys;     /* NULL, or those of the block to follow: memory is asked for them */
     const float *key_scales;   /* q8: [64]; of MLA those of the latent */
     const float *value_scales; /* q8: [64]; of MLA those of the rotated key */
     float *max;                /* [row_count][head_count] */

@@ -3,7 +3,7 @@
  * A cached latent becomes a key and a value of each head, k = [W_UK c, rotated key] and v = W_UV c
  * (DeepSeek-V2 report, arXiv:2405.04434, section 2.1.2), which many queries then meet at less than
  * a third of the absorbed form's cost. What a row takes in which form depends on its position
- * alone: its own segment of ATTENTION_SPLIT_TOKENS here, earlier ones absorbed
+ * alone: its own segment of ATTENTION_SEGMENT_TOKENS here, earlier ones absorbed
  * (attention_latent.c). So a chunk that begins inside a segment expands the earlier keys of the
  * segment again, from the cache, to the same bits.
  *
@@ -226,7 +226,7 @@ static void tile_end(const struct attention_work *work, const struct expand_tile
     const struct attention_buffers *buffers = &forward->attention;
     const struct expand_scratch *scratch = &tile->scratch;
     uint32_t width = arch->v_head_dim;
-    bool is_first = tile->rows->position < ATTENTION_SPLIT_TOKENS;
+    bool is_first = tile->rows->position < ATTENTION_SEGMENT_TOKENS;
 
     for (uint32_t r = 0; r < tile->row_count; r++) {
         size_t at = (size_t)(tile->row + r) * arch->head_count + tile->head;
@@ -261,7 +261,7 @@ static void expand_run(void *context, size_t index, uint32_t thread)
                     buffers->scratch + thread * buffers->scratch_values, &tile.scratch);
     tile_weights(work, &tile, thread);
     tile_begin(work, &tile);
-    for (uint32_t key = tile.rows->position / ATTENTION_SPLIT_TOKENS * ATTENTION_SPLIT_TOKENS;
+    for (uint32_t key = tile.rows->position / ATTENTION_SEGMENT_TOKENS * ATTENTION_SEGMENT_TOKENS;
          key < end; key += KV_BLOCK_TOKENS) {
         block_expand(work, &tile, key, end - key < KV_BLOCK_TOKENS ? end - key : KV_BLOCK_TOKENS);
         block_attend(work, &tile, key);
@@ -272,7 +272,7 @@ static void expand_run(void *context, size_t index, uint32_t thread)
 static bool meet_same_keys(const struct forward_row *a, const struct forward_row *b)
 {
     return b->token_class == TOKEN_PROMPT && a->lane == b->lane && a->slot == b->slot &&
-           a->position / ATTENTION_SPLIT_TOKENS == b->position / ATTENTION_SPLIT_TOKENS;
+           a->position / ATTENTION_SEGMENT_TOKENS == b->position / ATTENTION_SEGMENT_TOKENS;
 }
 
 /* The prompt rows, cut by sequence, segment and the rows of a tile. */

@@ -60,7 +60,8 @@ static void attention_lay_out(struct carver *carver, const struct forward_shape 
     uint64_t absorbed_rows = arch->attention == ATTENTION_MLA ? ATTEND_ROWS : 0;
     uint32_t widest = attend.key_width > attend.value_width ? attend.key_width : attend.value_width;
     uint64_t states = (ATTEND_ROWS + ATTEND_PAIRS) * heads;
-    uint64_t tile_values = ATTEND_QUERIES * ((uint64_t)attend.key_width + attend.value_width + 2);
+    uint64_t tile_values =
+        ATTEND_QUERIES * ((uint64_t)attend.key_width + 2 * ((uint64_t)attend.value_width + 2));
     uint64_t turned = arch->attention == ATTENTION_MLA
                           ? attend_turned_values(attend.key_width, ATTEND_QUERIES)
                           : 0;
