@@ -82,6 +82,7 @@ void codec_loaded_encode(const struct loaded_message *in, struct arena *arena, S
     out->limit_bytes = in->limit_bytes;
     out->load_ns = in->load_ns;
     out->read_bytes = in->read_bytes;
+    out->kept_bytes = in->kept_bytes;
     out->n_lines = in->line_count;
     out->lines = (Shoal__LedgerLine **)codec_list(arena, in->line_count, sizeof(Shoal__LedgerLine));
     for (uint32_t i = 0; i < in->line_count; i++) {
@@ -101,6 +102,7 @@ bool codec_loaded_decode(const Shoal__Loaded *in, struct arena *arena, struct lo
     out->limit_bytes = in->limit_bytes;
     out->load_ns = in->load_ns;
     out->read_bytes = in->read_bytes;
+    out->kept_bytes = in->kept_bytes;
     out->line_count = (uint32_t)in->n_lines;
     out->lines = arena_new_array(arena, struct ledger_line, in->n_lines);
     for (size_t i = 0; i < in->n_lines; i++) {

@@ -86,7 +86,8 @@ struct loaded_message {
     struct ledger_line *lines;
     uint64_t limit_bytes;
     int64_t load_ns;
-    uint64_t read_bytes;
+    uint64_t read_bytes; /* of files */
+    uint64_t kept_bytes; /* of files that needed not be read: their tensors were held already */
 };
 struct link_report {
     uint32_t peer;

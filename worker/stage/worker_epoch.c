@@ -2,7 +2,7 @@
  *
  * Nothing here waits. An epoch that must end is asked to (the loader at its next unit, the compute
  * thread at its next layer), and the next one begins in the turn in which both have stopped. The
- * weights stay, in case the next share is the same.
+ * weights stay: the next share keeps what it has of them.
  */
 #include "worker/stage/worker.h"
 
@@ -84,9 +84,7 @@ static void drop_epoch(struct worker *worker)
 {
     drop_compute(worker);
     if (worker->epoch != NULL) {
-        worker->model = worker->epoch->model;
-        worker->epoch->model = NULL;
-        prepared_destroy(worker->epoch);
+        worker->model = prepared_end(worker->epoch);
         worker->epoch = NULL;
     }
 }
@@ -159,6 +157,7 @@ static void begin_assignment(struct worker *worker)
         .worker = worker->id,
         .thread_count = team_thread_count(worker->team),
         .limit_bytes = worker->facts.memory_bytes,
+        .available_bytes = facts_available_now(),
         .cpu_level = worker->cpu_level,
         .team = worker->team,
         .model_kept = worker->model,
@@ -190,7 +189,8 @@ static void send_loaded(struct worker *worker)
                 .lines = lines,
                 .limit_bytes = epoch->ledger.limit_bytes,
                 .load_ns = epoch->load_ns,
-                .read_bytes = epoch->model->weights->file_bytes,
+                .read_bytes = epoch->read_bytes,
+                .kept_bytes = epoch->kept_bytes,
             },
     };
 

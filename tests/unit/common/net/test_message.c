@@ -152,9 +152,9 @@ static struct message loaded_make(void)
     for (uint32_t i = 0; i < 3; i++) {
         lines[i] = (struct ledger_line){rtext(), random_u64(&source)};
     }
-    return (struct message){
-        .kind = MESSAGE_LOADED,
-        .loaded = {random_u64(&source), 3, lines, random_u64(&source), rns(), random_u64(&source)}};
+    return (struct message){.kind = MESSAGE_LOADED,
+                            .loaded = {random_u64(&source), 3, lines, random_u64(&source), rns(),
+                                       random_u64(&source), random_u64(&source)}};
 }
 
 static struct message ready_make(void)
@@ -442,6 +442,8 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_string_equal(a->loaded.lines[2].what, b->loaded.lines[2].what);
         assert_true(a->loaded.lines[2].bytes == b->loaded.lines[2].bytes);
         assert_true(a->loaded.load_ns == b->loaded.load_ns);
+        assert_true(a->loaded.read_bytes == b->loaded.read_bytes);
+        assert_true(a->loaded.kept_bytes == b->loaded.kept_bytes);
         break;
     case MESSAGE_READY:
         assert_int_equal(b->ready.link_count, 2);
