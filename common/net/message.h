@@ -50,6 +50,11 @@ struct register_message {
     uint32_t kernels_version;
     uint32_t numa_node;       /* that it is bound to; UINT32_MAX: none */
     const char *launch_token; /* given by the coordinator to workers it started itself, else "" */
+    const char *held_model;   /* hash of the model whose weights are in memory already; "": none */
+    uint64_t held_bytes;
+    uint32_t held_stage, held_member; /* the seat that they were loaded for */
+    /* That it was assigned, by any coordinator: frames of it may still be under way. 0: none */
+    uint64_t last_epoch;
 };
 struct welcome_message {
     uint32_t worker;
@@ -143,6 +148,7 @@ struct message {
 };
 
 /* Big float rows of a step result travel behind the protobuf message as raw little-endian f32 in
- * further ZeroMQ parts, in the order logits, hidden, draft logits: never copied through protobuf. */
+ * further ZeroMQ parts, in the order logits, hidden, draft logits: never copied through protobuf.
+ */
 
 #endif

@@ -65,13 +65,17 @@ struct member {
     double read_bytes_per_s;
     uint64_t world_id;
     uint32_t world_rank;
+    /* The seat whose weights it held when it registered, as one number that sorts like seats;
+     * UINT64_MAX: none of this model. */
+    uint64_t held_seat;
 
     /* In the current epoch. */
     bool seated;
     struct placement_seat seat;
     enum member_phase phase;
-    int64_t progress_ns; /* when bytes last progressed */
-    uint64_t load_done_bytes, load_total_bytes;
+    int64_t progress_ns;                        /* when bytes last progressed */
+    uint64_t load_done_bytes, load_total_bytes; /* to be read */
+    uint64_t load_kept_bytes;                   /* of files whose tensors it held already */
     uint64_t ledger_bytes, limit_bytes;
     struct planner_share share;
     uint64_t next_step; /* the first that it has not answered */
@@ -158,6 +162,7 @@ struct cluster {
     struct scheduler *scheduler; /* while serving, else NULL */
     struct scheduler_stats past; /* counts of earlier epochs */
     int64_t epoch_start_ns;
+    uint64_t epoch_seen; /* the latest that a member had from another coordinator */
     uint32_t epoch_failures;
     char epoch_end_reason[300]; /* of the last one; "" when there was none */
     int64_t settle_until_ns;    /* no new epoch before: who else is gone shows first */

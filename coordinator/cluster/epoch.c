@@ -156,6 +156,7 @@ static void seats_take(struct cluster *cluster, int64_t now_ns)
         member->progress_ns = now_ns;
         member->load_done_bytes = 0;
         member->load_total_bytes = 0;
+        member->load_kept_bytes = 0;
         member->ledger_bytes = 0;
         member->share = planner_share_of(&cluster->plan, cluster->placement, member->id);
         member->next_step = 0;
@@ -236,7 +237,8 @@ void epoch_try_begin(struct cluster *cluster, int64_t now_ns)
     arena_reset(&cluster->epoch_arena);
     order = arena_new_array(&cluster->epoch_arena, struct member *, cluster->worker_wanted);
     ASSERT(membership_order(cluster, order, cluster->worker_wanted) == cluster->worker_wanted);
-    cluster->epoch++;
+    cluster->epoch =
+        (cluster->epoch > cluster->epoch_seen ? cluster->epoch : cluster->epoch_seen) + 1;
     cluster->placement = epoch_plan(cluster, order, cluster->worker_wanted, &err);
     if (cluster->placement == NULL) {
         epoch_fail_cluster(cluster, now_ns, "%s", err.message);
@@ -278,10 +280,11 @@ void epoch_loaded(struct cluster *cluster, struct member *member,
     for (uint32_t i = 0; i < message->line_count; i++) {
         member->ledger_bytes += message->lines[i].bytes;
     }
-    if (member->load_total_bytes < message->read_bytes) {
-        member->load_total_bytes = message->read_bytes;
-    }
-    member->load_done_bytes = member->load_total_bytes;
+    member->load_total_bytes = message->read_bytes;
+    member->load_done_bytes = message->read_bytes;
+    member->load_kept_bytes = message->kept_bytes;
+    log_info("worker %u loaded: read_bytes=%" PRIu64 " kept_bytes=%" PRIu64 " load_ms=%" PRId64,
+             member->id, message->read_bytes, message->kept_bytes, message->load_ns / NS_PER_MS);
     if (all_are(cluster, MEMBER_LOADED)) {
         epoch_set_state(cluster, CLUSTER_CONNECTING, now_ns);
         all_become(cluster, MEMBER_CONNECTING);

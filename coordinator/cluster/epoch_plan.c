@@ -31,6 +31,16 @@ static double read_rate(struct member **order, uint32_t count, const struct memb
     return sum / equal_count;
 }
 
+static uint32_t first_of_island(struct member **order, const struct member *member)
+{
+    uint32_t first = 0;
+
+    while (order[first]->world_id != member->world_id) {
+        first++;
+    }
+    return first;
+}
+
 static struct planner_worker *planner_workers(struct cluster *cluster, struct member **order,
                                               uint32_t count)
 {
@@ -39,15 +49,15 @@ static struct planner_worker *planner_workers(struct cluster *cluster, struct me
 
     for (uint32_t i = 0; i < count; i++) {
         const struct member *member = order[i];
-        /* World ids are random: named by their first members, islands have the same order always.
-         */
-        uint64_t island = member->world_id == 0 ? 0 : membership_island(cluster, member) + 1;
+        /* World ids are random: numbered by the order of members, islands have the same always. */
+        uint64_t island = member->world_id == 0 ? 0 : first_of_island(order, member) + 1;
 
         workers[i] = (struct planner_worker){.id = member->id,
                                              .memory_bytes = member->memory_bytes,
                                              .read_bytes_per_s = read_rate(order, count, member),
                                              .island = island,
-                                             .rank = member->world_rank};
+                                             .rank = member->world_rank,
+                                             .held_seat = member->held_seat + 1};
         memcpy(workers[i].host, member->host, sizeof(workers[i].host));
     }
     return workers;

@@ -29,6 +29,13 @@ enum worker_phase {
     WORKER_BROKEN,
 };
 
+/* What the next coordinator is told about weights that are in memory. */
+struct worker_held {
+    char model[MODEL_HASH_BYTES]; /* "": none */
+    uint64_t bytes;
+    uint32_t stage, member;
+};
+
 struct worker {
     struct worker_options options;
     struct cluster_key key;
@@ -46,9 +53,12 @@ struct worker {
     enum worker_phase phase;
     uint32_t id;
     int64_t heartbeat_ns;
-    int64_t joined_ns; /* the last REGISTER */
+    int64_t joined_ns; /* the last REGISTER, or when the connection for it came to stand */
     int64_t heard_ns;  /* the last message of the coordinator */
     int64_t beat_ns;   /* the last heartbeat */
+    int64_t begin_ns;  /* of the run */
+    int64_t lost_ns;   /* since when there is no coordinator; 0: never had one, or there is */
+    int64_t told_ns;   /* when that was logged last */
     int64_t progress_ns;
     struct arena arena; /* of the message being handled */
 
@@ -57,6 +67,8 @@ struct worker {
     struct prepared *epoch;
     struct compute *compute;
     struct model *model; /* kept while no epoch holds it */
+    struct worker_held held;
+    uint64_t last_epoch; /* that was assigned */
     bool ends_epoch;     /* what is there must go: a new assignment, or the coordinator is lost */
     bool has_assignment; /* to be begun when the old epoch is gone */
     struct assign_message assignment;
@@ -73,10 +85,12 @@ struct worker {
     int exit_code;
 };
 
-/* worker.c: registration, heartbeats, messages, the end */
+/* worker_open.c */
 bool worker_open(struct worker *worker, const struct worker_options *options, struct error *err);
-int worker_run(struct worker *worker, const volatile int *signals);
 void worker_close(struct worker *worker);
+
+/* worker.c: registration, heartbeats, messages, the end */
+int worker_run(struct worker *worker, const volatile int *signals);
 void worker_send(struct worker *worker, const struct message *message);
 void worker_send_error(struct worker *worker, const struct error *err, uint64_t epoch,
                        uint64_t step);

@@ -12,6 +12,7 @@
 #include "worker/stage/step_check.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #define PROGRESS_NS (250 * NS_PER_MS)
 #define RETRY_NS    NS_PER_MS
@@ -169,6 +170,7 @@ static void begin_assignment(struct worker *worker)
     worker->has_assignment = false;
     worker->model = NULL;
     worker->phase = WORKER_PREPARING;
+    worker->last_epoch = epoch > worker->last_epoch ? epoch : worker->last_epoch;
     log_debug("assigned: epoch=%" PRIu64, epoch);
     worker->prepare = prepare_start(&config, &err);
     if (worker->prepare == NULL) {
@@ -217,6 +219,16 @@ static void send_progress(struct worker *worker)
     }
 }
 
+static void note_held(struct worker *worker)
+{
+    const struct prepared *epoch = worker->epoch;
+
+    memcpy(worker->held.model, epoch->model->hash, sizeof(worker->held.model));
+    worker->held.bytes = part_store_bytes(epoch->model->store);
+    worker->held.stage = epoch->seat->stage;
+    worker->held.member = epoch->seat->member;
+}
+
 static void finish_prepare(struct worker *worker)
 {
     uint64_t epoch = worker->assignment.placement->epoch;
@@ -233,6 +245,7 @@ static void finish_prepare(struct worker *worker)
         return;
     }
     worker->phase = WORKER_LOADED;
+    note_held(worker);
     send_loaded(worker);
 }
 
