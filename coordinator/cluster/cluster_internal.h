@@ -20,6 +20,7 @@
 #include "common/base/ring.h"
 #include "common/model/model_hash.h"
 #include "common/net/control.h"
+#include "common/plan/plan_keep.h"
 #include "common/plan/planner.h"
 #include "coordinator/cluster/cluster.h"
 #include "coordinator/cluster/local_workers.h"
@@ -76,6 +77,7 @@ struct member {
     int64_t progress_ns;                        /* when bytes last progressed */
     uint64_t load_done_bytes, load_total_bytes; /* to be read */
     uint64_t load_kept_bytes;                   /* of files whose tensors it held already */
+    struct plan_holding *holding;               /* what it loaded last; NULL: nothing yet */
     uint64_t ledger_bytes, limit_bytes;
     struct planner_share share;
     uint64_t next_step; /* the first that it has not answered */

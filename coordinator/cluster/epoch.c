@@ -283,6 +283,8 @@ void epoch_loaded(struct cluster *cluster, struct member *member,
     member->load_total_bytes = message->read_bytes;
     member->load_done_bytes = message->read_bytes;
     member->load_kept_bytes = message->kept_bytes;
+    plan_holding_destroy(member->holding);
+    member->holding = plan_holding_create(cluster->placement, member->seat);
     log_info("worker %u loaded: read_bytes=%" PRIu64 " kept_bytes=%" PRIu64 " load_ms=%" PRId64,
              member->id, message->read_bytes, message->kept_bytes, message->load_ns / NS_PER_MS);
     if (all_are(cluster, MEMBER_LOADED)) {

@@ -193,6 +193,41 @@ static struct placement *plan_make(struct cluster *cluster, struct error *err)
     return placement;
 }
 
+/* The same plan with workers in another order, if they keep more of their weights in it. */
+static struct placement *plan_keeping(struct cluster *cluster, struct member **order,
+                                      struct placement *placement)
+{
+    struct planner_request *plan = &cluster->plan;
+    uint32_t count = plan->worker_count;
+    const struct planner_worker *workers_before = plan->workers;
+    const struct plan_holding **held =
+        arena_new_array(&cluster->epoch_arena, const struct plan_holding *, count);
+    uint64_t *keys = arena_new_array(&cluster->epoch_arena, uint64_t, count);
+    struct planner_worker *workers =
+        arena_new_array(&cluster->epoch_arena, struct planner_worker, count);
+    struct placement *other;
+    struct error err;
+
+    for (uint32_t i = 0; i < count; i++) {
+        held[i] = order[i]->holding;
+    }
+    if (!plan_keep_seats(plan, placement, held, keys)) {
+        return placement;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        workers[i] = plan->workers[i];
+        workers[i].held_seat = keys[i];
+    }
+    plan->workers = workers;
+    other = plan_try(cluster, &err);
+    if (other != NULL &&
+        plan_kept_bytes(plan, other, held) > plan_kept_bytes(plan, placement, held)) {
+        return other;
+    }
+    plan->workers = workers_before;
+    return placement;
+}
+
 /* The file's worker numbers become ids. */
 static struct placement *placement_of_file(struct cluster *cluster, struct member **order)
 {
@@ -234,6 +269,9 @@ struct placement *epoch_plan(struct cluster *cluster, struct member **order, uin
     request_fill(cluster, order, count);
     placement = cluster->file_placement != NULL ? placement_of_file(cluster, order)
                                                 : plan_make(cluster, err);
+    if (placement != NULL && cluster->file_placement == NULL) {
+        placement = plan_keeping(cluster, order, placement);
+    }
     if (placement != NULL) {
         context_fit(placement);
     }

@@ -394,6 +394,7 @@ void membership_lose(struct cluster *cluster, struct member *member, const char 
     log_write(atomic_load(&cluster->stop_wish) ? LOG_DEBUG : LOG_WARN, "%s", problem);
     control_server_drop(cluster->server, peer);
     mem_free(member->links);
+    plan_holding_destroy(member->holding);
     cluster->member_count--;
     memmove(member, member + 1, (cluster->member_count - at) * sizeof(*member));
     cluster->status_stale = true;
@@ -447,6 +448,7 @@ void membership_destroy(struct cluster *cluster)
 {
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         mem_free(cluster->members[i].links);
+        plan_holding_destroy(cluster->members[i].holding);
     }
     mem_free(cluster->members);
     cluster->members = NULL;

@@ -1,6 +1,6 @@
 """The coordinator is killed under load and started again on its port: the workers, which were
 started by hand, keep their weights, register again, and the next answers are the same. What a
-changed layout lacks is read, and no more."""
+changed layout lacks is read, and no more; so it is when a worker is lost."""
 import os
 import signal
 import subprocess
@@ -158,6 +158,24 @@ class Restart(unittest.TestCase):
         self.assertEqual(self.answer(), expected)
         print(f"read and kept in 2x1, 1x1, 2x1: {halves}, {whole}, {self.loads()}")
         self.assertEqual(self.loads()[pid][0], 0)
+
+    def test_a_replacement_reads_the_lost_share_and_nobody_else_reads(self):
+        self.serve("3x1", ready=False)
+        workers = [self.worker() for _ in range(3)]
+        self.server.wait_ready()
+        expected = self.answer()
+        loads, seats = self.loads(), self.seats()
+        epoch = self.server.status()["epoch"]
+        lost = next(w for w in workers if seats[w.pid] == (1, 0))
+        replacement = self.worker()
+        wait_until(lambda: len(self.server.status()["workers"]) == 4, 30, "a spare")
+        lost.send_signal(signal.SIGKILL)
+        wait_until(lambda: (lambda s: s["state"] == "serving" and s["epoch"] > epoch)(
+            self.server.status()), 30, "a new epoch")
+        self.assertEqual(self.answer(), expected)
+        read = {pid: (0, bytes_) for pid, (bytes_, _) in loads.items() if pid != lost.pid}
+        self.assertEqual(self.loads(), {**read, replacement.pid: (loads[lost.pid][0], 0)})
+        self.assertEqual(self.seats()[replacement.pid], (1, 0))
 
     def test_a_larger_model_is_not_read_again(self):
         with random_model("--layers", 8, "--experts", 16) as model:
