@@ -76,6 +76,9 @@ struct assign_message {
     const char *weights;        /* of a weights_choice: "dummy:SEED"; "": the model's own */
     const char *fetch_id;       /* of the model's content, as it is served and cached; "": not */
     uint16_t fetch_port;        /* of the coordinator, that serves the model's files; 0: none */
+    /* Load what the share lacks beside what is served, which goes on, and answer LOADED, or ERROR
+     * with this epoch's number; the epoch itself begins with an assignment of its own. */
+    bool preload;
 };
 struct ledger_line {
     const char *what; /* "weights", "KV cache", … */

@@ -36,6 +36,7 @@ struct prepare {
     struct load_progress progress;
     _Atomic uint64_t total_bytes;
     atomic_bool ended;
+    bool succeeded;
     struct error err;
     pthread_t thread;
 };
@@ -96,6 +97,10 @@ static bool open_model(struct prepare *prepare, struct error *err)
         prepare->out->model = kept;
         prepare->kept = NULL;
         return true;
+    }
+    if (prepare->config.busy_bytes > 0) {
+        return error_set(err, ERROR_INPUT, "%s is not what is served: nothing is loaded beside it",
+                         prepare->model_path);
     }
     model = model_open(&prepare->source, &weights, err);
     if (model == NULL || !check_hash(prepare, model, err)) {
@@ -206,6 +211,35 @@ static bool fits_now(const struct prepare *prepare, struct error *err)
                      units_bytes(&spare, spare_bytes));
 }
 
+/* While another epoch goes on, its weights, cache and buffers stay, too; its cache and buffers make
+ * room for those of the new one later. */
+static bool fits_beside(const struct prepare *prepare, struct error *err)
+{
+    const struct prepared *out = prepare->out;
+    struct part_sum parts = part_store_sum(out->model->store, out->weights);
+    uint64_t more_bytes = out->dummy != NULL ? 0 : out->weights->memory_bytes - parts.kept_bytes;
+    uint64_t busy_bytes = prepare->config.busy_bytes;
+    uint64_t available_bytes = prepare->config.available_bytes;
+    struct units_text more, busy, limit, available;
+
+    if (busy_bytes + more_bytes <= prepare->config.limit_bytes &&
+        (available_bytes == UINT64_MAX || more_bytes <= available_bytes + parts.spare_bytes)) {
+        return true;
+    }
+    return error_set(err, ERROR_LIMIT,
+                     "not enough memory beside what is served: %s more, %s in use, of %s; %s are "
+                     "available on this machine",
+                     units_bytes(&more, more_bytes), units_bytes(&busy, busy_bytes),
+                     units_bytes(&limit, prepare->config.limit_bytes),
+                     units_bytes(&available, available_bytes));
+}
+
+static bool fits(const struct prepare *prepare, struct error *err)
+{
+    return ledger_check(&prepare->out->ledger, err) &&
+           (prepare->config.busy_bytes > 0 ? fits_beside(prepare, err) : fits_now(prepare, err));
+}
+
 static bool make_dummy(struct prepared *out, struct error *err)
 {
     struct units_text views, bytes;
@@ -283,8 +317,12 @@ static bool prepare_all(struct prepare *prepare, struct error *err)
         return false;
     }
     add_up(prepare);
-    if (!ledger_check(&out->ledger, err) || !fits_now(prepare, err) || !load_model(prepare, err)) {
+    if (!fits(prepare, err) || !load_model(prepare, err)) {
         return false;
+    }
+    out->is_loaded = true;
+    if (prepare->config.goal == PREPARE_PRELOAD) {
+        return true;
     }
     out->stage = stage_create(
         &(struct stage_config){.seat = out->seat,
@@ -300,7 +338,7 @@ static void *prepare_main(void *context)
     struct prepare *prepare = context;
 
     (void)pthread_setname_np(pthread_self(), "load");
-    (void)prepare_all(prepare, &prepare->err);
+    prepare->succeeded = prepare_all(prepare, &prepare->err);
     atomic_store(&prepare->ended, true);
     waker_wake(prepare->config.waker);
     return NULL;
@@ -327,7 +365,6 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
 
     if (!placement_check(config->assign->placement, err)) {
         error_wrap(err, "placement");
-        model_destroy(config->model_kept);
         return NULL;
     }
     prepare = mem_new(struct prepare);
@@ -352,7 +389,6 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
     if (problem != 0) {
         errno = problem;
         error_set_errno(err, "loading thread");
-        model_destroy(prepare->kept);
         prepared_destroy(prepare->out);
         mem_free(prepare->model_path);
         mem_free(prepare->model_hash);
@@ -398,7 +434,7 @@ struct prepared *prepare_finish(struct prepare *prepare, struct error *err)
     struct prepared *out = prepare->out;
 
     (void)pthread_join(prepare->thread, NULL);
-    if (out->stage == NULL) {
+    if (!prepare->succeeded) {
         *err = prepare->err;
     }
     if (prepare->kept != NULL) { /* refused: what was there stays */

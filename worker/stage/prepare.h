@@ -16,6 +16,8 @@
 #include "worker/stage/model.h"
 #include "worker/stage/stage.h"
 
+enum prepare_goal { PREPARE_STAGE, PREPARE_PRELOAD };
+
 struct prepare_config {
     const struct assign_message *assign; /* copied as far as needed; placement not yet checked */
     const char *model;                   /* --model; NULL: the assignment's */
@@ -29,7 +31,12 @@ struct prepare_config {
     enum cpu_level cpu_level;
     struct team *team;        /* lent until the end */
     struct model *model_kept; /* taken; NULL: none */
-    struct waker *waker;      /* woken at the end */
+    /* PRELOAD: only the weights, no stage, while another epoch may compute with the team. */
+    enum prepare_goal goal;
+    /* PRELOAD: memory that such an epoch takes; model_kept is only lent then, until the end.
+     * 0: there is none */
+    uint64_t busy_bytes;
+    struct waker *waker; /* woken at the end */
 };
 
 struct prepared {
@@ -40,10 +47,11 @@ struct prepared {
     struct seat *seat;
     struct traffic traffic;
     struct ledger ledger;
+    bool is_loaded;              /* the weights are whole */
     struct model *model;         /* NULL: failed before there was one */
     struct weights *weights;     /* hold parts of the model */
     struct weights_dummy *dummy; /* instead of the model's parts; NULL: weights of files */
-    struct stage *stage;         /* NULL: failed */
+    struct stage *stage;         /* NULL: failed, or not wanted */
     uint32_t work_count;
     int64_t load_ns;
     uint64_t read_bytes, kept_bytes; /* of files: what was read, what needed not be */
@@ -53,6 +61,7 @@ struct model *prepared_end(struct prepared *prepared);
 void prepared_destroy(struct prepared *prepared); /* the model too; NULL is legal */
 
 struct prepare;
+/* On failure model_kept stays the caller's. */
 struct prepare *prepare_start(const struct prepare_config *config, struct error *err) MUST_CHECK;
 void prepare_cancel(struct prepare *prepare);
 /* total 0: not known yet */

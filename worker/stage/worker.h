@@ -65,8 +65,11 @@ struct worker {
     /* the epoch */
     struct prepare *prepare;
     struct prepared *epoch;
+    struct prepare *preload;    /* beside the epoch */
+    struct prepared *preloaded; /* holds what the next epoch will need; its model is another's */
+    uint64_t preload_epoch;
     struct compute *compute;
-    struct model *model; /* kept while no epoch holds it */
+    struct model *model; /* kept while neither an epoch nor a load holds it */
     struct worker_held held;
     uint64_t last_epoch; /* that was assigned */
     bool ends_epoch;     /* what is there must go: a new assignment, or the coordinator is lost */
@@ -96,6 +99,17 @@ void worker_send_error(struct worker *worker, const struct error *err, uint64_t 
                        uint64_t step);
 void worker_end(struct worker *worker, int exit_code);
 
+/* worker_assign.c: what is loaded, and told of it */
+#define WORKER_PROGRESS_NS (250 * NS_PER_MS)
+/* Only when nothing of the old epoch is left. */
+void worker_assign_begin(struct worker *worker);
+/* Loads beside what runs, and answers. */
+void worker_assign_preload(struct worker *worker, const struct assign_message *assign);
+void worker_assign_turn(struct worker *worker);
+/* True when nothing loads any more; otherwise it was asked to end. */
+bool worker_assign_cancel(struct worker *worker);
+void worker_assign_destroy(struct worker *worker); /* waits */
+
 /* worker_epoch.c: from an assignment to results */
 void worker_epoch_assign(struct worker *worker, struct message *message);
 void worker_epoch_connect(struct worker *worker, uint64_t epoch);
@@ -103,6 +117,8 @@ void worker_epoch_start(struct worker *worker, uint64_t epoch);
 void worker_epoch_step(struct worker *worker, struct message *message);
 /* Does what can be done now; called once per turn. */
 void worker_epoch_turn(struct worker *worker);
+/* The epoch can't go on here: that is told, and another one awaited. */
+void worker_epoch_break(struct worker *worker, const struct error *err, uint64_t epoch);
 /* Everything of the epoch ends as soon as its threads allow; the weights stay. */
 void worker_epoch_abandon(struct worker *worker);
 /* The same at once, waiting for the threads. */

@@ -147,7 +147,8 @@ static struct message assign_make(void)
                                        .model_hash = rtext(),
                                        .weights = rtext(),
                                        .fetch_id = rtext(),
-                                       .fetch_port = (uint16_t)r32()}};
+                                       .fetch_port = (uint16_t)r32(),
+                                       .preload = true}};
 }
 
 static struct message loaded_make(void)

@@ -63,6 +63,7 @@ struct office {
     struct team *team;
     struct waker waker;
     uint64_t limit_bytes, available_bytes;
+    uint64_t busy_bytes; /* above 0: the next place is prepared beside the epoch that there is */
     struct model *model; /* kept from the last epoch */
     struct prepared *prepared;
     struct error err;
@@ -158,7 +159,7 @@ static struct prepare *office_assign(struct office *office, const struct place *
     struct peer_address peers[8];
     char hash[MODEL_HASH_BYTES];
 
-    if (office->prepared != NULL) {
+    if (office->prepared != NULL && office->busy_bytes == 0) {
         office->model = prepared_end(office->prepared);
         office->prepared = NULL;
     }
@@ -172,14 +173,16 @@ static struct prepare *office_assign(struct office *office, const struct place *
     prepare = prepare_start(
         &(struct prepare_config){
             .assign = &(struct assign_message){placement, placement->stage_count * 2, peers,
-                                               office->path, hash, "", "", 0},
+                                               office->path, hash, "", "", 0, false},
             .worker = SELF,
             .thread_count = 2,
             .limit_bytes = office->limit_bytes,
             .available_bytes = office->available_bytes,
             .cpu_level = CPU_REF,
             .team = office->team,
-            .model_kept = office->model,
+            .model_kept = office->busy_bytes > 0 ? office->prepared->model : office->model,
+            .goal = office->busy_bytes > 0 ? PREPARE_PRELOAD : PREPARE_STAGE,
+            .busy_bytes = office->busy_bytes,
             .waker = &office->waker,
         },
         &office->err);
@@ -481,6 +484,51 @@ static void what_is_refused_gives_up_nothing(void **state)
     office_close(&office);
 }
 
+static void a_share_is_loaded_beside_one_that_is_used(void **state)
+{
+    struct office office, alone;
+    struct place first = {.layer_end = 3};
+    struct place second = {.layer_begin = 1};
+    struct prepared *next;
+    uint64_t alone_bytes;
+
+    (void)state;
+    office_open(&office, SHOAL_TEST_DATA "/deepseek_v3-bf16/model");
+    second.layer_end = office.catalog->arch.layer_count;
+    office_open(&alone, office.path);
+    assert_true(office_prepare(&alone, &second));
+    alone_bytes = ledger_total(&alone.prepared->ledger);
+    office_close(&alone);
+    assert_true(office_prepare(&office, &first));
+    office.busy_bytes = ledger_total(&office.prepared->ledger);
+
+    office.limit_bytes = /* enough for each of them */
+        (alone_bytes > office.busy_bytes ? alone_bytes : office.busy_bytes) + 1000;
+    office.err.message[0] = '\0';
+    next = prepare_finish(office_assign(&office, &second), &office.err);
+    assert_false(next->is_loaded);
+    assert_int_equal(office.err.code, ERROR_LIMIT);
+    assert_non_null(strstr(office.err.message, "beside what is served"));
+    assert_true(prepared_end(next) == office.prepared->model);
+    office.limit_bytes = LIMIT_BYTES;
+
+    next = prepare_finish(office_assign(&office, &second), &office.err);
+    assert_true(next->is_loaded && next->stage == NULL);
+    assert_true(bytes_read == difference_bytes(&office, &second, &first));
+    assert_true(next->weights->layers[0].input_norm ==
+                office.prepared->weights->layers[1].input_norm);
+    expect_bits_of_a_fresh_load(&office, &first); /* undisturbed */
+
+    assert_true(prepared_end(next) == office.prepared->model);
+    office.busy_bytes = 0;
+    assert_true(office_prepare(&office, &second)); /* the switch */
+    assert_true(bytes_read == 0);
+    expect_bits_of_a_fresh_load(&office, &second);
+    assert_true(part_store_bytes(office.prepared->model->store) ==
+                office.prepared->weights->memory_bytes);
+    office_close(&office);
+}
+
 static void memory_that_is_out_refuses_the_assignment_only(void **state)
 {
     struct office office;
@@ -540,6 +588,7 @@ int main(void)
         cmocka_unit_test(a_file_that_cannot_be_read_leaves_what_was_held),
         cmocka_unit_test(a_replaced_file_of_the_same_headers_is_read_anew),
         cmocka_unit_test(what_is_refused_gives_up_nothing),
+        cmocka_unit_test(a_share_is_loaded_beside_one_that_is_used),
         cmocka_unit_test(memory_that_is_out_refuses_the_assignment_only),
         cmocka_unit_test(another_model_takes_the_place_of_the_first),
     };

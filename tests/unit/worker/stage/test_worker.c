@@ -286,7 +286,10 @@ static void make_placement(struct theatre *theatre, uint64_t epoch, uint32_t sta
     theatre->placement = placement;
 }
 
-static void assign(struct theatre *theatre, const char *model, const char *hash)
+enum assign_when { ASSIGN_NOW, ASSIGN_AHEAD };
+
+static void send_assignments(struct theatre *theatre, const char *model, const char *hash,
+                             enum assign_when when)
 {
     struct peer_address peers[WORKERS_MAX];
     struct message message = {.kind = MESSAGE_ASSIGN,
@@ -294,13 +297,32 @@ static void assign(struct theatre *theatre, const char *model, const char *hash)
                                          .peer_count = theatre->count,
                                          .peers = peers,
                                          .model = model,
-                                         .model_hash = hash}};
+                                         .model_hash = hash,
+                                         .preload = when == ASSIGN_AHEAD}};
 
     for (uint32_t i = 0; i < theatre->count; i++) {
         peers[i] =
             (struct peer_address){.worker = i, .data_endpoint = theatre->puppets[i].endpoint};
     }
     broadcast(theatre, &message);
+}
+
+static void assign(struct theatre *theatre, const char *model, const char *hash)
+{
+    send_assignments(theatre, model, hash, ASSIGN_NOW);
+}
+
+static void count_loaded(struct theatre *theatre, uint64_t epoch)
+{
+    theatre->read_bytes = 0;
+    theatre->kept_bytes = 0;
+    for (uint32_t i = 0; i < theatre->count; i++) {
+        await(theatre, MESSAGE_LOADED);
+        assert_int_equal(theatre->message.loaded.epoch, epoch);
+        assert_true(theatre->message.loaded.line_count >= 4);
+        theatre->read_bytes += theatre->message.loaded.read_bytes;
+        theatre->kept_bytes += theatre->message.loaded.kept_bytes;
+    }
 }
 
 static void serve(struct theatre *theatre, uint64_t epoch, uint32_t stages)
@@ -312,15 +334,7 @@ static void serve(struct theatre *theatre, uint64_t epoch, uint32_t stages)
     model_hash(theatre->catalog, hash);
     make_placement(theatre, epoch, stages);
     assign(theatre, GOLDEN "/model", hash);
-    theatre->read_bytes = 0;
-    theatre->kept_bytes = 0;
-    for (uint32_t i = 0; i < theatre->count; i++) {
-        await(theatre, MESSAGE_LOADED);
-        assert_int_equal(theatre->message.loaded.epoch, epoch);
-        assert_true(theatre->message.loaded.line_count >= 4);
-        theatre->read_bytes += theatre->message.loaded.read_bytes;
-        theatre->kept_bytes += theatre->message.loaded.kept_bytes;
-    }
+    count_loaded(theatre, epoch);
     broadcast(theatre, &connect);
     await_from_all(theatre, MESSAGE_READY);
     broadcast(theatre, &start);
@@ -449,6 +463,48 @@ static void a_new_epoch_takes_over_from_a_running_one(void **state)
     serve(&theatre, 3, 1); /* the same share again */
     assert_true(theatre.read_bytes == 0);
     run_prompt(&theatre, 3, 1, 1);
+    dismiss(&theatre);
+    theatre_close(&theatre);
+}
+
+static void a_share_is_loaded_ahead_while_steps_run(void **state)
+{
+    struct theatre theatre;
+    char hash[MODEL_HASH_BYTES];
+
+    (void)state;
+    theatre_open(&theatre, 2, "2G");
+    await_registrations(&theatre);
+    model_hash(theatre.catalog, hash);
+    make_placement(&theatre, 1, 1);
+    send_assignments(&theatre, GOLDEN "/model", hash, ASSIGN_AHEAD); /* idle workers do it, too */
+    count_loaded(&theatre, 1);
+    assert_true(theatre.read_bytes > 0);
+    serve(&theatre, 1, 1);
+    assert_true(theatre.read_bytes == 0);
+    run_prompt(&theatre, 1, 1, 0);
+
+    make_placement(&theatre, 2, 2);
+    send_assignments(&theatre, GOLDEN "/model", hash, ASSIGN_AHEAD);
+    count_loaded(&theatre, 2);
+    run_prompt(&theatre, 1, 2, 0);
+    run_prompt(&theatre, 1, 3, 1);
+    make_placement(&theatre, 3, 2);
+    send_assignments(&theatre, GOLDEN "/model", hash, ASSIGN_AHEAD); /* instead of the other */
+    count_loaded(&theatre, 3);
+    run_prompt(&theatre, 1, 4, 0);
+    serve(&theatre, 3, 2);
+    assert_true(theatre.read_bytes == 0);
+    run_prompt(&theatre, 3, 1, 0);
+
+    make_placement(&theatre, 4, 1);
+    send_assignments(&theatre, GOLDEN "/nowhere", hash, ASSIGN_AHEAD);
+    await(&theatre, MESSAGE_ERROR);
+    assert_int_equal(theatre.message.error.epoch, 4);
+    await(&theatre, MESSAGE_ERROR);
+    run_prompt(&theatre, 3, 2, 0); /* nothing has happened */
+    serve(&theatre, 5, 1);
+    run_prompt(&theatre, 5, 1, 0);
     dismiss(&theatre);
     theatre_close(&theatre);
 }
@@ -726,6 +782,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(workers_load_connect_compute_and_leave),
         cmocka_unit_test(a_new_epoch_takes_over_from_a_running_one),
+        cmocka_unit_test(a_share_is_loaded_ahead_while_steps_run),
         cmocka_unit_test(a_step_issued_again_takes_over_from_a_stuck_one),
         cmocka_unit_test(an_epoch_whose_frames_never_come_can_be_replaced),
         cmocka_unit_test(nonsense_in_a_step_is_refused_and_the_next_one_served),
