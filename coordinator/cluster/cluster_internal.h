@@ -20,6 +20,7 @@
 #include "common/base/ring.h"
 #include "common/model/model_hash.h"
 #include "common/net/control.h"
+#include "common/plan/plan_keep.h"
 #include "common/plan/planner.h"
 #include "coordinator/cluster/cluster.h"
 #include "coordinator/cluster/local_workers.h"
@@ -71,13 +72,18 @@ struct member {
     double read_bytes_per_s;
     uint64_t world_id;
     uint32_t world_rank;
+    /* The seat whose weights it held when it registered, as one number that sorts like seats;
+     * UINT64_MAX: none of this model. */
+    uint64_t held_seat;
 
     /* In the current epoch. */
     bool seated;
     struct placement_seat seat;
     enum member_phase phase;
-    int64_t progress_ns; /* when bytes last progressed */
-    uint64_t load_done_bytes, load_total_bytes;
+    int64_t progress_ns;                        /* when bytes last progressed */
+    uint64_t load_done_bytes, load_total_bytes; /* to be read */
+    uint64_t load_kept_bytes;                   /* of files whose tensors it held already */
+    struct plan_holding *holding;               /* what it loaded last; NULL: nothing yet */
     uint64_t ledger_bytes, limit_bytes;
     struct planner_share share;
     uint64_t next_step; /* the first that it has not answered */
@@ -174,6 +180,7 @@ struct cluster {
     struct scheduler_stats past; /* counts of one that is no more */
     uint32_t seats_offered;      /* workers that the epoch's plan could use */
     int64_t epoch_start_ns;
+    uint64_t epoch_seen;        /* the latest that a member had from another coordinator */
     uint32_t epoch_failures;    /* epochs in a row that ended without a step */
     char epoch_end_reason[300]; /* of the last one; "" when there was none */
     int64_t settle_until_ns;    /* no new epoch before: who else is gone shows first */

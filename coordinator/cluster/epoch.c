@@ -201,6 +201,7 @@ static void seats_take(struct cluster *cluster, int64_t now_ns)
         member->progress_ns = now_ns;
         member->load_done_bytes = 0;
         member->load_total_bytes = 0;
+        member->load_kept_bytes = 0;
         member->ledger_bytes = 0;
         member->share = planner_share_of(&cluster->plan, cluster->placement, member->id);
         member->next_step = 0;
@@ -325,7 +326,8 @@ void epoch_try_begin(struct cluster *cluster, int64_t now_ns)
     if (usable == 0 || (!cluster->served_once && usable < cluster->worker_wanted)) {
         return;
     }
-    cluster->epoch++;
+    cluster->epoch =
+        (cluster->epoch > cluster->epoch_seen ? cluster->epoch : cluster->epoch_seen) + 1;
     cluster->placement = placement_find(cluster, now_ns);
     if (cluster->placement == NULL && leaving_are_needed(cluster)) {
         cluster->placement = placement_find(cluster, now_ns);
@@ -374,10 +376,13 @@ void epoch_loaded(struct cluster *cluster, struct member *member,
     for (uint32_t i = 0; i < message->line_count; i++) {
         member->ledger_bytes += message->lines[i].bytes;
     }
-    if (member->load_total_bytes < message->read_bytes) {
-        member->load_total_bytes = message->read_bytes;
-    }
-    member->load_done_bytes = member->load_total_bytes;
+    member->load_total_bytes = message->read_bytes;
+    member->load_done_bytes = message->read_bytes;
+    member->load_kept_bytes = message->kept_bytes;
+    plan_holding_destroy(member->holding);
+    member->holding = plan_holding_create(cluster->placement, member->seat);
+    log_info("worker %u loaded: read_bytes=%" PRIu64 " kept_bytes=%" PRIu64 " load_ms=%" PRId64,
+             member->id, message->read_bytes, message->kept_bytes, message->load_ns / NS_PER_MS);
     if (all_are(cluster, MEMBER_LOADED)) {
         epoch_set_state(cluster, CLUSTER_CONNECTING, now_ns);
         all_become(cluster, MEMBER_CONNECTING);

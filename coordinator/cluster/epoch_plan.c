@@ -31,6 +31,16 @@ static double read_rate(struct member **order, uint32_t count, const struct memb
     return sum / equal_count;
 }
 
+static uint32_t first_of_island(struct member **order, const struct member *member)
+{
+    uint32_t first = 0;
+
+    while (order[first]->world_id != member->world_id) {
+        first++;
+    }
+    return first;
+}
+
 static struct planner_worker *planner_workers(struct cluster *cluster, struct member **order,
                                               uint32_t count)
 {
@@ -39,15 +49,15 @@ static struct planner_worker *planner_workers(struct cluster *cluster, struct me
 
     for (uint32_t i = 0; i < count; i++) {
         const struct member *member = order[i];
-        /* World ids are random: named by their first members, islands have the same order always.
-         */
-        uint64_t island = member->world_id == 0 ? 0 : membership_island(cluster, member) + 1;
+        /* World ids are random: numbered by the order of members, islands have the same always. */
+        uint64_t island = member->world_id == 0 ? 0 : first_of_island(order, member) + 1;
 
         workers[i] = (struct planner_worker){.id = member->id,
                                              .memory_bytes = member->memory_bytes,
                                              .read_bytes_per_s = read_rate(order, count, member),
                                              .island = island,
-                                             .rank = member->world_rank};
+                                             .rank = member->world_rank,
+                                             .held_seat = member->held_seat + 1};
         memcpy(workers[i].host, member->host, sizeof(workers[i].host));
     }
     return workers;
@@ -227,6 +237,41 @@ static bool layout_is_whole(const struct cluster *cluster, uint32_t count)
            (uint64_t)cluster->config.stage_count * group <= count;
 }
 
+/* The same plan with workers in another order, if they keep more of their weights in it. */
+static struct placement *plan_keeping(struct cluster *cluster, struct member **order,
+                                      struct placement *placement)
+{
+    struct planner_request *plan = &cluster->plan;
+    uint32_t count = plan->worker_count;
+    const struct planner_worker *workers_before = plan->workers;
+    const struct plan_holding **held =
+        arena_new_array(&cluster->epoch_arena, const struct plan_holding *, count);
+    uint64_t *keys = arena_new_array(&cluster->epoch_arena, uint64_t, count);
+    struct planner_worker *workers =
+        arena_new_array(&cluster->epoch_arena, struct planner_worker, count);
+    struct placement *other;
+    struct error err;
+
+    for (uint32_t i = 0; i < count; i++) {
+        held[i] = order[i]->holding;
+    }
+    if (!plan_keep_seats(plan, placement, held, keys)) {
+        return placement;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        workers[i] = plan->workers[i];
+        workers[i].held_seat = keys[i];
+    }
+    plan->workers = workers;
+    other = plan_try(cluster, &err);
+    if (other != NULL &&
+        plan_kept_bytes(plan, other, held) > plan_kept_bytes(plan, placement, held)) {
+        return other;
+    }
+    plan->workers = workers_before;
+    return placement;
+}
+
 /* The file's worker numbers become ids. */
 static struct placement *placement_of_file(struct cluster *cluster, struct member **order)
 {
@@ -263,16 +308,20 @@ static void context_fit(struct placement *placement)
 struct placement *epoch_plan(struct cluster *cluster, struct member **order, uint32_t count,
                              struct error *err)
 {
+    bool from_file =
+        cluster->file_placement != NULL && count >= placement_worker_count(cluster->file_placement);
     struct placement *placement;
 
     request_fill(cluster, order, count);
-    if (cluster->file_placement != NULL &&
-        count >= placement_worker_count(cluster->file_placement)) {
+    if (from_file) {
         placement = placement_of_file(cluster, order);
     } else if (layout_is_whole(cluster, count)) {
         placement = plan_make(cluster, err);
     } else {
         placement = plan_smaller(cluster, count, err);
+    }
+    if (placement != NULL && !from_file) {
+        placement = plan_keeping(cluster, order, placement);
     }
     if (placement != NULL) {
         context_fit(placement);
