@@ -174,7 +174,8 @@ struct cluster_worker_status {
     double busy_share;        /* of the time since start of the epoch, computing */
     double busy_share_recent; /* of the last heartbeat interval */
     uint64_t steps, rows;
-    int64_t busy_ns; /* computing, over the steps that it answered in this epoch */
+    int64_t busy_ns;         /* computing, over the steps that it answered in this epoch */
+    uint64_t frames_dropped; /* behind its links, in this epoch: their steps were over */
     uint32_t link_count;
     struct cluster_link_status *links;
 };

@@ -251,6 +251,7 @@ static void member_fill(const struct cluster *cluster, struct member *member,
     member->pid = message->pid;
     member->thread_count = message->thread_count;
     member->kernels_version = message->kernels_version;
+    member->protocol_minor = message->protocol_minor;
     member->memory_bytes = message->memory_bytes;
     member->read_bytes_per_s = message->read_bytes_per_s > 1 ? message->read_bytes_per_s : 1;
     member->world_id = message->world_id;
@@ -360,6 +361,7 @@ void membership_heartbeat(struct cluster *cluster, struct member *member,
     member->beat_busy_ns = message->busy_ns;
     member->resident_bytes = message->memory_bytes;
     if (message->epoch == cluster->epoch) {
+        member->frames_dropped = message->frames_dropped;
         links_store(member, message);
     }
     /* A full queue: the next answer does as well. A broken connection is reported by receive. */

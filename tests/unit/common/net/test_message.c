@@ -186,6 +186,7 @@ static struct message heartbeat_make(void)
                                           .busy_ns = rns(),
                                           .wait_ns = rns(),
                                           .memory_bytes = random_u64(&source),
+                                          .frames_dropped = r32(),
                                           .link_count = 2,
                                           .links = links}};
 }
@@ -311,6 +312,12 @@ static struct message message_make(enum message_kind kind)
         return heartbeat_make();
     case MESSAGE_DRAIN:
         return (struct message){.kind = kind};
+    case MESSAGE_LINK_LOST:
+        return (struct message){.kind = kind,
+                                .link_lost = {random_u64(&source), r32(), r32(), rtext()}};
+    case MESSAGE_ATTEMPT:
+        return (struct message){.kind = kind,
+                                .attempt = {random_u64(&source), r32(), true, 3, rarray(6)}};
     case MESSAGE_ERROR:
         break;
     }
@@ -463,6 +470,7 @@ static void member_compare(const struct message *a, const struct message *b)
         break;
     case MESSAGE_HEARTBEAT:
         assert_true(a->heartbeat.memory_bytes == b->heartbeat.memory_bytes);
+        assert_true(a->heartbeat.frames_dropped == b->heartbeat.frames_dropped);
         assert_true(a->heartbeat.links[1].frames_sent == b->heartbeat.links[1].frames_sent);
         assert_int_equal(b->heartbeat.links[1].frames_dropped, 5);
         break;
@@ -470,6 +478,18 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_int_equal(a->error.code, b->error.code);
         assert_true(b->error.fatal && b->error.step == UINT64_MAX);
         assert_string_equal(a->error.text, b->error.text);
+        break;
+    case MESSAGE_LINK_LOST:
+        assert_true(a->link_lost.epoch == b->link_lost.epoch);
+        assert_int_equal(a->link_lost.attempt, b->link_lost.attempt);
+        assert_int_equal(a->link_lost.peer, b->link_lost.peer);
+        assert_string_equal(a->link_lost.text, b->link_lost.text);
+        break;
+    case MESSAGE_ATTEMPT:
+        assert_true(a->attempt.epoch == b->attempt.epoch && b->attempt.all_links);
+        assert_int_equal(a->attempt.attempt, b->attempt.attempt);
+        assert_int_equal(b->attempt.pair_count, 3);
+        assert_memory_equal(a->attempt.pairs, b->attempt.pairs, 6 * sizeof(uint32_t));
         break;
     default: /* plain numbers */
         assert_memory_equal(&a->welcome, &b->welcome, sizeof(a->welcome));
@@ -501,7 +521,7 @@ static void every_kind_comes_back_as_it_went(void **state)
     (void)state;
     random_init(&source, 11);
     for (int round = 0; round < 50; round++) {
-        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ERROR; kind++) {
+        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ATTEMPT; kind++) {
             struct message message = message_make((enum message_kind)kind);
             struct message got;
             struct buffer bytes = {0};
@@ -523,7 +543,7 @@ static void messages_cut_at_any_byte_are_safe(void **state)
 {
     (void)state;
     random_init(&source, 12);
-    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ERROR; kind++) {
+    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ATTEMPT; kind++) {
         struct message message = message_make((enum message_kind)kind);
         struct buffer bytes = {0};
         struct arena local;

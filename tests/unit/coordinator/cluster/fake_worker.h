@@ -27,6 +27,13 @@ void fake_worker_release(struct fake_worker *worker);
 /* Asks the coordinator to let it go. */
 void fake_worker_ask_to_leave(struct fake_worker *worker);
 
+/* Says that its link to this worker, opened in this attempt, is lost. */
+void fake_worker_lose_link(struct fake_worker *worker, uint32_t peer, uint32_t attempt);
+/* The last attempt that it was told of; 0: none. Steps of earlier ones are not answered any more.
+ */
+uint32_t fake_worker_attempt(struct fake_worker *worker);
+uint32_t fake_worker_links_anew(struct fake_worker *worker); /* in it; UINT32_MAX: all */
+
 bool fake_worker_was_dismissed(struct fake_worker *worker); /* DRAIN came */
 /* The coordinator's last error, copied; false: none yet. */
 bool fake_worker_error(struct fake_worker *worker, char *text, uint32_t bytes);
