@@ -26,7 +26,7 @@ struct flight {
     uint32_t issue_count; /* how often so far */
     bool was_overdue;     /* in an earlier attempt */
     int64_t issued_ns;    /* first */
-    int64_t expected_ns; /* its round trip, by the pace of earlier ones */
+    int64_t expected_ns;  /* its round trip, by the pace of earlier ones */
     int64_t deadline_ns;
     struct step_load load; /* its rows */
     uint32_t entry_count;

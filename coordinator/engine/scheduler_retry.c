@@ -69,7 +69,7 @@ static struct flight *flight_next(const struct scheduler *scheduler)
     uint32_t count = scheduler->deck.count;
 
     for (uint32_t i = 0; i < count; i++) {
-        struct flight *flight = flight_deck_at(&scheduler->deck, BUG(16) ? count - 1 - i : i);
+        struct flight *flight = flight_deck_at(&scheduler->deck, BUG(12) ? count - 1 - i : i);
 
         if (flight->attempt < scheduler->attempt) {
             return flight;
@@ -85,11 +85,11 @@ bool scheduler_reissue(struct scheduler *scheduler, struct step *out)
     if (flight == NULL) {
         return false;
     }
-    if (BUG(17)) {
+    if (BUG(13)) {
         flight->outstanding_count = scheduler->deck.worker_count;
         memset(flight->answered, 0, scheduler->deck.worker_count);
     }
-    for (uint32_t i = 0; BUG(18) && i < scheduler->deck.count; i++) {
+    for (uint32_t i = 0; BUG(14) && i < scheduler->deck.count; i++) {
         flight_deck_at(&scheduler->deck, i)->attempt = scheduler->attempt;
     }
     flight->attempt = scheduler->attempt;
@@ -97,7 +97,7 @@ bool scheduler_reissue(struct scheduler *scheduler, struct step *out)
     for (uint32_t i = 0; i < flight->entry_count; i++) {
         struct flight_entry *flown = &flight->entries[i];
 
-        if (BUG(15)) {
+        if (BUG(11)) {
             flown->block_begin = flown->block_end;
         }
         scheduler_entry_fill(scheduler, flown, &scheduler->entries[i]);

@@ -87,7 +87,12 @@ static struct message register_make(void)
                                     .data_endpoint = rtext(),
                                     .kernels_version = r32(),
                                     .numa_node = UINT32_MAX,
-                                    .launch_token = rtext()}};
+                                    .launch_token = rtext(),
+                                    .held_model = rtext(),
+                                    .held_bytes = random_u64(&source),
+                                    .held_stage = r32(),
+                                    .held_member = r32(),
+                                    .last_epoch = random_u64(&source) / 2}};
 }
 
 /* Two stages of two and one members, a dense layer, four experts with a replica, a draft layer. */
@@ -142,7 +147,8 @@ static struct message assign_make(void)
                                        .model_hash = rtext(),
                                        .weights = rtext(),
                                        .fetch_id = rtext(),
-                                       .fetch_port = (uint16_t)r32()}};
+                                       .fetch_port = (uint16_t)r32(),
+                                       .preload = true}};
 }
 
 static struct message loaded_make(void)
@@ -152,9 +158,9 @@ static struct message loaded_make(void)
     for (uint32_t i = 0; i < 3; i++) {
         lines[i] = (struct ledger_line){rtext(), random_u64(&source)};
     }
-    return (struct message){
-        .kind = MESSAGE_LOADED,
-        .loaded = {random_u64(&source), 3, lines, random_u64(&source), rns(), random_u64(&source)}};
+    return (struct message){.kind = MESSAGE_LOADED,
+                            .loaded = {random_u64(&source), 3, lines, random_u64(&source), rns(),
+                                       random_u64(&source), random_u64(&source)}};
 }
 
 static struct message ready_make(void)
@@ -443,12 +449,19 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_true(a->reg.world_id == b->reg.world_id);
         assert_memory_equal(&a->reg.read_bytes_per_s, &b->reg.read_bytes_per_s, sizeof(double));
         assert_int_equal(b->reg.numa_node, UINT32_MAX);
+        assert_string_equal(a->reg.held_model, b->reg.held_model);
+        assert_true(a->reg.held_bytes == b->reg.held_bytes);
+        assert_int_equal(a->reg.held_stage, b->reg.held_stage);
+        assert_int_equal(a->reg.held_member, b->reg.held_member);
+        assert_true(a->reg.last_epoch == b->reg.last_epoch);
         break;
     case MESSAGE_LOADED:
         assert_int_equal(b->loaded.line_count, 3);
         assert_string_equal(a->loaded.lines[2].what, b->loaded.lines[2].what);
         assert_true(a->loaded.lines[2].bytes == b->loaded.lines[2].bytes);
         assert_true(a->loaded.load_ns == b->loaded.load_ns);
+        assert_true(a->loaded.read_bytes == b->loaded.read_bytes);
+        assert_true(a->loaded.kept_bytes == b->loaded.kept_bytes);
         break;
     case MESSAGE_READY:
         assert_int_equal(b->ready.link_count, 2);
@@ -607,6 +620,9 @@ static void wrong_values_are_refused_by_the_name_of_their_field(void **state)
     message = register_make();
     message.reg.read_bytes_per_s = -1;
     bytes_are_refused(&message, "read_bytes_per_s");
+    message = register_make();
+    message.reg.last_epoch = UINT64_MAX;
+    bytes_are_refused(&message, "last_epoch");
 }
 
 static void raw_is_refused(const void *bytes, size_t length, const char *why)

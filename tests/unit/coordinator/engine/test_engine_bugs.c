@@ -1,4 +1,4 @@
-/* test_engine_bugs.c - the simulation finds faults: each of them within a thousand histories.
+/* test_engine_bugs.c - the simulation finds faults, each within a thousand histories.
  *
  * This program has the engine's sources compiled with ENGINE_BUGS, so that one fault at a time can
  * be switched on (bug.h). A fault may well end in an assertion, so each runs in a process of its
@@ -42,10 +42,14 @@ static const struct bug {
     {8, "blocks that others hold are given away"},
     {9, "what is wanted of rows is asked for again when they are recomputed"},
     {10, "batch requests never age"},
-    {15, "a step that is issued again does not tell of its blocks again"},
-    {16, "steps are issued again with the newest first"},
-    {17, "a further attempt forgets who has answered"},
-    {18, "only the oldest step is issued again"},
+    {11, "a step that is issued again does not tell of its blocks again"},
+    {12, "steps are issued again with the newest first"},
+    {13, "a further attempt forgets who has answered"},
+    {14, "only the oldest step is issued again"},
+    {15, "what lost steps should have answered is not asked for again"},
+    {16, "a cancelled sequence comes back after a loss"},
+    {17, "a new placement takes what it cannot hold"},
+    {18, "recomputed after a loss, a sequence says nothing of its first blocks"},
 };
 
 static uint64_t seed_now;
