@@ -287,6 +287,7 @@ static bool load_model(struct prepare *prepare, struct error *err)
     if (model->memory == NULL) {
         return error_wrap(err, "weights");
     }
+    team_spread(prepare->config.team, model->memory, model->memory_bytes);
     weights_bind(model->weights, model->memory);
     if (!model_source_load(&prepare->source, model->cache,
                            &(struct load_config){.catalog = model->catalog,
