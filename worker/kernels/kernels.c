@@ -29,7 +29,7 @@ size_t attend_scratch_values(uint32_t width, uint32_t query_count)
 {
     const size_t queries = padded(query_count, PANEL_ROWS);
 
-    return 2 * (padded(width, PANEL_ROWS) + queries) * KV_BLOCK_TOKENS + 2 * queries;
+    return 2 * (padded(width, PANEL_ROWS) + queries) * KV_BLOCK_TOKENS + 3 * queries;
 }
 
 size_t attend_turned_values(uint32_t width, uint32_t query_count)

@@ -172,6 +172,36 @@ static inline struct lanes lanes_pow2(struct lanes t)
     return (struct lanes){pow2_half(t.low), pow2_half(t.high)};
 }
 
+/* Shuffles leave the quarters as 0 2 1 3. */
+static inline __m256 quarters_sort(__m256 a)
+{
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xd8));
+}
+
+static inline struct lanes lanes_evens(struct lanes low, struct lanes high)
+{
+    return (struct lanes){quarters_sort(_mm256_shuffle_ps(low.low, low.high, 0x88)),
+                          quarters_sort(_mm256_shuffle_ps(high.low, high.high, 0x88))};
+}
+
+static inline struct lanes lanes_odds(struct lanes low, struct lanes high)
+{
+    return (struct lanes){quarters_sort(_mm256_shuffle_ps(low.low, low.high, 0xdd)),
+                          quarters_sort(_mm256_shuffle_ps(high.low, high.high, 0xdd))};
+}
+
+static inline __m256 rotate_half(__m256 x, __m256 cos_sin)
+{
+    const __m256 crossed = _mm256_mul_ps(_mm256_movehdup_ps(x), _mm256_permute_ps(cos_sin, 0xb1));
+
+    return _mm256_fmaddsub_ps(_mm256_moveldup_ps(x), cos_sin, crossed);
+}
+
+static inline struct lanes lanes_rotate(struct lanes x, struct lanes cos_sin)
+{
+    return (struct lanes){rotate_half(x.low, cos_sin.low), rotate_half(x.high, cos_sin.high)};
+}
+
 static inline float lanes_fold_add(struct lanes a)
 {
     __m256 eight = _mm256_add_ps(a.low, a.high);

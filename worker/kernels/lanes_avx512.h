@@ -138,6 +138,30 @@ static inline struct lanes lanes_pow2(struct lanes t)
         _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x3f800000)))};
 }
 
+static inline struct lanes lanes_evens(struct lanes low, struct lanes high)
+{
+    const __m512i from =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+
+    return (struct lanes){_mm512_permutex2var_ps(low.v, from, high.v)};
+}
+
+static inline struct lanes lanes_odds(struct lanes low, struct lanes high)
+{
+    const __m512i from =
+        _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+
+    return (struct lanes){_mm512_permutex2var_ps(low.v, from, high.v)};
+}
+
+static inline struct lanes lanes_rotate(struct lanes x, struct lanes cos_sin)
+{
+    const __m512 crossed =
+        _mm512_mul_ps(_mm512_movehdup_ps(x.v), _mm512_permute_ps(cos_sin.v, 0xb1));
+
+    return (struct lanes){_mm512_fmaddsub_ps(_mm512_moveldup_ps(x.v), cos_sin.v, crossed)};
+}
+
 static inline float lanes_fold_add(struct lanes a)
 {
     __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));

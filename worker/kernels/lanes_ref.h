@@ -165,6 +165,29 @@ static inline struct lanes lanes_pow2(struct lanes t)
     LANES_EACH(float_of_bits((float_bits(t.v[i]) << 23) + 0x3f800000));
 }
 
+/* The even or odd ones of 32 values. */
+static inline struct lanes lanes_evens(struct lanes low, struct lanes high)
+{
+    LANES_EACH(i < 8 ? low.v[2 * i] : high.v[2 * i - LANE_COUNT]);
+}
+
+static inline struct lanes lanes_odds(struct lanes low, struct lanes high)
+{
+    LANES_EACH(i < 8 ? low.v[2 * i + 1] : high.v[2 * i + 1 - LANE_COUNT]);
+}
+
+/* Pairs (a, b) with (c, s) become fma(a, c, -(b * s)), fma(a, s, b * c). */
+static inline struct lanes lanes_rotate(struct lanes x, struct lanes cos_sin)
+{
+    struct lanes out;
+
+    for (size_t i = 0; i < LANE_COUNT; i += 2) {
+        out.v[i] = fmaf(x.v[i], cos_sin.v[i], -(x.v[i + 1] * cos_sin.v[i + 1]));
+        out.v[i + 1] = fmaf(x.v[i], cos_sin.v[i + 1], x.v[i + 1] * cos_sin.v[i]);
+    }
+    return out;
+}
+
 /* Lane i takes lane i + 8, then 4, 2, 1. */
 static inline float lanes_fold_add(struct lanes a)
 {

@@ -276,6 +276,20 @@ static bool read_missing(struct prepare *prepare, struct error *err)
     return loaded;
 }
 
+/* Before anything is written there. */
+static void fresh_spread(const struct prepare *prepare)
+{
+    const struct weights *weights = prepare->out->weights;
+
+    for (uint32_t i = 0; i < weights->part_count; i++) {
+        const struct weights_part *part = &weights->parts[i];
+
+        if (!part->is_filled) {
+            team_spread(prepare->config.team, part->memory, part->bytes);
+        }
+    }
+}
+
 static bool load_model(struct prepare *prepare, struct error *err)
 {
     struct prepared *out = prepare->out;
@@ -292,6 +306,7 @@ static bool load_model(struct prepare *prepare, struct error *err)
     if (!part_store_take(out->model->store, out->weights, err)) {
         return error_wrap(err, "weights");
     }
+    fresh_spread(prepare);
     if (!read_missing(prepare, err)) {
         return false;
     }
