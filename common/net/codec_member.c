@@ -46,6 +46,7 @@ void codec_register_encode(const struct register_message *in, Shoal__Registratio
     out->kernels_version = in->kernels_version;
     out->numa_node = in->numa_node;
     out->launch_token = codec_text(in->launch_token);
+    out->fast_numerics = codec_text(in->fast_numerics);
 }
 
 bool codec_register_decode(const Shoal__Registration *in, struct register_message *out,
@@ -57,6 +58,7 @@ bool codec_register_decode(const Shoal__Registration *in, struct register_messag
         !codec_check_text("cpu_name", in->cpu_name, err) ||
         !codec_check_text("data_endpoint", in->data_endpoint, err) ||
         !codec_check_text("launch_token", in->launch_token, err) ||
+        !codec_check_text("fast_numerics", in->fast_numerics, err) ||
         !codec_check_amount("read_bytes_per_s", in->read_bytes_per_s, err)) {
         return false;
     }
@@ -72,6 +74,7 @@ bool codec_register_decode(const Shoal__Registration *in, struct register_messag
     out->cpu_name = in->cpu_name;
     out->data_endpoint = in->data_endpoint;
     out->launch_token = in->launch_token;
+    out->fast_numerics = in->fast_numerics;
     return true;
 }
 

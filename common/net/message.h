@@ -48,8 +48,9 @@ struct register_message {
     uint32_t world_rank, world_size;
     const char *data_endpoint; /* tcp://address:port, reachable by peers */
     uint32_t kernels_version;
-    uint32_t numa_node;       /* that it is bound to; UINT32_MAX: none */
-    const char *launch_token; /* given by the coordinator to workers it started itself, else "" */
+    uint32_t numa_node;        /* that it is bound to; UINT32_MAX: none */
+    const char *launch_token;  /* given by the coordinator to workers it started itself, else "" */
+    const char *fast_numerics; /* what --numerics fast is there: "fast-amx" */
 };
 struct welcome_message {
     uint32_t worker;
@@ -142,6 +143,7 @@ struct message {
 };
 
 /* Big float rows of a step result travel behind the protobuf message as raw little-endian f32 in
- * further ZeroMQ parts, in the order logits, hidden, draft logits: never copied through protobuf. */
+ * further ZeroMQ parts, in the order logits, hidden, draft logits: never copied through protobuf.
+ */
 
 #endif

@@ -4,10 +4,7 @@
 #include "worker/kernels/float_chain.h"
 #include "worker/kernels/matmul_float.h"
 
-static const struct chain_loads loads = {lanes_load_f16, lanes_load_f16,
-                                         PANEL_ROWS * sizeof(uint16_t)};
-
 void matmul_f16_ref(const struct matmul_tile *tile)
 {
-    matmul_float_tile(tile, &loads, 2);
+    matmul_float_tile(tile, &chain_loads_f16, 2);
 }

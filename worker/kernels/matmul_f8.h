@@ -19,9 +19,6 @@ struct f8_block {
     size_t k_count;
 };
 
-static const struct chain_loads chain_loads_half = {lanes_load_f16, lanes_load_f16,
-                                                    PANEL_ROWS * sizeof(uint16_t)};
-
 /* Whole groups of codes: what follows an odd end stays in the panel. */
 CHAIN_INLINE void f8_halves(const struct f8_block *block, uint16_t *halves)
 {
@@ -81,9 +78,9 @@ CHAIN_INLINE void f8_sum(const struct f8_block *block, const float *x, const cha
     f8_halves(block, halves);
     memset(sums, 0, (size_t)tile->row_count * TILE_OUTPUTS * sizeof(float));
     if (tile->row_count > CHAIN_ROWS_TALL) {
-        float_blocked(tile, &chain_loads_half, chain);
+        float_blocked(tile, &chain_loads_f16, chain);
     } else {
-        chain_run_once(tile->row_count, tile->panel_count, &chain_loads_half, chain);
+        chain_run_once(tile->row_count, tile->panel_count, &chain_loads_f16, chain);
     }
 }
 

@@ -12,8 +12,11 @@
 #define FLOAT_COLUMNS     64   /* of a block: 16 KiB as f32, and as much of x and sums beside it */
 #define FLOAT_AHEAD_BYTES 4096 /* of each panel; a multiple of every type's pair */
 
-static const struct chain_loads chain_loads_wide = {lanes_load_f32, lanes_load_f32,
-                                                    PANEL_ROWS * sizeof(float)};
+static const struct chain_loads chain_loads_f32 = {lanes_load_f32, lanes_load_f32,
+                                                   PANEL_ROWS * sizeof(float)};
+static const struct chain_loads chain_loads_f16 = {lanes_load_f16, lanes_load_f16,
+                                                   PANEL_ROWS * sizeof(uint16_t)};
+static const struct chain_loads chain_loads_bf16 = {lanes_load_bf16_even, lanes_load_bf16_odd, 0};
 
 /* wide: [panel][FLOAT_COLUMNS][16] */
 CHAIN_INLINE void float_widen(const struct chain_loads *loads, const struct chain *c,
@@ -53,7 +56,7 @@ CHAIN_INLINE void float_blocked(const struct matmul_tile *tile, const struct cha
         float_widen(loads, &c, tile->panel_count, wide);
         c.w += c.k_count * c.step_bytes;
         near.k_count = c.k_count;
-        chain_run(tile->row_count, tile->panel_count, &chain_loads_wide, near);
+        chain_run(tile->row_count, tile->panel_count, &chain_loads_f32, near);
         near.x += c.k_count;
         near.ahead += c.k_count * c.ahead_step_bytes;
     }

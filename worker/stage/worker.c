@@ -88,6 +88,7 @@ static void send_register(struct worker *worker)
                 .kernels_version = KERNELS_VERSION,
                 .numa_node = worker->facts.numa_node,
                 .launch_token = worker->options.launch_token,
+                .fast_numerics = numerics_name(kernels_fast(worker->cpu_level)),
             },
     };
 

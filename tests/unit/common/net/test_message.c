@@ -87,7 +87,8 @@ static struct message register_make(void)
                                     .data_endpoint = rtext(),
                                     .kernels_version = r32(),
                                     .numa_node = UINT32_MAX,
-                                    .launch_token = rtext()}};
+                                    .launch_token = rtext(),
+                                    .fast_numerics = rtext()}};
 }
 
 /* Two stages of two and one members, a dense layer, four experts with a replica, a draft layer. */
@@ -432,6 +433,7 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_int_equal(a->reg.protocol_minor, b->reg.protocol_minor);
         assert_string_equal(a->reg.data_endpoint, b->reg.data_endpoint);
         assert_string_equal(a->reg.launch_token, b->reg.launch_token);
+        assert_string_equal(a->reg.fast_numerics, b->reg.fast_numerics);
         assert_true(a->reg.memory_bytes == b->reg.memory_bytes);
         assert_true(a->reg.world_id == b->reg.world_id);
         assert_memory_equal(&a->reg.read_bytes_per_s, &b->reg.read_bytes_per_s, sizeof(double));
