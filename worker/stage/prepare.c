@@ -53,12 +53,21 @@ static bool check_placement(struct prepare *prepare, struct error *err)
         return error_set(err, ERROR_INPUT, "placement: it has no seat for worker %u",
                          prepare->config.worker);
     }
-    return numerics_of_id(placement->numerics_id, placement->kv_type, KERNELS_VERSION,
-                          &prepare->numerics) ||
-           error_set(err, ERROR_INPUT, "numerics %s are not supported here, only %s and %s",
-                     placement->numerics_id,
-                     numerics_id_write(NUMERICS_EXACT, placement->kv_type, KERNELS_VERSION, exact),
-                     numerics_id_write(NUMERICS_INT8, placement->kv_type, KERNELS_VERSION, int8));
+    if (!numerics_of_id(placement->numerics_id, placement->kv_type, KERNELS_VERSION,
+                        &prepare->numerics)) {
+        return error_set(
+            err, ERROR_INPUT, "numerics %s are not supported here, only %s and %s",
+            placement->numerics_id,
+            numerics_id_write(NUMERICS_EXACT, placement->kv_type, KERNELS_VERSION, exact),
+            numerics_id_write(NUMERICS_INT8, placement->kv_type, KERNELS_VERSION, int8));
+    }
+    if (!kernels_available(prepare->config.cpu_level, prepare->numerics)) {
+        return error_set(err, ERROR_INPUT,
+                         "numerics %s are not supported here: CPU level %s has no AMX tiles for "
+                         "bf16 (fast numerics need equal workers; fast-blas runs on all)",
+                         placement->numerics_id, cpu_level_name(prepare->config.cpu_level));
+    }
+    return true;
 }
 
 static bool check_hash(const struct prepare *prepare, const struct model *model, struct error *err)
