@@ -10,6 +10,21 @@
 
 #include <string.h>
 
+/* Two columns lie side by side (packed.h). */
+static inline void panel_widen_bf16(const char *from, uint32_t columns, float *out)
+{
+    for (size_t column = 0; column < columns; column += 2) {
+        for (size_t row = 0; row < PANEL_ROWS; row += LANE_COUNT) {
+            const char *pairs = from + (column * PANEL_ROWS + 2 * row) * sizeof(uint16_t);
+
+            lanes_store(out + column * PANEL_ROWS + row, lanes_load_bf16_even(pairs));
+            if (column + 1 < columns) {
+                lanes_store(out + (column + 1) * PANEL_ROWS + row, lanes_load_bf16_odd(pairs));
+            }
+        }
+    }
+}
+
 /* out[column][16] */
 static inline void panel_widen(const struct packed_matrix *w, uint32_t panel, float *out)
 {
@@ -28,14 +43,14 @@ static inline void panel_widen(const struct packed_matrix *w, uint32_t panel, fl
         }
         return;
     }
-    ASSERT(w->type == WEIGHT_F32 || w->type == WEIGHT_F16 || w->type == WEIGHT_BF16);
+    if (w->type == WEIGHT_BF16) {
+        panel_widen_bf16(from, w->columns, out);
+        return;
+    }
+    ASSERT(w->type == WEIGHT_F32 || w->type == WEIGHT_F16);
     for (size_t i = 0; i < count; i += LANE_COUNT) {
-        struct lanes values = w->type == WEIGHT_F32 ? lanes_load_f32(from + i * sizeof(float))
-                              : w->type == WEIGHT_F16
-                                  ? lanes_load_f16(from + i * sizeof(uint16_t))
-                                  : lanes_load_bf16(from + i * sizeof(uint16_t));
-
-        lanes_store(out + i, values);
+        lanes_store(out + i, w->type == WEIGHT_F32 ? lanes_load_f32(from + i * sizeof(float))
+                                                   : lanes_load_f16(from + i * sizeof(uint16_t)));
     }
 }
 
