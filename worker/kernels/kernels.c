@@ -2,6 +2,7 @@
 #include "worker/kernels/kernels.h"
 
 #include "common/base/check.h"
+#include "worker/kernels/amx.h"
 #include "worker/kernels/grids.h"
 #include "worker/kernels/levels.h"
 
@@ -17,6 +18,17 @@ const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics)
     ASSERT(level < CPU_LEVEL_COUNT && numerics < NUMERICS_COUNT);
     grids_expand();
     return &tables[level][numerics];
+}
+
+bool kernels_available(enum cpu_level level, enum numerics numerics)
+{
+    return cpu_level_available(level) &&
+           (numerics != NUMERICS_FAST_AMX || (level >= CPU_AVX512 && amx_available()));
+}
+
+enum numerics kernels_fast(enum cpu_level level)
+{
+    return kernels_available(level, NUMERICS_FAST_AMX) ? NUMERICS_FAST_AMX : NUMERICS_FAST_BLAS;
 }
 
 static size_t padded(size_t count, size_t multiple)

@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define LANE_COUNT          16
-#define CHAIN_ROWS          6 /* 6 × 4 sums, 4 weights, 1 value: 29 of 32 registers */
+#define CHAIN_ROWS          6  /* 6 × 4 sums, 4 weights, 1 value: 29 of 32 registers */
+#define CHAIN_ROWS_TALL     12 /* × 2 */
 #define CHAIN_PANELS        4
 #define CHAIN_PANELS_SINGLE 4
 #define CHAIN_ROWS_SINGLE   12
@@ -57,22 +58,30 @@ static inline struct lanes lanes_load_i8(const void *values)
     return (struct lanes){_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(values)))};
 }
 
-/* The sign fills the upper half, a shift by seven puts it and the rest in place, bit 14 goes. */
-static inline __m256i half_bits_of_f8(const void *values)
+/* Of 16 pairs of bf16 side by side: the first of each, the second. */
+static inline struct lanes lanes_load_bf16_even(const void *values)
 {
-    __m256i bits = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(values)), 7);
-
-    return _mm256_and_si256(bits, _mm256_set1_epi16(-0x4001));
+    return (struct lanes){_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(values), 16))};
 }
 
-static inline void lanes_f16_of_f8(void *out, const void *values)
+static inline struct lanes lanes_load_bf16_odd(const void *values)
 {
-    _mm256_storeu_si256(out, half_bits_of_f8(values));
+    const __m512i upper = _mm512_set1_epi32(-0x10000);
+
+    return (struct lanes){_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(values), upper))};
 }
 
-static inline struct lanes lanes_load_f8(const void *values)
+/* The code in the upper byte goes down by one, its sign stays and fills bit 14, which is cleared
+ * with what is left of the lower byte. */
+static inline void lanes_f16_of_f8(void *out, const void *codes)
 {
-    return (struct lanes){_mm512_cvtph_ps(half_bits_of_f8(values))};
+    const __m512i fields = _mm512_set1_epi16((short)0xbf80);
+    const __m512i pairs = _mm512_loadu_si512(codes);
+    const __m512i lower = _mm512_srai_epi16(_mm512_slli_epi16(pairs, 8), 1);
+    const __m512i upper = _mm512_srai_epi16(pairs, 1);
+
+    _mm512_storeu_si512(out, _mm512_and_si512(lower, fields));
+    _mm512_storeu_si512((char *)out + 64, _mm512_and_si512(upper, fields));
 }
 
 static inline void lanes_store_bf16(void *values, struct lanes a)

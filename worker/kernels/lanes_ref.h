@@ -17,6 +17,7 @@
 /* Register block of a chain: rows × panels; for one row more panels keep more chains going, and for
  * one panel more rows. */
 #define CHAIN_ROWS          1
+#define CHAIN_ROWS_TALL     1
 #define CHAIN_PANELS        1
 #define CHAIN_PANELS_SINGLE 1
 #define CHAIN_ROWS_SINGLE   1
@@ -80,24 +81,36 @@ static inline struct lanes lanes_load_i8(const void *values)
     LANES_EACH((float)codes[i]);
 }
 
-/* 16 e4m3 codes as f16, each as its value / 256: the fields only move. */
-static inline void lanes_f16_of_f8(void *out, const void *values)
+/* Of 16 pairs of bf16 side by side: the first of each, the second. */
+static inline struct lanes lanes_load_bf16_even(const void *values)
 {
-    const uint8_t *codes = values;
-    uint16_t bits[LANE_COUNT];
+    uint16_t bits[2 * LANE_COUNT];
 
-    for (size_t i = 0; i < LANE_COUNT; i++) {
-        bits[i] = (uint16_t)((codes[i] & 0x80) << 8 | (codes[i] & 0x7f) << 7);
-    }
-    memcpy(out, bits, sizeof(bits));
+    memcpy(bits, values, sizeof(bits));
+    LANES_EACH(float_of_bf16(bits[2 * i]));
 }
 
-static inline struct lanes lanes_load_f8(const void *values)
+static inline struct lanes lanes_load_bf16_odd(const void *values)
 {
-    uint16_t bits[LANE_COUNT];
+    uint16_t bits[2 * LANE_COUNT];
 
-    lanes_f16_of_f8(bits, values);
-    return lanes_load_f16(bits);
+    memcpy(bits, values, sizeof(bits));
+    LANES_EACH(float_of_bf16(bits[2 * i + 1]));
+}
+
+/* A group of e4m3 codes (packed.h) as f16, [4 columns][16], each as its value / 256: the fields
+ * only move. */
+static inline void lanes_f16_of_f8(void *out, const void *codes)
+{
+    const uint8_t *in = codes;
+    uint16_t bits[4 * LANE_COUNT];
+
+    for (size_t i = 0; i < 4 * LANE_COUNT; i++) {
+        uint8_t code = in[i % (2 * LANE_COUNT) * 2 + i / (2 * LANE_COUNT)];
+
+        bits[i] = (uint16_t)((code & 0x80) << 8 | (code & 0x7f) << 7);
+    }
+    memcpy(out, bits, sizeof(bits));
 }
 
 /* Stores 16 values as a type, nearest even. */
