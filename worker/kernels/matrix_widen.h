@@ -10,18 +10,25 @@
 
 #include <string.h>
 
-/* Two columns lie side by side (packed.h). */
-static inline void panel_widen_bf16(const char *from, uint32_t columns, float *out)
+static inline void panel_widen_blocks(const struct packed_matrix *w, const char *from, float *out)
 {
-    for (size_t column = 0; column < columns; column += 2) {
-        for (size_t row = 0; row < PANEL_ROWS; row += LANE_COUNT) {
-            const char *pairs = from + (column * PANEL_ROWS + 2 * row) * sizeof(uint16_t);
+    const uint32_t values = weight_type_block_values(w->type);
+    const size_t block_bytes = weight_row_bytes(w->type, values) * PANEL_ROWS;
 
-            lanes_store(out + column * PANEL_ROWS + row, lanes_load_bf16_even(pairs));
-            if (column + 1 < columns) {
-                lanes_store(out + (column + 1) * PANEL_ROWS + row, lanes_load_bf16_odd(pairs));
-            }
-        }
+    for (uint32_t column = 0; column < w->columns; column += values) {
+        block_kernels[w->type].widen(from, out + (size_t)column * PANEL_ROWS);
+        from += block_bytes;
+    }
+}
+
+/* Pairs of columns are interleaved (packed.h). */
+static inline void panel_widen_bf16(const struct packed_matrix *w, const char *from, float *out)
+{
+    for (uint32_t column = 0; column < w->columns; column++) {
+        const char *pair = from + (size_t)(column / 2) * 2 * sizeof(uint16_t) * PANEL_ROWS;
+
+        lanes_store(out + (size_t)column * PANEL_ROWS,
+                    column % 2 == 0 ? lanes_load_bf16_even(pair) : lanes_load_bf16_odd(pair));
     }
 }
 
@@ -32,19 +39,13 @@ static inline void panel_widen(const struct packed_matrix *w, uint32_t panel, fl
     const char *from = (const char *)w->data + panel * panel_bytes;
     const size_t count = (size_t)w->columns * PANEL_ROWS;
 
+    leaf_reads(from, panel_bytes);
     if (weight_type_is_blocks(w->type)) {
-        const uint32_t values = weight_type_block_values(w->type);
-        const size_t block_bytes = weight_row_bytes(w->type, values) * PANEL_ROWS;
-
-        leaf_reads(from, panel_bytes);
-        for (uint32_t column = 0; column < w->columns; column += values) {
-            block_kernels[w->type].widen(from, out + (size_t)column * PANEL_ROWS);
-            from += block_bytes;
-        }
+        panel_widen_blocks(w, from, out);
         return;
     }
     if (w->type == WEIGHT_BF16) {
-        panel_widen_bf16(from, w->columns, out);
+        panel_widen_bf16(w, from, out);
         return;
     }
     ASSERT(w->type == WEIGHT_F32 || w->type == WEIGHT_F16);
