@@ -67,9 +67,11 @@ static void request_fill(struct cluster *cluster, struct member **order, uint32_
 {
     const struct cluster_config *config = &cluster->config;
     struct planner_request *plan = &cluster->plan;
+    const enum numerics numerics =
+        config->numerics == NUMERICS_FAST ? order[0]->fast_numerics : config->numerics;
     char numerics_id[NUMERICS_ID_BYTES];
 
-    numerics_id_write(config->numerics, config->kv_type, order[0]->kernels_version, numerics_id);
+    numerics_id_write(numerics, config->kv_type, order[0]->kernels_version, numerics_id);
     plan_request_model(config->catalog, PLAN_AS_HELD, config->kv_type, &cluster->epoch_arena, plan);
     plan->epoch = cluster->epoch;
     plan->draft_layer_count = config->draft_mode == DRAFT_LAYER ? 1 : 0;
@@ -132,12 +134,17 @@ static struct placement *plan_shrunk(struct cluster *cluster, struct error *err)
     const struct cluster_config *config = &cluster->config;
     struct planner_request *plan = &cluster->plan;
     uint32_t context_wanted = plan->context_tokens_max;
+    uint32_t context_least = CONTEXT_TOKENS_MIN;
     struct placement *placement = plan_try(cluster, err);
 
+    if (cluster->scheduler != NULL &&
+        scheduler_context_needed(cluster->scheduler) > context_least) {
+        context_least = scheduler_context_needed(cluster->scheduler);
+    }
     while (placement == NULL && err->code == ERROR_LIMIT) {
         struct error smaller;
 
-        if (config->context_tokens_max == 0 && plan->context_tokens_max / 2 >= CONTEXT_TOKENS_MIN) {
+        if (config->context_tokens_max == 0 && plan->context_tokens_max / 2 >= context_least) {
             plan->context_tokens_max /= 2;
         } else if (config->step_rows_max == 0 && plan->step_rows_max / 2 >= STEP_ROWS_MIN) {
             plan->context_tokens_max = context_wanted;
@@ -191,6 +198,45 @@ static struct placement *plan_make(struct cluster *cluster, struct error *err)
                  plan->step_rows_max, rows_wanted);
     }
     return placement;
+}
+
+/* The layout that was asked for, or what comes next to it with fewer workers: groups of the same
+ * size, then single workers in a pipeline, which need least memory, then any; the more workers the
+ * better. */
+static struct placement *plan_smaller(struct cluster *cluster, uint32_t count, struct error *err)
+{
+    struct planner_request *plan = &cluster->plan;
+    uint32_t group_wanted = plan->group_size > 0 ? plan->group_size : 1;
+    uint32_t drafts = plan->draft_layer_count;
+    struct placement *placement = NULL;
+
+    for (uint32_t used = count; used > 0 && placement == NULL; used--) {
+        for (uint32_t turn = 0; turn <= used && placement == NULL; turn++) {
+            uint32_t group = turn == 0 ? group_wanted : turn;
+
+            if (used % group != 0 || used / group > plan->layer_count ||
+                (turn > 0 && group == group_wanted)) {
+                continue;
+            }
+            plan->worker_count = used;
+            plan->stage_count = used / group;
+            plan->group_size = group;
+            plan->draft_layer_count = drafts;
+            placement = plan_make(cluster, err);
+            if (placement == NULL && err->code != ERROR_LIMIT) {
+                return NULL;
+            }
+        }
+    }
+    return placement;
+}
+
+static bool layout_is_whole(const struct cluster *cluster, uint32_t count)
+{
+    uint32_t group = cluster->config.group_size > 0 ? cluster->config.group_size : 1;
+
+    return cluster->config.stage_count == 0 ||
+           (uint64_t)cluster->config.stage_count * group <= count;
 }
 
 /* The same plan with workers in another order, if they keep more of their weights in it. */
@@ -264,12 +310,19 @@ static void context_fit(struct placement *placement)
 struct placement *epoch_plan(struct cluster *cluster, struct member **order, uint32_t count,
                              struct error *err)
 {
+    bool from_file =
+        cluster->file_placement != NULL && count >= placement_worker_count(cluster->file_placement);
     struct placement *placement;
 
     request_fill(cluster, order, count);
-    placement = cluster->file_placement != NULL ? placement_of_file(cluster, order)
-                                                : plan_make(cluster, err);
-    if (placement != NULL && cluster->file_placement == NULL) {
+    if (from_file) {
+        placement = placement_of_file(cluster, order);
+    } else if (layout_is_whole(cluster, count)) {
+        placement = plan_make(cluster, err);
+    } else {
+        placement = plan_smaller(cluster, count, err);
+    }
+    if (placement != NULL && !from_file) {
         placement = plan_keeping(cluster, order, placement);
     }
     if (placement != NULL) {

@@ -34,12 +34,17 @@ struct member *membership_by_id(struct cluster *cluster, uint32_t id)
     return NULL;
 }
 
-uint32_t membership_usable_count(const struct cluster *cluster)
+bool membership_usable(const struct member *member, int64_t now_ns)
+{
+    return (!member->leaving || member->needed) && now_ns >= member->benched_until_ns;
+}
+
+uint32_t membership_usable_count(const struct cluster *cluster, int64_t now_ns)
 {
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < cluster->member_count; i++) {
-        count += !cluster->members[i].leaving;
+        count += membership_usable(&cluster->members[i], now_ns);
     }
     return count;
 }
@@ -90,7 +95,8 @@ static bool member_goes_before(const struct cluster *cluster, const struct membe
     return a->world_rank != b->world_rank ? a->world_rank < b->world_rank : a->id < b->id;
 }
 
-uint32_t membership_order(struct cluster *cluster, struct member **out, uint32_t capacity)
+uint32_t membership_order(struct cluster *cluster, int64_t now_ns, struct member **out,
+                          uint32_t capacity)
 {
     struct member **order = mem_new_array(struct member *, cluster->member_count);
     uint32_t count = 0;
@@ -98,7 +104,7 @@ uint32_t membership_order(struct cluster *cluster, struct member **out, uint32_t
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         uint32_t at = count;
 
-        if (cluster->members[i].leaving) {
+        if (!membership_usable(&cluster->members[i], now_ns)) {
             continue;
         }
         while (at > 0 && member_goes_before(cluster, &cluster->members[i], order[at - 1])) {
@@ -142,6 +148,8 @@ static bool refusal(char *text, size_t bytes, const char *format, ...)
 static bool versions_match(const struct cluster *cluster, const struct register_message *message,
                            char *text, size_t bytes)
 {
+    enum numerics fast;
+
     if (message->protocol_major != PROTOCOL_MAJOR) {
         return refusal(text, bytes,
                        "protocol %u.%u of the worker does not fit protocol %u.%u of the "
@@ -152,6 +160,10 @@ static bool versions_match(const struct cluster *cluster, const struct register_
     if (strcmp(message->build, SHOAL_VERSION) != 0) {
         return refusal(text, bytes, "build %.40s of the worker differs from %s of the coordinator",
                        message->build, SHOAL_VERSION);
+    }
+    if (!numerics_find(message->fast_numerics, &fast)) {
+        return refusal(text, bytes, "fast numerics \"%.40s\" of the worker are unknown",
+                       message->fast_numerics);
     }
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         const struct member *other = &cluster->members[i];
@@ -245,6 +257,8 @@ static void member_fill(const struct cluster *cluster, struct member *member,
     member->pid = message->pid;
     member->thread_count = message->thread_count;
     member->kernels_version = message->kernels_version;
+    member->protocol_minor = message->protocol_minor;
+    (void)numerics_find(message->fast_numerics, &member->fast_numerics); /* checked before */
     member->memory_bytes = message->memory_bytes;
     member->read_bytes_per_s = message->read_bytes_per_s > 1 ? message->read_bytes_per_s : 1;
     member->world_id = message->world_id;
@@ -281,6 +295,7 @@ void membership_register(struct cluster *cluster, struct control_peer from,
     member_fill(cluster, member, message);
     member->connection = from.connection;
     member->heard_ns = now_ns;
+    member->join_ns = now_ns;
     /* Its frames may still be under way: numbers are not used twice. */
     cluster->epoch_seen =
         message->last_epoch > cluster->epoch_seen ? message->last_epoch : cluster->epoch_seen;
@@ -353,6 +368,7 @@ void membership_heartbeat(struct cluster *cluster, struct member *member,
     member->beat_busy_ns = message->busy_ns;
     member->resident_bytes = message->memory_bytes;
     if (message->epoch == cluster->epoch) {
+        member->frames_dropped = message->frames_dropped;
         links_store(member, message);
     }
     /* A full queue: the next answer does as well. A broken connection is reported by receive. */
@@ -367,8 +383,8 @@ void membership_wants_to_leave(struct cluster *cluster, struct member *member, i
         return;
     }
     member->leaving = true;
-    log_info("%s leaves: running sequences=%s", membership_name(member, name, sizeof(name)),
-             member->seated ? "are finished first" : "none");
+    log_info("%s leaves%s", membership_name(member, name, sizeof(name)),
+             member->seated ? ": its share moves to others first" : "");
     if (!member->seated) {
         struct message drain = {.kind = MESSAGE_DRAIN};
 
@@ -398,15 +414,12 @@ void membership_lose(struct cluster *cluster, struct member *member, const char 
     cluster->member_count--;
     memmove(member, member + 1, (cluster->member_count - at) * sizeof(*member));
     cluster->status_stale = true;
-    if (local && cluster->config.remote_count == 0 && cluster->state != CLUSTER_FAILED) {
-        epoch_fail_cluster(cluster, now_ns,
-                           "%s; the cluster has local workers only and they are not restarted: "
-                           "start it again",
-                           problem);
+    if (local && !cluster->served_once && cluster->config.remote_count == 0) {
+        epoch_fail_cluster(cluster, now_ns, "%s before the cluster served", problem);
     } else if (seated) {
         epoch_abandon(cluster, problem, now_ns);
     } else if (cluster->state == CLUSTER_GATHERING) {
-        epoch_describe_gathering(cluster);
+        epoch_describe_gathering(cluster, now_ns);
     }
 }
 

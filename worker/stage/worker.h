@@ -52,6 +52,7 @@ struct worker {
 
     enum worker_phase phase;
     uint32_t id;
+    uint32_t protocol_minor; /* the one that is spoken */
     int64_t heartbeat_ns;
     int64_t joined_ns; /* the last REGISTER, or when the connection for it came to stand */
     int64_t heard_ns;  /* the last message of the coordinator */
@@ -76,7 +77,10 @@ struct worker {
     bool has_assignment; /* to be begun when the old epoch is gone */
     struct assign_message assignment;
     struct arena assignment_arena;
-    struct frame *frame_held;       /* the compute thread had no room */
+    struct frame *frame_held; /* the compute thread had no room */
+    bool step_is_held;        /* nor for this; nothing is received meanwhile */
+    struct message step_held; /* in its arena */
+    struct arena step_arena;
     struct work *result_held;       /* the control channel had no room */
     struct compute_counters before; /* of earlier epochs */
 
@@ -115,6 +119,7 @@ void worker_epoch_assign(struct worker *worker, struct message *message);
 void worker_epoch_connect(struct worker *worker, uint64_t epoch);
 void worker_epoch_start(struct worker *worker, uint64_t epoch);
 void worker_epoch_step(struct worker *worker, struct message *message);
+void worker_epoch_attempt(struct worker *worker, const struct attempt_message *attempt);
 /* Does what can be done now; called once per turn. */
 void worker_epoch_turn(struct worker *worker);
 /* The epoch can't go on here: that is told, and another one awaited. */

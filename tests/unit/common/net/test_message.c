@@ -92,7 +92,8 @@ static struct message register_make(void)
                                     .held_bytes = random_u64(&source),
                                     .held_stage = r32(),
                                     .held_member = r32(),
-                                    .last_epoch = random_u64(&source) / 2}};
+                                    .last_epoch = random_u64(&source) / 2,
+                                    .fast_numerics = rtext()}};
 }
 
 /* Two stages of two and one members, a dense layer, four experts with a replica, a draft layer. */
@@ -186,6 +187,7 @@ static struct message heartbeat_make(void)
                                           .busy_ns = rns(),
                                           .wait_ns = rns(),
                                           .memory_bytes = random_u64(&source),
+                                          .frames_dropped = r32(),
                                           .link_count = 2,
                                           .links = links}};
 }
@@ -311,6 +313,12 @@ static struct message message_make(enum message_kind kind)
         return heartbeat_make();
     case MESSAGE_DRAIN:
         return (struct message){.kind = kind};
+    case MESSAGE_LINK_LOST:
+        return (struct message){.kind = kind,
+                                .link_lost = {random_u64(&source), r32(), r32(), rtext()}};
+    case MESSAGE_ATTEMPT:
+        return (struct message){.kind = kind,
+                                .attempt = {random_u64(&source), r32(), true, 3, rarray(6)}};
     case MESSAGE_ERROR:
         break;
     }
@@ -438,6 +446,7 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_int_equal(a->reg.protocol_minor, b->reg.protocol_minor);
         assert_string_equal(a->reg.data_endpoint, b->reg.data_endpoint);
         assert_string_equal(a->reg.launch_token, b->reg.launch_token);
+        assert_string_equal(a->reg.fast_numerics, b->reg.fast_numerics);
         assert_true(a->reg.memory_bytes == b->reg.memory_bytes);
         assert_true(a->reg.world_id == b->reg.world_id);
         assert_memory_equal(&a->reg.read_bytes_per_s, &b->reg.read_bytes_per_s, sizeof(double));
@@ -463,6 +472,7 @@ static void member_compare(const struct message *a, const struct message *b)
         break;
     case MESSAGE_HEARTBEAT:
         assert_true(a->heartbeat.memory_bytes == b->heartbeat.memory_bytes);
+        assert_true(a->heartbeat.frames_dropped == b->heartbeat.frames_dropped);
         assert_true(a->heartbeat.links[1].frames_sent == b->heartbeat.links[1].frames_sent);
         assert_int_equal(b->heartbeat.links[1].frames_dropped, 5);
         break;
@@ -470,6 +480,18 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_int_equal(a->error.code, b->error.code);
         assert_true(b->error.fatal && b->error.step == UINT64_MAX);
         assert_string_equal(a->error.text, b->error.text);
+        break;
+    case MESSAGE_LINK_LOST:
+        assert_true(a->link_lost.epoch == b->link_lost.epoch);
+        assert_int_equal(a->link_lost.attempt, b->link_lost.attempt);
+        assert_int_equal(a->link_lost.peer, b->link_lost.peer);
+        assert_string_equal(a->link_lost.text, b->link_lost.text);
+        break;
+    case MESSAGE_ATTEMPT:
+        assert_true(a->attempt.epoch == b->attempt.epoch && b->attempt.all_links);
+        assert_int_equal(a->attempt.attempt, b->attempt.attempt);
+        assert_int_equal(b->attempt.pair_count, 3);
+        assert_memory_equal(a->attempt.pairs, b->attempt.pairs, 6 * sizeof(uint32_t));
         break;
     default: /* plain numbers */
         assert_memory_equal(&a->welcome, &b->welcome, sizeof(a->welcome));
@@ -501,7 +523,7 @@ static void every_kind_comes_back_as_it_went(void **state)
     (void)state;
     random_init(&source, 11);
     for (int round = 0; round < 50; round++) {
-        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ERROR; kind++) {
+        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ATTEMPT; kind++) {
             struct message message = message_make((enum message_kind)kind);
             struct message got;
             struct buffer bytes = {0};
@@ -523,7 +545,7 @@ static void messages_cut_at_any_byte_are_safe(void **state)
 {
     (void)state;
     random_init(&source, 12);
-    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ERROR; kind++) {
+    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ATTEMPT; kind++) {
         struct message message = message_make((enum message_kind)kind);
         struct buffer bytes = {0};
         struct arena local;
