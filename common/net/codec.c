@@ -243,6 +243,7 @@ static bool foreign_register_decode(const uint8_t *bytes, size_t length, struct 
         .cpu_name = "",
         .data_endpoint = "",
         .launch_token = "",
+        .fast_numerics = "",
     };
     return true;
 }

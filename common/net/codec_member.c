@@ -58,6 +58,7 @@ void codec_register_encode(const struct register_message *in, Shoal__Registratio
     out->held_stage = in->held_stage;
     out->held_member = in->held_member;
     out->last_epoch = in->last_epoch;
+    out->fast_numerics = codec_text(in->fast_numerics);
 }
 
 bool codec_register_decode(const Shoal__Registration *in, struct register_message *out,
@@ -70,6 +71,7 @@ bool codec_register_decode(const Shoal__Registration *in, struct register_messag
         !codec_check_text("data_endpoint", in->data_endpoint, err) ||
         !codec_check_text("launch_token", in->launch_token, err) ||
         !codec_check_text("held_model", in->held_model, err) ||
+        !codec_check_text("fast_numerics", in->fast_numerics, err) ||
         !codec_check_amount("read_bytes_per_s", in->read_bytes_per_s, err)) {
         return false;
     }
@@ -90,6 +92,7 @@ bool codec_register_decode(const Shoal__Registration *in, struct register_messag
     out->data_endpoint = in->data_endpoint;
     out->launch_token = in->launch_token;
     out->held_model = in->held_model;
+    out->fast_numerics = in->fast_numerics;
     return true;
 }
 

@@ -63,7 +63,7 @@ struct cluster_config {
     cluster_step_fn step_sink;    /* NULL: none */
     void *step_context;
 
-    enum numerics numerics;
+    enum numerics numerics; /* or NUMERICS_FAST: the first worker's */
     enum kv_type kv_type;
     uint32_t context_tokens_max;                   /* 0: the model's, cut to what memory holds */
     uint64_t kv_tokens;                            /* per lane; 0: the planner's */

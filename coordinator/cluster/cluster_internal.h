@@ -69,6 +69,7 @@ struct member {
 
     char host[64], cpu[64], data_endpoint[128];
     uint32_t pid, thread_count, kernels_version, protocol_minor;
+    enum numerics fast_numerics; /* what it calls fast */
     uint64_t memory_bytes;
     double read_bytes_per_s;
     uint64_t world_id;

@@ -229,6 +229,7 @@ static void *compute_main(void *context)
     struct compute *compute = context;
 
     (void)pthread_setname_np(pthread_self(), "compute");
+    stage_thread_begin(compute->stage);
     while (!atomic_load(&compute->stop)) {
         unsigned seen = atomic_load(&compute->bell);
         struct work *work = ring_pop(compute->steps);

@@ -90,6 +90,7 @@ static void send_register(struct worker *worker)
                 .held_stage = worker->held.stage,
                 .held_member = worker->held.member,
                 .last_epoch = worker->last_epoch,
+                .fast_numerics = numerics_name(kernels_fast(worker->cpu_level)),
             },
     };
 

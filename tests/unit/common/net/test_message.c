@@ -92,7 +92,8 @@ static struct message register_make(void)
                                     .held_bytes = random_u64(&source),
                                     .held_stage = r32(),
                                     .held_member = r32(),
-                                    .last_epoch = random_u64(&source) / 2}};
+                                    .last_epoch = random_u64(&source) / 2,
+                                    .fast_numerics = rtext()}};
 }
 
 /* Two stages of two and one members, a dense layer, four experts with a replica, a draft layer. */
@@ -445,6 +446,7 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_int_equal(a->reg.protocol_minor, b->reg.protocol_minor);
         assert_string_equal(a->reg.data_endpoint, b->reg.data_endpoint);
         assert_string_equal(a->reg.launch_token, b->reg.launch_token);
+        assert_string_equal(a->reg.fast_numerics, b->reg.fast_numerics);
         assert_true(a->reg.memory_bytes == b->reg.memory_bytes);
         assert_true(a->reg.world_id == b->reg.world_id);
         assert_memory_equal(&a->reg.read_bytes_per_s, &b->reg.read_bytes_per_s, sizeof(double));

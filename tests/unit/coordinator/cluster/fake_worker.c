@@ -102,7 +102,9 @@ static void send_register(struct fake_worker *worker)
                 .data_endpoint = "tcp://127.0.0.1:1",
                 .kernels_version = options->kernels_version > 0 ? options->kernels_version : 1,
                 .numa_node = UINT32_MAX,
-                .launch_token = ""}};
+                .launch_token = "",
+                .fast_numerics =
+                    options->fast_numerics != NULL ? options->fast_numerics : "fast-blas"}};
 
     send(worker, &message);
 }

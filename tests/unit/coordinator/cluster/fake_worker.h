@@ -13,6 +13,7 @@ struct fake_options {
     uint32_t protocol_major, protocol_minor; /* 0, 0: ours */
     const char *build;                       /* NULL: ours */
     uint32_t kernels_version;                /* 0: 1 */
+    const char *fast_numerics;               /* NULL: "fast-blas" */
     const char *load_refusal; /* answers the assignment with this error; NULL: loads */
     bool without_logprobs;    /* leaves them out */
 };

@@ -137,7 +137,7 @@ static bool all_ended(struct fixture *fixture, uint64_t count)
            stats.running + stats.waiting + stats.steps_in_flight + stats.kv_blocks_used == 0;
 }
 
-static int cluster_setup(void **state)
+static int setup_with(void **state, enum numerics numerics)
 {
     struct fixture *fixture = mem_new(struct fixture);
     struct cluster_config config = {.model = MODEL,
@@ -145,6 +145,7 @@ static int cluster_setup(void **state)
                                     .stage_count = WORKERS,
                                     .group_size = 1,
                                     .remote_count = WORKERS,
+                                    .numerics = numerics,
                                     .kv_type = KV_F32,
                                     .step_sink = step_sink,
                                     .step_context = fixture};
@@ -158,6 +159,16 @@ static int cluster_setup(void **state)
     assert_non_null(fixture->cluster);
     *state = fixture;
     return 0;
+}
+
+static int cluster_setup(void **state)
+{
+    return setup_with(state, NUMERICS_EXACT);
+}
+
+static int cluster_setup_fast(void **state)
+{
+    return setup_with(state, NUMERICS_FAST);
 }
 
 static int cluster_teardown(void **state)
@@ -261,6 +272,26 @@ static void a_worker_with_other_kernels_is_refused_with_both_versions(void **sta
     WAIT_FOR(worker_count_is(fixture, 1));
     options.kernels_version = 77;
     refusal_expect(fixture, &options, "77", "kernels version");
+}
+
+static void a_worker_whose_fast_numerics_are_unknown_is_refused_with_them(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fake_options options = plain_worker(fixture);
+
+    options.fast_numerics = "fast-abacus";
+    refusal_expect(fixture, &options, "fast-abacus", "unknown");
+}
+
+static void fast_is_what_the_first_worker_calls_so(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cluster_status *status;
+
+    serve(fixture);
+    status = cluster_status(fixture->cluster);
+    assert_string_equal(status->numerics_id, "fast-blas/f32/k1");
+    cluster_status_destroy(status);
 }
 
 static void gathering_says_how_many_are_there(void **state)
@@ -594,6 +625,9 @@ int main(void)
         CASE(a_worker_of_another_protocol_is_refused_with_both_versions),
         CASE(a_worker_of_another_build_is_refused_with_both_builds),
         CASE(a_worker_with_other_kernels_is_refused_with_both_versions),
+        CASE(a_worker_whose_fast_numerics_are_unknown_is_refused_with_them),
+        cmocka_unit_test_setup_teardown(fast_is_what_the_first_worker_calls_so, cluster_setup_fast,
+                                        cluster_teardown),
         CASE(gathering_says_how_many_are_there),
         CASE(tokens_come_in_order_then_one_finish),
         CASE(status_tells_what_runs_where),

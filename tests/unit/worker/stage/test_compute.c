@@ -20,6 +20,12 @@ static const struct frame_key key = {.step = 3, .layer = 2, .source = PEER, .kin
 
 enum stage_outcome __wrap_stage_run(struct stage *stage, struct exchange *frames,
                                     struct stage_job *job, struct error *err);
+void __wrap_stage_thread_begin(const struct stage *stage);
+
+void __wrap_stage_thread_begin(const struct stage *stage)
+{
+    (void)stage;
+}
 
 enum stage_outcome __wrap_stage_run(struct stage *stage, struct exchange *frames,
                                     struct stage_job *job, struct error *err)
