@@ -7,13 +7,14 @@
  */
 #include "common/base/arena.h"
 #include "common/base/error.h"
+#include "common/base/operation.h"
 #include "common/plan/placement.h"
 #include "common/plan/step.h"
 
 #include <stdint.h>
 
 #define PROTOCOL_MAJOR 1 /* another major is refused by both sides, with both versions named */
-#define PROTOCOL_MINOR 3 /* fields may be added; the lower minor of the two is spoken */
+#define PROTOCOL_MINOR 4 /* fields may be added; the lower minor of the two is spoken */
 
 enum message_kind {
     MESSAGE_REGISTER = 1, /* worker → coordinator: who I am */
@@ -29,6 +30,8 @@ enum message_kind {
     MESSAGE_HEARTBEAT,    /* both ways, with counters → */
     MESSAGE_DRAIN,        /* →: I want to leave; ←: finish and leave */
     MESSAGE_ERROR,        /* both ways: what failed; the sender says whether it goes on */
+    MESSAGE_PROFILE_ASK,  /* ←: where did the time go? Carries nothing */
+    MESSAGE_PROFILE,      /* →: here */
 };
 
 struct register_message {
@@ -71,6 +74,7 @@ struct assign_message {
     const char *weights;        /* of a weights_choice: "dummy:SEED"; "": the model's own */
     const char *fetch_id;       /* of the model's content, as it is served and cached; "": not */
     uint16_t fetch_port;        /* of the coordinator, that serves the model's files; 0: none */
+    bool measure_limits;        /* before the share is loaded */
 };
 struct ledger_line {
     const char *what; /* "weights", "KV cache", … */
@@ -87,6 +91,7 @@ struct loaded_message {
     uint64_t limit_bytes;
     int64_t load_ns;
     uint64_t read_bytes;
+    struct machine_limits limits; /* zeros: not measured */
 };
 struct link_report {
     uint32_t peer;
@@ -123,6 +128,12 @@ struct error_message {
     const char *text;
 };
 
+struct profile_message {
+    uint64_t epoch; /* whose stage was counted; 0: none */
+    uint32_t record_count;
+    struct operation_record *records;
+};
+
 struct message {
     enum message_kind kind;
     union {
@@ -138,10 +149,12 @@ struct message {
         struct step_result result;
         struct heartbeat_message heartbeat;
         struct error_message error; /* DRAIN carries nothing */
+        struct profile_message profile;
     };
 };
 
 /* Big float rows of a step result travel behind the protobuf message as raw little-endian f32 in
- * further ZeroMQ parts, in the order logits, hidden, draft logits: never copied through protobuf. */
+ * further ZeroMQ parts, in the order logits, hidden, draft logits: never copied through protobuf.
+ */
 
 #endif

@@ -12,6 +12,7 @@
 #include "coordinator/cli/jsonl.h"
 #include "coordinator/cli/local_cluster.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -256,9 +257,10 @@ static bool result_print(const struct bench_command *own, const struct bench_res
 struct samples {
     uint32_t count;
     uint32_t stage_count;
-    double *tokens_per_s;  /* [count] */
-    double *rows_per_step; /* [count] */
-    double *stage_busy;    /* [count][stage_count] */
+    double *tokens_per_s;        /* [count] */
+    double *rows_per_step;       /* [count] */
+    struct bench_shares *shares; /* [count] */
+    double *stage_busy;          /* [count][stage_count] */
 };
 
 static void samples_init(struct samples *samples, uint32_t count, uint32_t stage_count)
@@ -268,6 +270,7 @@ static void samples_init(struct samples *samples, uint32_t count, uint32_t stage
         .stage_count = stage_count,
         .tokens_per_s = mem_new_array(double, count),
         .rows_per_step = mem_new_array(double, count),
+        .shares = mem_new_array(struct bench_shares, count),
         .stage_busy = mem_new_array(double, (size_t)count *stage_count),
     };
 }
@@ -276,6 +279,7 @@ static void samples_deinit(struct samples *samples)
 {
     mem_free(samples->tokens_per_s);
     mem_free(samples->rows_per_step);
+    mem_free(samples->shares);
     mem_free(samples->stage_busy);
 }
 
@@ -292,8 +296,23 @@ static bool samples_take(struct bench_command *own, const struct series *series,
         }
         samples->tokens_per_s[i] = sample.tokens_per_s;
         samples->rows_per_step[i] = sample.rows_per_step;
+        samples->shares[i] = sample.shares;
     }
     return true;
+}
+
+/* The median sample's, by its speed: shares that belong together. */
+static struct bench_shares shares_median(const struct samples *samples)
+{
+    double wanted = bench_median(samples->tokens_per_s, samples->count);
+    uint32_t best = 0;
+
+    for (uint32_t i = 1; i < samples->count; i++) {
+        if (fabs(samples->tokens_per_s[i] - wanted) < fabs(samples->tokens_per_s[best] - wanted)) {
+            best = i;
+        }
+    }
+    return samples->shares[best];
 }
 
 static double stage_median(const struct samples *samples, uint32_t stage)
@@ -318,6 +337,7 @@ static bool samples_print(const struct bench_command *own, const struct bench_te
         .sample_count = samples->count,
         .tokens_per_s = samples->tokens_per_s,
         .rows_per_step = bench_median(samples->rows_per_step, samples->count),
+        .shares = shares_median(samples),
         .stage_count = samples->stage_count,
         .stage_busy = busy,
     };
@@ -376,13 +396,15 @@ static bool bench(struct bench_command *own, struct error *err)
     }
     own->cluster.step_sink = bench_meter_step;
     own->cluster.step_context = own->meter;
+    own->cluster.measure_limits = true;
     good = cluster_size(own, err) &&
            local_cluster_start(&local, &own->cluster, LOCAL_CLUSTER_NO_TOKENIZER, err);
     if (!good && err->code == ERROR_USAGE) {
         error_wrap(err, "sequences of up to %u tokens", own->cluster.context_tokens_max);
     }
     if (good) {
-        good = local_cluster_wait(&local, err) && series_run(own, &local, err);
+        good = local_cluster_wait(&local, err) && series_run(own, &local, err) &&
+               local_cluster_profile(&local, err);
         local_cluster_stop(&local);
     }
     bench_meter_destroy(own->meter);
@@ -396,8 +418,10 @@ int command_bench(int argc, char **argv)
         options,
         parse_option,
         NULL,
-        "Measures how fast a cluster made for it computes prompts and generates, and how much of "
-        "that time each stage computed. Prompts are random tokens; there are no drafts unless "
+        "Measures how fast a cluster made for it computes prompts and generates, how near that is "
+        "to what its machines could do at most (reading weights and cache; arithmetic), and how "
+        "much of the time each stage computed. Prompts are random tokens; there are no drafts "
+        "unless "
         "--draft is given. Prints the median of the counted runs, in tokens per second of all "
         "sequences together.\v"
         "  shoal bench --model model.gguf\n"

@@ -358,8 +358,11 @@ static void busy_take(const struct bench_meter *meter, struct cluster *cluster,
 {
     struct cluster_status *status = cluster_status(cluster);
     uint32_t *members = mem_new_array(uint32_t, status->stage_count);
+    struct bench_machine *machines = mem_new_array(struct bench_machine, status->worker_count);
 
     for (uint32_t i = 0; i < status->worker_count; i++) {
+        machines[i] = (struct bench_machine){status->workers[i].id, status->workers[i].stage,
+                                             status->workers[i].limits};
         if (status->workers[i].stage < status->stage_count) {
             members[status->workers[i].stage]++;
         }
@@ -367,6 +370,9 @@ static void busy_take(const struct bench_meter *meter, struct cluster *cluster,
     bench_stage_busy(meter->spans, meter->span_count, &meter->window, members, status->stage_count,
                      out->stage_busy);
     out->rows_per_step = bench_rows_per_step(meter->spans, meter->span_count, &meter->window);
+    out->shares = bench_limit_shares(meter->spans, meter->span_count, &meter->window, machines,
+                                     status->worker_count, status->stage_count);
+    mem_free(machines);
     mem_free(members);
     cluster_status_destroy(status);
 }

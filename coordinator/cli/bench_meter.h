@@ -33,6 +33,7 @@ uint32_t bench_meter_tokens_max(const struct bench_test *test);
 struct bench_sample {
     double tokens_per_s; /* of all sequences together */
     double rows_per_step;
+    struct bench_shares shares;
     double *stage_busy; /* [stage_count], the caller's */
 };
 /* ERROR_PEER: the cluster failed, or "interrupted"; ERROR_LIMIT: too few tokens to be timed. */

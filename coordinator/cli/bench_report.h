@@ -12,12 +12,13 @@ struct bench_result {
     uint32_t sample_count;
     double *tokens_per_s; /* [sample_count] in order */
     double rows_per_step; /* medians over the samples */
+    struct bench_shares shares;
     uint32_t stage_count;
     double *stage_busy; /* [stage_count] */
 };
 
 /* {"test":"tg64","depth":0,"batch":1,"tokens_per_s":median,"samples":[…],"stage_busy":[…],
- * "rows_per_step":…}; the caller's. */
+ * "rows_per_step":…,"steps_in_flight":…,"memory_share":…,"arithmetic_share":…}; the caller's. */
 json_t *bench_result_json(const struct bench_result *result);
 /* "test  depth  batch  …": the head line, and a line for each result. */
 void bench_table_head(struct buffer *out);

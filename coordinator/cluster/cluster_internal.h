@@ -9,6 +9,7 @@
  *   epoch.c           GATHERING → LOADING → CONNECTING → SERVING, and back
  *   epoch_plan.c      the placement of an epoch
  *   sequences.c       sequences and their sinks; step results
+ *   profiles.c        where the workers' time went
  *   status.c          the snapshot
  *   local_workers.c   processes on this machine
  *   model_bytes.c, placement_file.c: values
@@ -45,7 +46,8 @@
 #define MESSAGES_PER_TURN_MAX 256
 #define MEMBERS_MAX           4096
 #define SEQUENCE_BUCKETS      1024
-#define EPOCH_FAILURES_MAX    3                    /* in a row, without one finished step between */
+#define EPOCH_FAILURES_MAX    3 /* in a row, without one finished step between */
+#define PROFILE_TIMEOUT_NS    (5 * NS_PER_S)
 #define LOGITS_BYTES_MAX      ((uint64_t)64 << 20) /* of one step's answer */
 
 enum member_phase { MEMBER_IDLE, MEMBER_LOADING, MEMBER_LOADED, MEMBER_CONNECTING, MEMBER_READY };
@@ -74,6 +76,7 @@ struct member {
     uint64_t load_done_bytes, load_total_bytes;
     uint64_t ledger_bytes, limit_bytes;
     struct planner_share share;
+    struct machine_limits limits;
     uint64_t next_step; /* the first that it has not answered */
     uint64_t steps, rows;
     int64_t busy_ns;
@@ -98,8 +101,9 @@ struct sequence {
     void *context;
 };
 
-enum mail_kind { MAIL_SUBMIT, MAIL_CANCEL };
-/* SUBMIT lies on the stack of the caller, who waits for `answered`; CANCEL on the heap. */
+enum mail_kind { MAIL_SUBMIT, MAIL_CANCEL, MAIL_PROFILE };
+/* SUBMIT and PROFILE lie on the stack of the caller, who waits for `answered`; CANCEL on the heap.
+ */
 struct mail {
     struct mpsc_node node;
     enum mail_kind kind;
@@ -108,6 +112,8 @@ struct mail {
     bool accepted;
     struct error *err;
     sem_t answered;
+    struct arena *arena;     /* PROFILE: that the answer is put into */
+    struct profile *profile; /* PROFILE: the answer */
 };
 
 struct cluster {
@@ -168,6 +174,9 @@ struct cluster {
     struct token_rate rate;
 
     FILE *step_log;
+    struct mail *profile_mail; /* workers have been asked; NULL: nobody asks */
+    uint32_t profile_missing;  /* answers still to come */
+    int64_t profile_until_ns;
     bool status_stale;
     int64_t status_ns; /* when it was last published */
 };
@@ -236,6 +245,15 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
 void sequences_deliver(struct cluster *cluster, const char *problem, int64_t now_ns);
 void sequences_handle_result(struct cluster *cluster, struct member *member,
                              const struct step_result *result, int64_t now_ns);
+
+/* --- profiles.c --- */
+/* Takes the mail: it is answered when all workers have answered, or when they cannot. */
+void profiles_ask(struct cluster *cluster, struct mail *mail, int64_t now_ns);
+void profiles_take(struct cluster *cluster, const struct member *member,
+                   const struct profile_message *message);
+void profiles_tick(struct cluster *cluster, int64_t now_ns);
+/* The epoch is over: answers that miss will not come. */
+void profiles_abandon(struct cluster *cluster, const char *why);
 
 /* --- status.c --- */
 /* Counters of the scheduler that ends live on in `past`. */

@@ -66,6 +66,7 @@ static void epoch_end(struct cluster *cluster, const char *why, int64_t now_ns)
         scheduler_destroy(cluster->scheduler);
         cluster->scheduler = NULL;
     }
+    profiles_abandon(cluster, why);
     cluster->placement = NULL;
     seats_clear(cluster);
 }
@@ -179,6 +180,7 @@ static void assign(struct cluster *cluster, int64_t now_ns)
                    .model = cluster->model_path,
                    .model_hash = cluster->model_hash,
                    .weights = cluster->weights,
+                   .measure_limits = cluster->config.measure_limits,
                    .fetch_id = cluster->service != NULL ? model_service_id(cluster->service) : "",
                    .fetch_port =
                        cluster->service != NULL ? model_service_port(cluster->service) : 0}};
@@ -274,6 +276,7 @@ void epoch_loaded(struct cluster *cluster, struct member *member,
     }
     member->phase = MEMBER_LOADED;
     member->limit_bytes = message->limit_bytes;
+    member->limits = message->limits;
     member->ledger_bytes = 0;
     for (uint32_t i = 0; i < message->line_count; i++) {
         member->ledger_bytes += message->lines[i].bytes;

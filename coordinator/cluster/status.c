@@ -31,6 +31,7 @@ static void worker_fill(const struct cluster *cluster, const struct member *memb
         .steps = member->steps,
         .rows = member->rows,
         .busy_ns = member->busy_ns,
+        .limits = member->limits,
         .link_count = member->link_count,
     };
     memcpy(out->host, member->host, sizeof(out->host));

@@ -393,17 +393,22 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
         return;
     }
     rows_norm(forward, x, weights->input_norm, row_count, forward->normed);
+    forward_lap(forward, layer, OPERATION_ATTENTION_NORM, row_count);
     form->project(&work, row_count);
     for (uint32_t begin = 0; begin < row_count; begin += ATTEND_ROWS) {
         work.row_begin = begin;
         work.row_count = min_u32(ATTEND_ROWS, row_count - begin);
         form->queries(&work);
         chunk_attend(&work);
+        attention_count(forward, rows + begin, work.row_count);
+        forward_lap(forward, layer, OPERATION_ATTENTION, work.row_count);
         form->values(&work);
+        forward_lap(forward, layer, OPERATION_ATTENTION_VALUES, work.row_count);
     }
     product_run(forward, &out, 1, row_count);
     if ((arch->attention_bias & BIAS_OUT) != 0) {
         rows_run(forward, bias_row, &work, row_count);
     }
     rows_add(forward, x, buffers->out, row_count);
+    forward_lap(forward, layer, OPERATION_ATTENTION_OUTPUT, row_count);
 }

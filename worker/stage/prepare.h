@@ -43,9 +43,10 @@ struct prepare_config {
     uint32_t thread_count; /* that read */
     uint64_t limit_bytes;
     enum cpu_level cpu_level;
-    struct team *team;        /* lent until the end */
-    struct model *model_kept; /* taken; NULL: none */
-    struct waker *waker;      /* woken at the end */
+    struct team *team;            /* lent until the end */
+    struct machine_limits limits; /* known already; zeros: measured if the assignment wants it */
+    struct model *model_kept;     /* taken; NULL: none */
+    struct waker *waker;          /* woken at the end */
 };
 
 struct prepared {
@@ -60,6 +61,7 @@ struct prepared {
     struct stage *stage; /* NULL: failed */
     uint32_t work_count;
     int64_t load_ns;
+    struct machine_limits limits; /* zeros: not measured */
 };
 void prepared_destroy(struct prepared *prepared); /* the model too, unless it was taken out */
 

@@ -31,6 +31,9 @@ struct stage_bytes stage_bytes(const struct seat *seat, const struct arch *arch,
                                uint32_t thread_count); /* for the ledger */
 struct stage *stage_create(const struct stage_config *config, struct error *err) MUST_CHECK;
 void stage_destroy(struct stage *stage); /* NULL is legal */
+/* Where the time of its steps went; lent for the stage's life. meter_records may be called on it
+ * from any thread. */
+const struct meter *stage_meter(const struct stage *stage);
 
 /* A step with room for its answer. The step (checked, in the arena) is the caller's; stage_run adds
  * the result's arrays to the arena. */

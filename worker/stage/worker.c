@@ -221,6 +221,9 @@ static void handle(struct worker *worker, struct message *message)
     case MESSAGE_STEP:
         worker_epoch_step(worker, message);
         break;
+    case MESSAGE_PROFILE_ASK:
+        worker_epoch_profile(worker);
+        break;
     case MESSAGE_DRAIN:
         leave(worker);
         worker->may_leave_ns = clock_monotonic_ns();
@@ -234,6 +237,7 @@ static void handle(struct worker *worker, struct message *message)
     case MESSAGE_LOADED:
     case MESSAGE_READY:
     case MESSAGE_STEP_RESULT:
+    case MESSAGE_PROFILE:
         break; /* a sign of life, or not for us */
     }
 }

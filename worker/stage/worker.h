@@ -40,6 +40,7 @@ struct worker {
     struct team *team; /* used by the loading thread, then by the compute thread */
     enum cpu_level cpu_level;
     struct facts facts;
+    struct machine_limits limits; /* once measured */
     char bind_host[256];
     int parent; /* process that started us */
 
@@ -87,6 +88,8 @@ void worker_epoch_assign(struct worker *worker, struct message *message);
 void worker_epoch_connect(struct worker *worker, uint64_t epoch);
 void worker_epoch_start(struct worker *worker, uint64_t epoch);
 void worker_epoch_step(struct worker *worker, struct message *message);
+/* Sends where the time of this epoch's steps went. */
+void worker_epoch_profile(struct worker *worker);
 /* Does what can be done now; called once per turn. */
 void worker_epoch_turn(struct worker *worker);
 /* Everything of the epoch ends as soon as its threads allow; the weights stay. */

@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/mem.h"
 #include "common/net/endpoint.h"
 #include "worker/stage/step_check.h"
 
@@ -161,6 +162,7 @@ static void begin_assignment(struct worker *worker)
         .limit_bytes = worker->facts.memory_bytes,
         .cpu_level = worker->cpu_level,
         .team = worker->team,
+        .limits = worker->limits,
         .model_kept = worker->model,
         .waker = &worker->waker,
     };
@@ -191,6 +193,7 @@ static void send_loaded(struct worker *worker)
                 .limit_bytes = epoch->ledger.limit_bytes,
                 .load_ns = epoch->load_ns,
                 .read_bytes = epoch->model->weights->file_bytes,
+                .limits = epoch->limits,
             },
     };
 
@@ -232,6 +235,7 @@ static void finish_prepare(struct worker *worker)
         break_epoch(worker, &err, epoch);
         return;
     }
+    worker->limits = worker->epoch->limits;
     worker->phase = WORKER_LOADED;
     send_loaded(worker);
 }
@@ -440,6 +444,19 @@ static void send_results(struct worker *worker)
         }
         compute_release(work);
     }
+}
+
+void worker_epoch_profile(struct worker *worker)
+{
+    struct message message = {.kind = MESSAGE_PROFILE,
+                              .profile = {.epoch = worker_epoch_number(worker)}};
+
+    if (worker->epoch != NULL && worker->epoch->stage != NULL) {
+        message.profile.records =
+            meter_records(stage_meter(worker->epoch->stage), &message.profile.record_count);
+    }
+    worker_send(worker, &message);
+    mem_free(message.profile.records);
 }
 
 /* --- the turn --- */

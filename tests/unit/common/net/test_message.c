@@ -142,7 +142,8 @@ static struct message assign_make(void)
                                        .model_hash = rtext(),
                                        .weights = rtext(),
                                        .fetch_id = rtext(),
-                                       .fetch_port = (uint16_t)r32()}};
+                                       .fetch_port = (uint16_t)r32(),
+                                       .measure_limits = true}};
 }
 
 static struct message loaded_make(void)
@@ -152,9 +153,32 @@ static struct message loaded_make(void)
     for (uint32_t i = 0; i < 3; i++) {
         lines[i] = (struct ledger_line){rtext(), random_u64(&source)};
     }
-    return (struct message){
-        .kind = MESSAGE_LOADED,
-        .loaded = {random_u64(&source), 3, lines, random_u64(&source), rns(), random_u64(&source)}};
+    return (struct message){.kind = MESSAGE_LOADED,
+                            .loaded = {random_u64(&source),
+                                       3,
+                                       lines,
+                                       random_u64(&source),
+                                       rns(),
+                                       random_u64(&source),
+                                       {1.5e10, 1e12, 0, "avx512-vnni", ""}}};
+}
+
+static struct message profile_make(void)
+{
+    struct operation_record *records = arena_new_array(&arena, struct operation_record, 5);
+
+    for (uint32_t i = 0; i < 5; i++) {
+        records[i] = (struct operation_record){
+            .layer = i == 0 ? OPERATION_NO_LAYER : i,
+            .operation = (enum operation)(5 * i),
+            .phase = (enum operation_phase)(i % 2),
+            .row_class = i,
+            .calls = random_u64(&source),
+            .rows = random_u64(&source),
+            .ns = random_u64(&source),
+            .work = {random_u64(&source), 1, 2, 3, 4, random_u64(&source)}};
+    }
+    return (struct message){.kind = MESSAGE_PROFILE, .profile = {random_u64(&source), 5, records}};
 }
 
 static struct message ready_make(void)
@@ -258,6 +282,9 @@ static struct message result_make(void)
                                        .end_ns = rns(),
                                        .wait_ns = rns(),
                                        .row_count = r32(),
+                                       .read_bytes = random_u64(&source),
+                                       .int8_operations = random_u64(&source),
+                                       .f32_operations = random_u64(&source),
                                        .sample_count = 2,
                                        .samples = samples,
                                        .proposal_count = 2,
@@ -304,7 +331,10 @@ static struct message message_make(enum message_kind kind)
     case MESSAGE_HEARTBEAT:
         return heartbeat_make();
     case MESSAGE_DRAIN:
+    case MESSAGE_PROFILE_ASK:
         return (struct message){.kind = kind};
+    case MESSAGE_PROFILE:
+        return profile_make();
     case MESSAGE_ERROR:
         break;
     }
@@ -343,6 +373,7 @@ static void assign_compare(const struct assign_message *a, const struct assign_m
     assert_string_equal(a->model_hash, b->model_hash);
     assert_string_equal(a->fetch_id, b->fetch_id);
     assert_int_equal(a->fetch_port, b->fetch_port);
+    assert_true(b->measure_limits);
     assert_string_equal(a->weights, b->weights);
 }
 
@@ -408,6 +439,8 @@ static void result_compare(const struct step_result *a, const struct step_result
 {
     assert_true(a->begin_ns == b->begin_ns && a->end_ns == b->end_ns && a->wait_ns == b->wait_ns);
     assert_true(a->epoch == b->epoch && a->step == b->step && a->worker == b->worker);
+    assert_true(a->read_bytes == b->read_bytes && a->int8_operations == b->int8_operations &&
+                a->f32_operations == b->f32_operations);
     assert_int_equal(a->sample_count, b->sample_count);
     assert_memory_equal(a->samples, b->samples, a->sample_count * sizeof(*a->samples));
     assert_int_equal(a->logits_count, b->logits_count);
@@ -442,6 +475,7 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_string_equal(a->loaded.lines[2].what, b->loaded.lines[2].what);
         assert_true(a->loaded.lines[2].bytes == b->loaded.lines[2].bytes);
         assert_true(a->loaded.load_ns == b->loaded.load_ns);
+        assert_memory_equal(&a->loaded.limits, &b->loaded.limits, sizeof(a->loaded.limits));
         break;
     case MESSAGE_READY:
         assert_int_equal(b->ready.link_count, 2);
@@ -452,6 +486,12 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_true(a->heartbeat.memory_bytes == b->heartbeat.memory_bytes);
         assert_true(a->heartbeat.links[1].frames_sent == b->heartbeat.links[1].frames_sent);
         assert_int_equal(b->heartbeat.links[1].frames_dropped, 5);
+        break;
+    case MESSAGE_PROFILE:
+        assert_true(a->profile.epoch == b->profile.epoch);
+        assert_int_equal(b->profile.record_count, 5);
+        assert_memory_equal(a->profile.records, b->profile.records,
+                            5 * sizeof(*a->profile.records));
         break;
     case MESSAGE_ERROR:
         assert_int_equal(a->error.code, b->error.code);
@@ -488,7 +528,7 @@ static void every_kind_comes_back_as_it_went(void **state)
     (void)state;
     random_init(&source, 11);
     for (int round = 0; round < 50; round++) {
-        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ERROR; kind++) {
+        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_PROFILE; kind++) {
             struct message message = message_make((enum message_kind)kind);
             struct message got;
             struct buffer bytes = {0};
@@ -510,7 +550,7 @@ static void messages_cut_at_any_byte_are_safe(void **state)
 {
     (void)state;
     random_init(&source, 12);
-    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ERROR; kind++) {
+    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_PROFILE; kind++) {
         struct message message = message_make((enum message_kind)kind);
         struct buffer bytes = {0};
         struct arena local;
@@ -584,6 +624,12 @@ static void wrong_values_are_refused_by_the_name_of_their_field(void **state)
     message = register_make();
     message.reg.world_rank = 4;
     bytes_are_refused(&message, "register: world_rank");
+    message = profile_make();
+    message.profile.records[2].operation = OPERATION_COUNT;
+    bytes_are_refused(&message, "profile: record 2");
+    message = loaded_make();
+    message.loaded.limits.f32_operations_per_s = -1;
+    bytes_are_refused(&message, "limits: f32_operations_per_s");
     message = register_make();
     message.reg.read_bytes_per_s = -1;
     bytes_are_refused(&message, "read_bytes_per_s");
@@ -608,6 +654,7 @@ static void unknown_kinds_and_codes_are_refused(void **state)
     raw_is_refused("\x6a\x02\x08\x09", 4, "code: unknown value 9");
     raw_is_refused("\x6a\x00", 2, "code: unknown value 0");
     raw_is_refused("\x1a\x00", 2, "placement: missing");
+    raw_is_refused("\x7a\x02\x10\x01", 4, "operation: 0 values for 1 records");
     raw_is_refused("hello world", 11, "malformed");
 }
 

@@ -39,6 +39,7 @@ struct fake_worker {
     struct poller *poller;
     struct control_client *client;
     uint32_t id, stage, stage_count;
+    uint64_t epoch;
 
     struct waker waker;
     atomic_bool stop, hold, ask, dismissed;
@@ -122,7 +123,8 @@ static void answer_assign(struct fake_worker *worker, const struct assign_messag
                                         .lines = &line,
                                         .limit_bytes = 2000,
                                         .load_ns = 1,
-                                        .read_bytes = 1000}};
+                                        .read_bytes = 1000,
+                                        .limits = {.read_bytes_per_s = 1e9}}};
     struct message refusal = {.kind = MESSAGE_ERROR,
                               .error = {.code = ERROR_LIMIT,
                                         .epoch = assign->placement->epoch,
@@ -132,6 +134,7 @@ static void answer_assign(struct fake_worker *worker, const struct assign_messag
 
     ASSERT(placement_seat_of(assign->placement, worker->id, &seat));
     worker->stage = seat.stage;
+    worker->epoch = assign->placement->epoch;
     worker->stage_count = assign->placement->stage_count;
     if (worker->options.load_refusal != NULL) {
         send(worker, &refusal);
@@ -236,6 +239,19 @@ static void steps_answer(struct fake_worker *worker)
     atomic_store(&worker->held_count, 0);
 }
 
+/* 100 + its number of calls. */
+static void profile_answer(struct fake_worker *worker)
+{
+    struct operation_record record = {.layer = worker->options.with_wrong_layer ? 99 : 1,
+                                      .operation = OPERATION_ROUTER,
+                                      .calls = 100 + worker->id};
+    struct message message = {.kind = MESSAGE_PROFILE, .profile = {worker->epoch, 1, &record}};
+
+    if (!worker->options.without_profile) {
+        send(worker, &message);
+    }
+}
+
 static void message_answer(struct fake_worker *worker, const struct message *message)
 {
     struct message ready = {.kind = MESSAGE_READY, .ready = {.epoch = message->connect_epoch}};
@@ -249,6 +265,9 @@ static void message_answer(struct fake_worker *worker, const struct message *mes
         break;
     case MESSAGE_CONNECT:
         send(worker, &ready);
+        break;
+    case MESSAGE_PROFILE_ASK:
+        profile_answer(worker);
         break;
     case MESSAGE_STEP:
         step_keep(worker, &message->step);
