@@ -174,6 +174,10 @@ static bool request_check(const struct planner_request *request, struct error *e
         return error_set(err, ERROR_USAGE, "%u layers, %u workers, a context of %u: none may be 0",
                          request->layer_count, request->worker_count, request->context_tokens_max);
     }
+    if (!(request->prompt_share >= 0 && request->prompt_share <= 1)) {
+        return error_set(err, ERROR_USAGE, "prompt share %g is not between 0 and 1",
+                         request->prompt_share);
+    }
     if (strlen(request->numerics_id) >= sizeof(((struct placement *)NULL)->numerics_id)) {
         return error_set(err, ERROR_USAGE, "numerics id %s is too long", request->numerics_id);
     }

@@ -61,6 +61,7 @@ struct cluster_config {
     uint64_t worker_memory_bytes; /* --memory of local workers; 0: what is there */
     uint16_t fetch_port;          /* where remote workers get model files; 0: a free one */
     const char *placement_path;   /* --placement FILE; NULL: plan */
+    double prompt_share;          /* planner_request.prompt_share */
     const char *step_log_path;    /* see the end of this file; NULL: off */
     cluster_step_fn step_sink;    /* NULL: none */
     void *step_context;

@@ -74,6 +74,7 @@ static void request_fill(struct cluster *cluster, struct member **order, uint32_
         plan->step_rows_max = config->step_rows_max;
     }
     plan->kv_tokens = config->kv_tokens;
+    plan->prompt_share = config->prompt_share;
     plan->worker_count = count;
     plan->workers = planner_workers(cluster, order, count);
     plan->stage_count = config->stage_count;

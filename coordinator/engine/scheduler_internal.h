@@ -44,8 +44,10 @@ struct scheduler {
     struct draft_policy draft_policy;
     struct outcome_queue outcomes;
     uint64_t step_next;
-    uint64_t decode_turns;  /* steps with decoding rows: whose lane is first next time */
-    uint64_t prefill_turns; /* steps with prompt rows, likewise */
+    uint64_t decode_turns;        /* steps with decoding rows: whose lane is first next time */
+    uint64_t prefill_turns;       /* steps with prompt rows, likewise */
+    uint64_t prompt_rows_waiting; /* when a step was formed last */
+    uint32_t chunk_rows;          /* see scheduler_chunk_rows */
     uint64_t arrival_next;
     uint32_t batch_admitted; /* admitted sequences of class batch */
     int64_t aging_ns;        /* when the next batch request may become an interactive one */
@@ -64,6 +66,7 @@ struct step_build {
     struct flight *flight;
     uint32_t steps_wanted; /* in flight, with this one */
     uint32_t steps_others; /* in flight now */
+    uint32_t chunk_rows;   /* of prompts that a step is worth; 0: none wait */
     uint32_t draft_depth;
     uint32_t decode_rows_max;
     uint32_t decode_count;  /* sequences */
@@ -132,6 +135,8 @@ void scheduler_prefix_note(struct scheduler *scheduler, struct sequence *sequenc
 void scheduler_rows_add(struct scheduler *scheduler, struct step_build *build, uint32_t index,
                         uint32_t count, uint32_t draft_count);
 void scheduler_decode_add(struct scheduler *scheduler, struct step_build *build);
+/* Rows of prompts that a step is worth; 0: none wait. */
+uint32_t scheduler_chunk_rows(struct scheduler *scheduler);
 void scheduler_prefill_add(struct scheduler *scheduler, struct step_build *build);
 
 #endif

@@ -140,19 +140,15 @@ static void build_plan(struct scheduler *scheduler, struct step_build *build)
 {
     struct step_load shared = {0};
     struct step_load each = {0};
-    uint64_t prompt_rows = 0;
 
     for (uint32_t i = 0; i < scheduler->config.lane_count; i++) {
         shared.rows += scheduler->lanes[i].decoding_count;
         shared.attended += scheduler->lanes[i].decoding_context;
-        prompt_rows += scheduler->lanes[i].prefill_rows;
     }
     shared.sampled = shared.rows;
-    if (prompt_rows > 0) {
-        each.rows = prompt_rows < scheduler->config.step_rows_max ? (uint32_t)prompt_rows
-                                                                  : scheduler->config.step_rows_max;
-        each.attended = (uint64_t)each.rows * each.rows / 2;
-    }
+    build->chunk_rows = scheduler_chunk_rows(scheduler);
+    each.rows = build->chunk_rows;
+    each.attended = (uint64_t)each.rows * each.rows / 2;
     build->steps_wanted = pace_steps_in_flight(&scheduler->pace, &shared, &each);
     if (build->steps_others < build->steps_wanted && scheduler->config.draft_max > 0) {
         struct step_load one = {

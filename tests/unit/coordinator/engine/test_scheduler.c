@@ -378,15 +378,15 @@ static void a_prompt_is_cut_to_keep_both_stages_busy(void **state)
     scheduler = scheduler_create(&config);
     driver_add(scheduler, 1, 300, 5);
     assert_true(scheduler_next(scheduler, 0, &step));
-    assert_int_equal(step.entries[0].token_count, 150);
-    assert_int_equal(step.entries[0].block_count, 3);
+    assert_int_equal(step.entries[0].token_count, 100); /* 4 (32 + 100) < 3 (32 + 150) */
+    assert_int_equal(step.entries[0].block_count, 2);
     assert_int_equal(step.entries[0].wants, 0);
     assert_true(scheduler_next(scheduler, 0, &step));
-    assert_int_equal(step.entries[0].position, 150);
-    assert_int_equal(step.entries[0].token_count, 150);
-    assert_int_equal(step.entries[0].block_begin, 3);
+    assert_int_equal(step.entries[0].position, 100);
+    assert_int_equal(step.entries[0].token_count, 100);
+    assert_int_equal(step.entries[0].block_begin, 2);
     assert_int_equal(step.entries[0].block_count, 2);
-    assert_int_equal(step.entries[0].wants, WANT_SAMPLE);
+    assert_int_equal(step.entries[0].wants, 0);
     assert_false(scheduler_next(scheduler, 0, &step));
     scheduler_destroy(scheduler);
 }
