@@ -215,6 +215,8 @@ static bool cluster_size(struct bench_command *own, struct error *err)
 struct series {
     struct local_cluster *local;
     uint32_t stage_count;
+    uint32_t machine_count;
+    struct bench_machine *machines;
 };
 
 static bool warm_run(struct bench_command *own, const struct series *series,
@@ -328,8 +330,9 @@ static double stage_median(const struct samples *samples, uint32_t stage)
     return median;
 }
 
-static bool samples_print(const struct bench_command *own, const struct bench_test *test,
-                          const struct samples *samples, struct error *err)
+static bool samples_print(const struct bench_command *own, const struct series *series,
+                          const struct bench_test *test, const struct samples *samples,
+                          struct error *err)
 {
     double *busy = mem_new_array(double, samples->stage_count);
     struct bench_result result = {
@@ -338,6 +341,8 @@ static bool samples_print(const struct bench_command *own, const struct bench_te
         .tokens_per_s = samples->tokens_per_s,
         .rows_per_step = bench_median(samples->rows_per_step, samples->count),
         .shares = shares_median(samples),
+        .machine_count = series->machine_count,
+        .machines = series->machines,
         .stage_count = samples->stage_count,
         .stage_busy = busy,
     };
@@ -361,26 +366,39 @@ static bool test_run(struct bench_command *own, const struct bench_test *test, v
 
     samples_init(&samples, own->repetitions, series->stage_count);
     good = warm_run(own, series, test, err) && samples_take(own, series, test, &samples, err) &&
-           samples_print(own, test, &samples, err);
+           samples_print(own, series, test, &samples, err);
     samples_deinit(&samples);
     return good || error_wrap(err, "%s at depth %u, batch %u", bench_test_name(test, &name),
                               test->depth, test->batch);
+}
+
+static void head_print(const struct series *series)
+{
+    struct buffer text;
+
+    buffer_init(&text);
+    bench_limits_lines(series->machines, series->machine_count, &text);
+    (void)fputs(buffer_text(&text), stderr);
+    buffer_clear(&text);
+    bench_table_head(&text);
+    (void)fputs(buffer_text(&text), stdout);
+    buffer_deinit(&text);
 }
 
 static bool series_run(struct bench_command *own, struct local_cluster *local, struct error *err)
 {
     struct cluster_status *status = cluster_status(local->cluster);
     struct series series = {.local = local, .stage_count = status->stage_count};
-    struct buffer head;
+    bool good;
 
     cluster_status_destroy(status);
+    series.machines = bench_meter_machines(local->cluster, &series.machine_count);
     if (!own->json) {
-        buffer_init(&head);
-        bench_table_head(&head);
-        (void)fputs(buffer_text(&head), stdout);
-        buffer_deinit(&head);
+        head_print(&series);
     }
-    return tests_each(own, test_run, &series, err);
+    good = tests_each(own, test_run, &series, err);
+    mem_free(series.machines);
+    return good;
 }
 
 /* --- the command --- */

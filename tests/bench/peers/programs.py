@@ -36,16 +36,11 @@ class Ours:
         self.limits = []  # of each run: "read_bytes_per_s", …
 
     def bench(self, *options):
-        with tempfile.TemporaryDirectory() as folder:
-            profile = os.path.join(folder, "profile.json")
-            text = output_of([SHOAL, "bench", "--json", "-r", 1, "--profile", profile, "--model",
-                              self.model, *options])
-            with open(profile) as file:
-                workers = json.load(file)["workers"]
-        self.limits.append({key: sum(worker["limits"][key] for worker in workers)
+        text = output_of([SHOAL, "bench", "--json", "-r", 1, "--model", self.model, *options])
+        [result] = [json.loads(line) for line in text.splitlines()]
+        self.limits.append({key: sum(limits[key] for limits in result["limits"])
                             for key in ("read_bytes_per_s", "int8_operations_per_s",
                                         "f32_operations_per_s")})
-        [result] = [json.loads(line) for line in text.splitlines()]
         return {"tokens_per_s": result["tokens_per_s"], "memory": result["memory_share"],
                 "arithmetic": result["arithmetic_share"]}
 
