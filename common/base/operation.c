@@ -12,6 +12,7 @@ static const char *const names[OPERATION_COUNT] = {
     [OPERATION_ATTENTION_STORE] = "attention_store",
     [OPERATION_ATTENTION_ABSORB] = "attention_absorb",
     [OPERATION_ATTENTION] = "attention",
+    [OPERATION_ATTENTION_EXPANDED] = "attention_expanded",
     [OPERATION_ATTENTION_VALUES] = "attention_values",
     [OPERATION_ATTENTION_OUTPUT] = "attention_output",
     [OPERATION_MLP_NORM] = "mlp_norm",

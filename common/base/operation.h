@@ -11,33 +11,35 @@
 #include <stdint.h>
 
 enum operation {
-    OPERATION_EMBED,             /* embedding rows */
-    OPERATION_ATTENTION_NORM,    /* norm before attention */
-    OPERATION_ATTENTION_PROJECT, /* products that make queries and cache entries */
-    OPERATION_ATTENTION_STORE,   /* their norms, biases and rotation; the entries into the cache */
-    OPERATION_ATTENTION_ABSORB,  /* latent attention: queries into the latent space (W_UK) */
-    OPERATION_ATTENTION,         /* scores, softmax, weighted sum over the cache */
-    OPERATION_ATTENTION_VALUES,  /* the sums become values (W_UV, or the division alone) */
-    OPERATION_ATTENTION_OUTPUT,  /* output product and residual */
-    OPERATION_MLP_NORM,          /* norm behind attention */
-    OPERATION_MLP_GATE_UP,       /* dense layers: gate, up and SiLU */
-    OPERATION_MLP_DOWN,          /* dense layers: down and residual */
-    OPERATION_ROUTER,            /* scores and choice of experts */
-    OPERATION_SHARED_GATE_UP,    /* shared expert */
-    OPERATION_SHARED_DOWN,       /* shared expert */
-    OPERATION_EXPERT_GATE_UP,    /* routed experts: gather, gate, up and SiLU */
-    OPERATION_EXPERT_DOWN,       /* routed experts: down and weight */
-    OPERATION_EXPERT_DISPATCH,   /* who computes what; frames to the group's other members */
-    OPERATION_EXPERT_WAIT,       /* for the group's other members */
-    OPERATION_COMBINE,           /* sums of expert rows, and residual */
-    OPERATION_FINAL_NORM,        /* norm before the head */
-    OPERATION_LOGITS,            /* head product */
-    OPERATION_SAMPLING,          /* tokens and log-probabilities from logits */
-    OPERATION_DRAFT_INPUT,       /* the draft layer's input */
-    OPERATION_RECEIVE,           /* waits for the previous stage's rows, and takes them */
-    OPERATION_SEND,              /* rows to the next stage */
-    OPERATION_OTHER,             /* the rest of a step: tables, answers */
-    OPERATION_IDLE,              /* before a step: there was none */
+    OPERATION_EMBED,              /* embedding rows */
+    OPERATION_ATTENTION_NORM,     /* norm before attention */
+    OPERATION_ATTENTION_PROJECT,  /* products that make queries and cache entries */
+    OPERATION_ATTENTION_STORE,    /* their norms, biases and rotation; the entries into the cache */
+    OPERATION_ATTENTION_ABSORB,   /* latent attention: queries into the latent space (W_UK) */
+    OPERATION_ATTENTION,          /* scores, softmax, weighted sum over the cache */
+    OPERATION_ATTENTION_EXPANDED, /* latent attention of prompts in their own segments, keys
+                                     expanded */
+    OPERATION_ATTENTION_VALUES,   /* the sums become values (W_UV, or the division alone) */
+    OPERATION_ATTENTION_OUTPUT,   /* output product and residual */
+    OPERATION_MLP_NORM,           /* norm behind attention */
+    OPERATION_MLP_GATE_UP,        /* dense layers: gate, up and SiLU */
+    OPERATION_MLP_DOWN,           /* dense layers: down and residual */
+    OPERATION_ROUTER,             /* scores and choice of experts */
+    OPERATION_SHARED_GATE_UP,     /* shared expert */
+    OPERATION_SHARED_DOWN,        /* shared expert */
+    OPERATION_EXPERT_GATE_UP,     /* routed experts: gather, gate, up and SiLU */
+    OPERATION_EXPERT_DOWN,        /* routed experts: down and weight */
+    OPERATION_EXPERT_DISPATCH,    /* who computes what; frames to the group's other members */
+    OPERATION_EXPERT_WAIT,        /* for the group's other members */
+    OPERATION_COMBINE,            /* sums of expert rows, and residual */
+    OPERATION_FINAL_NORM,         /* norm before the head */
+    OPERATION_LOGITS,             /* head product */
+    OPERATION_SAMPLING,           /* tokens and log-probabilities from logits */
+    OPERATION_DRAFT_INPUT,        /* the draft layer's input */
+    OPERATION_RECEIVE,            /* waits for the previous stage's rows, and takes them */
+    OPERATION_SEND,               /* rows to the next stage */
+    OPERATION_OTHER,              /* the rest of a step: tables, answers */
+    OPERATION_IDLE,               /* before a step: there was none */
     OPERATION_COUNT
 };
 const char *operation_name(enum operation operation); /* "attention_norm" */

@@ -3,7 +3,10 @@
  */
 #include "common/net/codec.h"
 
+#include <inttypes.h>
 #include <string.h>
+
+#define EPOCH_MAX (UINT64_MAX / 2) /* others follow it */
 
 /* Numbers need no check: every value is legal, policy is the coordinator's. */
 static void register_numbers_decode(const Shoal__Registration *in, struct register_message *out)
@@ -21,6 +24,10 @@ static void register_numbers_decode(const Shoal__Registration *in, struct regist
     out->world_size = in->world_size;
     out->kernels_version = in->kernels_version;
     out->numa_node = in->numa_node;
+    out->held_bytes = in->held_bytes;
+    out->held_stage = in->held_stage;
+    out->held_member = in->held_member;
+    out->last_epoch = in->last_epoch;
 }
 
 void codec_register_encode(const struct register_message *in, Shoal__Registration *out)
@@ -46,6 +53,11 @@ void codec_register_encode(const struct register_message *in, Shoal__Registratio
     out->kernels_version = in->kernels_version;
     out->numa_node = in->numa_node;
     out->launch_token = codec_text(in->launch_token);
+    out->held_model = codec_text(in->held_model);
+    out->held_bytes = in->held_bytes;
+    out->held_stage = in->held_stage;
+    out->held_member = in->held_member;
+    out->last_epoch = in->last_epoch;
 }
 
 bool codec_register_decode(const Shoal__Registration *in, struct register_message *out,
@@ -57,12 +69,17 @@ bool codec_register_decode(const Shoal__Registration *in, struct register_messag
         !codec_check_text("cpu_name", in->cpu_name, err) ||
         !codec_check_text("data_endpoint", in->data_endpoint, err) ||
         !codec_check_text("launch_token", in->launch_token, err) ||
+        !codec_check_text("held_model", in->held_model, err) ||
         !codec_check_amount("read_bytes_per_s", in->read_bytes_per_s, err)) {
         return false;
     }
     if (in->world_id != 0 && in->world_rank >= in->world_size) {
         return error_set(err, ERROR_INPUT, "world_rank: %u in a world of %u", in->world_rank,
                          in->world_size);
+    }
+    if (in->last_epoch > EPOCH_MAX) {
+        return error_set(err, ERROR_INPUT, "last_epoch: %" PRIu64 " is no number of an epoch",
+                         in->last_epoch);
     }
     register_numbers_decode(in, out);
     out->build = in->build;
@@ -72,6 +89,7 @@ bool codec_register_decode(const Shoal__Registration *in, struct register_messag
     out->cpu_name = in->cpu_name;
     out->data_endpoint = in->data_endpoint;
     out->launch_token = in->launch_token;
+    out->held_model = in->held_model;
     return true;
 }
 
@@ -83,6 +101,7 @@ void codec_loaded_encode(const struct loaded_message *in, struct arena *arena, S
     out->load_ns = in->load_ns;
     out->read_bytes = in->read_bytes;
     out->limits = codec_limits_encode(&in->limits, arena);
+    out->kept_bytes = in->kept_bytes;
     out->n_lines = in->line_count;
     out->lines = (Shoal__LedgerLine **)codec_list(arena, in->line_count, sizeof(Shoal__LedgerLine));
     for (uint32_t i = 0; i < in->line_count; i++) {
@@ -102,6 +121,7 @@ bool codec_loaded_decode(const Shoal__Loaded *in, struct arena *arena, struct lo
     out->limit_bytes = in->limit_bytes;
     out->load_ns = in->load_ns;
     out->read_bytes = in->read_bytes;
+    out->kept_bytes = in->kept_bytes;
     out->line_count = (uint32_t)in->n_lines;
     out->lines = arena_new_array(arena, struct ledger_line, in->n_lines);
     for (size_t i = 0; i < in->n_lines; i++) {

@@ -53,6 +53,11 @@ struct register_message {
     uint32_t kernels_version;
     uint32_t numa_node;       /* that it is bound to; UINT32_MAX: none */
     const char *launch_token; /* given by the coordinator to workers it started itself, else "" */
+    const char *held_model;   /* hash of the model whose weights are in memory already; "": none */
+    uint64_t held_bytes;
+    uint32_t held_stage, held_member; /* the seat that they were loaded for */
+    /* That it was assigned, by any coordinator: frames of it may still be under way. 0: none */
+    uint64_t last_epoch;
 };
 struct welcome_message {
     uint32_t worker;
@@ -74,7 +79,10 @@ struct assign_message {
     const char *weights;        /* of a weights_choice: "dummy:SEED"; "": the model's own */
     const char *fetch_id;       /* of the model's content, as it is served and cached; "": not */
     uint16_t fetch_port;        /* of the coordinator, that serves the model's files; 0: none */
-    bool measure_limits;        /* before the share is loaded */
+    /* Load what the share lacks beside what is served, which goes on, and answer LOADED, or ERROR
+     * with this epoch's number; the epoch itself begins with an assignment of its own. */
+    bool preload;
+    bool measure_limits; /* before the share is loaded */
 };
 struct ledger_line {
     const char *what; /* "weights", "KV cache", … */
@@ -90,7 +98,8 @@ struct loaded_message {
     struct ledger_line *lines;
     uint64_t limit_bytes;
     int64_t load_ns;
-    uint64_t read_bytes;
+    uint64_t read_bytes; /* of files */
+    uint64_t kept_bytes; /* of files that needed not be read: their tensors were held already */
     struct machine_limits limits; /* zeros: not measured */
 };
 struct link_report {

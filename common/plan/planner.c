@@ -26,7 +26,7 @@ static int compare_u64(uint64_t a, uint64_t b)
     return (a > b) - (a < b);
 }
 
-/* Islands together, workers without one last; then rank, host, id. */
+/* Islands together, workers without one last; then rank, the seats that were held, host, id. */
 static int worker_compare(const void *left, const void *right)
 {
     const struct planner_worker *a = *(const struct planner_worker *const *)left;
@@ -35,6 +35,9 @@ static int worker_compare(const void *left, const void *right)
 
     if (order == 0 && a->island != 0) {
         order = compare_u64(a->rank, b->rank);
+    }
+    if (order == 0) {
+        order = compare_u64(a->held_seat - 1, b->held_seat - 1); /* as above */
     }
     if (order == 0) {
         order = strncmp(a->host, b->host, sizeof(a->host));

@@ -21,6 +21,8 @@ struct planner_worker {
     double read_bytes_per_s; /* measured */
     uint64_t island;         /* MPI world id; 0: none. Islands are kept together */
     uint32_t rank;           /* in the island */
+    /* One more than the seat whose weights it holds, as a number that sorts like seats; 0: none. */
+    uint64_t held_seat;
     char host[64];
 };
 

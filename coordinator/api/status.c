@@ -50,12 +50,13 @@ static json_t *worker_json(const struct cluster_worker_status *worker)
 {
     json_t *links = json_array();
     json_t *json = json_pack(
-        "{s:I, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, "
-        "s:I}",
+        "{s:I, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, "
+        "s:I, s:I}",
         "id", (json_int_t)worker->id, "alive", (int)worker->alive, "host", worker->host, "cpu",
         worker->cpu, "pid", (json_int_t)worker->pid, "threads", (json_int_t)worker->threads,
         "load_done_bytes", (json_int_t)worker->load_done_bytes, "load_total_bytes",
-        (json_int_t)worker->load_total_bytes, "ledger_bytes", (json_int_t)worker->ledger_bytes,
+        (json_int_t)worker->load_total_bytes, "load_kept_bytes",
+        (json_int_t)worker->load_kept_bytes, "ledger_bytes", (json_int_t)worker->ledger_bytes,
         "limit_bytes", (json_int_t)worker->limit_bytes, "resident_bytes",
         (json_int_t)worker->resident_bytes, "weight_bytes", (json_int_t)worker->weight_bytes,
         "kv_bytes", (json_int_t)worker->kv_bytes, "busy_share", worker->busy_share,

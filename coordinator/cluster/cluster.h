@@ -170,8 +170,9 @@ struct cluster_worker_status {
     uint32_t pid, threads;
     uint32_t stage, member; /* PLACEMENT_NONE: no seat */
     uint32_t layer_begin, layer_end;
-    uint32_t expert_slots; /* routed experts held, over all its layers */
-    uint64_t load_done_bytes, load_total_bytes;
+    uint32_t expert_slots;                      /* routed experts held, over all its layers */
+    uint64_t load_done_bytes, load_total_bytes; /* to be read for its share */
+    uint64_t load_kept_bytes; /* of files whose tensors it held from an epoch before */
     uint64_t ledger_bytes, limit_bytes, resident_bytes;
     uint64_t weight_bytes, kv_bytes;
     double busy_share;        /* of the time since start of the epoch, computing */

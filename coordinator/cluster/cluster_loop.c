@@ -70,7 +70,7 @@ static void worker_error(struct cluster *cluster, struct member *member,
         (void)snprintf(why, sizeof(why), "%s: %.240s", membership_name(member, name, sizeof(name)),
                        message->text);
         if (state == CLUSTER_LOADING || state == CLUSTER_CONNECTING) {
-            epoch_fail_cluster(cluster, now_ns, "%s", why);
+            epoch_refuse(cluster, member, why, now_ns);
         } else {
             cluster->epoch_failures++;
             epoch_abandon(cluster, why, now_ns);
@@ -183,6 +183,9 @@ static void children_reap(struct cluster *cluster, int64_t now_ns)
             }
         }
     }
+    if (cluster->local != NULL && cluster->served_once) {
+        local_workers_restart(cluster->local, now_ns);
+    }
 }
 
 /* --- steps --- */
@@ -211,6 +214,14 @@ static int64_t wait_ns(const struct cluster *cluster, int64_t now_ns)
 
     if (cluster->scheduler != NULL && scheduler_deadline_ns(cluster->scheduler) < due_ns) {
         due_ns = scheduler_deadline_ns(cluster->scheduler);
+    }
+    if (cluster->local != NULL && cluster->served_once &&
+        local_workers_restart_ns(cluster->local) < due_ns) {
+        due_ns = local_workers_restart_ns(cluster->local);
+    }
+    if (cluster->state == CLUSTER_GATHERING && cluster->settle_until_ns > now_ns &&
+        cluster->settle_until_ns < due_ns) {
+        due_ns = cluster->settle_until_ns;
     }
     if (cluster->status_stale && cluster->status_ns + STATUS_INTERVAL_NS < due_ns) {
         due_ns = cluster->status_ns + STATUS_INTERVAL_NS;

@@ -69,11 +69,12 @@ static struct profile *profile_begin(const struct cluster *cluster, struct arena
 void profiles_ask(struct cluster *cluster, struct mail *mail, int64_t now_ns)
 {
     struct message ask = {.kind = MESSAGE_PROFILE_ASK};
+    bool serves = cluster->state == CLUSTER_SERVING || cluster->state == CLUSTER_DRAINING;
 
     mail->profile = NULL;
-    if (cluster->profile_mail != NULL || cluster->scheduler == NULL) {
+    if (cluster->profile_mail != NULL || !serves) {
         error_set(mail->err, ERROR_PEER, "profile: %s",
-                  cluster->scheduler == NULL ? "the cluster does not serve" : "one is being made");
+                  serves ? "one is being made" : "the cluster does not serve");
         (void)sem_post(&mail->answered);
         return;
     }

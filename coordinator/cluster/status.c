@@ -23,6 +23,7 @@ static void worker_fill(const struct cluster *cluster, const struct member *memb
         .member = PLACEMENT_NONE,
         .load_done_bytes = member->load_done_bytes,
         .load_total_bytes = member->load_total_bytes,
+        .load_kept_bytes = member->load_kept_bytes,
         .ledger_bytes = member->ledger_bytes,
         .limit_bytes = member->limit_bytes > 0 ? member->limit_bytes : member->memory_bytes,
         .resident_bytes = member->resident_bytes,

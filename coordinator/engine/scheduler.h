@@ -136,7 +136,21 @@ bool scheduler_outcome(struct scheduler *scheduler, struct outcome *out);
  * scheduler_overdue. */
 int64_t scheduler_deadline_ns(const struct scheduler *scheduler);
 bool scheduler_overdue(const struct scheduler *scheduler, int64_t now_ns, uint64_t *step);
-/* Every sequence ends as FINISH_FAILED, nothing is in flight afterwards (a worker was lost). */
+/* The placement is no more (a worker was lost): no step is in flight afterwards, and every sequence
+ * waits at the place of its arrival, to be computed again from its tokens; those that have all
+ * theirs finish. A sequence of which steps were lost so often in a row, none coming back between,
+ * may be what kills workers: it ends as FINISH_FAILED. Until scheduler_resume there is no step;
+ * requests are accepted as before, into the queue. */
+#define SCHEDULER_LOSSES_MAX 4
+void scheduler_suspend(struct scheduler *scheduler, int64_t now_ns);
+/* Goes on with another placement. What of it can't hold a sequence at full length ends that as
+ * FINISH_FAILED. */
+void scheduler_resume(struct scheduler *scheduler, const struct scheduler_config *config,
+                      int64_t now_ns);
+/* The most tokens that a sequence may come to, as accepted; 0: there is none. */
+uint32_t scheduler_context_needed(const struct scheduler *scheduler);
+/* Every sequence ends as FINISH_FAILED, nothing is in flight afterwards (nobody can compute them).
+ */
 void scheduler_fail_all(struct scheduler *scheduler, int64_t now_ns);
 /* Which entry of a step in flight belongs to which sequence (for logits and routing rows). */
 bool scheduler_step_entry(const struct scheduler *scheduler, uint64_t step, uint32_t entry,

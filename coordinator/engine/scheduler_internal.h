@@ -11,6 +11,7 @@
  *   scheduler_decode.c     …whose next tokens
  *   scheduler_prefill.c    …whose prompts
  *   scheduler_report.c     what comes back from the workers
+ *   scheduler_epoch.c      one placement after another
  *   scheduler_check.c      the invariants
  */
 #include "coordinator/engine/bug.h"
@@ -31,7 +32,7 @@ struct outcome_queue {
 };
 
 struct scheduler {
-    struct scheduler_config config; /* its arrays are our copies */
+    struct scheduler_config config; /* its arrays are our copies; suspended: no lanes */
     uint32_t *member_counts;
     uint32_t *eos_ids;
     int64_t now_ns; /* of the last event */
@@ -93,6 +94,10 @@ static inline bool sequence_wants_rows(const struct sequence *sequence)
 {
     return sequence->wants != 0 || sequence->sampling.prompt_logprobs > 0;
 }
+
+/* Takes, and gives back, what belongs to a placement: lanes, steps in flight, what is measured. */
+void scheduler_epoch_begin(struct scheduler *scheduler, const struct scheduler_config *config);
+void scheduler_epoch_end(struct scheduler *scheduler);
 
 uint32_t scheduler_waiting_count(const struct scheduler *scheduler);
 void scheduler_emit(struct scheduler *scheduler, const struct outcome *outcome);

@@ -114,6 +114,7 @@ static void entry_complete(struct scheduler *scheduler, const struct flight *fli
     struct sequence *sequence = &scheduler->pool.sequences[entry->sequence];
 
     sequence->steps_in_flight--;
+    sequence->losses = 0;
     if (entry->wants_sample && sequence->state != SEQUENCE_LEAVING) {
         samples_apply(scheduler, flight, entry);
         if (sequence->state == SEQUENCE_IN_STEP) {
@@ -314,31 +315,4 @@ bool scheduler_overdue(const struct scheduler *scheduler, int64_t now_ns, uint64
         }
     }
     return false;
-}
-
-void scheduler_fail_all(struct scheduler *scheduler, int64_t now_ns)
-{
-    scheduler->now_ns = now_ns;
-    flight_deck_clear(&scheduler->deck);
-    for (uint32_t index = 0; index < scheduler->pool.capacity; index++) {
-        struct sequence *sequence = &scheduler->pool.sequences[index];
-        bool waiting = sequence->state == SEQUENCE_WAITING;
-
-        if (sequence->state == SEQUENCE_FREE) {
-            continue;
-        }
-        scheduler_unlist(scheduler, index);
-        if (sequence->state != SEQUENCE_LEAVING) {
-            scheduler_finish(scheduler, index, FINISH_FAILED);
-        }
-        sequence->steps_in_flight = 0;
-        if (waiting) {
-            sequence_pool_remove(&scheduler->pool, index);
-        } else {
-            scheduler_release(scheduler, index);
-        }
-    }
-    for (uint32_t i = 0; i < scheduler->config.lane_count; i++) {
-        lane_forget(&scheduler->lanes[i]); /* steps that were to fill the blocks may be lost */
-    }
 }

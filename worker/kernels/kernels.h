@@ -45,6 +45,7 @@ struct attend_block_args {
     enum kv_type type;
     const void *keys;          /* grouped: [key_width][64]; MLA: [64][key_width] */
     const void *values;        /* grouped: [64][value_width]; MLA: NULL */
+    const void *next_keys;     /* NULL, or those of the block to follow: memory is asked for them */
     const float *key_scales;   /* q8: [64]; of MLA those of the latent */
     const float *value_scales; /* q8: [64]; of MLA those of the rotated key */
     float *max;                /* [row_count][head_count] */
@@ -71,6 +72,10 @@ struct kernels {
      * router). */
     void (*matmul_exact)(const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end,
                          struct rows_view x, uint32_t row_count, struct rows_out out);
+    /* The exact values of a matrix of any type but F8_E4M3, packed as f32: itself, and its
+     * transpose. Of `w` with rows and columns, `scratch` takes 16 floats for each column. */
+    void (*widen)(const struct packed_matrix *w, float *out);
+    void (*widen_transposed)(const struct packed_matrix *w, float *scratch, float *out);
     /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. In place allowed. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t count, float eps, float *out);
     /* x[i] += y[i] */
@@ -100,6 +105,8 @@ struct kernels {
     void (*kv_load)(float *out, const void *values, enum kv_type type, size_t count);
     /* The codes of one part of a token in q8 (common/model/kv_type.h); returns its scale. */
     float (*kv_store_q8)(const float *values, size_t count, int8_t *codes);
+    /* out[i] = codes[i] * scale, rounded to f32 */
+    void (*kv_load_q8)(float *out, const int8_t *codes, float scale, size_t count);
 
     /* One key block of attention. Online softmax of each row's head over the tokens it sees:
      * s[t] = (q · key[t], one fma chain over the key's dimensions) * scale;
@@ -124,6 +131,6 @@ size_t attend_turned_values(uint32_t width, uint32_t query_count);
 const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics);
 
 /* Part of the numerics id: changes whenever any canonical bit may change. */
-#define KERNELS_VERSION 1
+#define KERNELS_VERSION 2
 
 #endif

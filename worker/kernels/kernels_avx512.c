@@ -22,6 +22,7 @@ static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
 
 #include "worker/kernels/attend.h"
 #include "worker/kernels/matmul_driver.h"
+#include "worker/kernels/matrix_widen.h"
 #include "worker/kernels/matmul_int8.h"
 
 const struct kernels kernels_avx512[NUMERICS_COUNT] = KERNELS_OF_LEVEL(CPU_AVX512);

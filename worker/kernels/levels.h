@@ -17,12 +17,14 @@ extern const struct kernels kernels_vnni[NUMERICS_COUNT];
 #define KERNELS_OF(this_level, product, gate_up)                                                   \
     {                                                                                              \
         .level = (this_level), .matmul = product, .matmul_gate_up = gate_up,                       \
-        .matmul_exact = matmul, .rms_norm = row_rms_norm, .add = row_add, .scale = row_scale,      \
-        .sigmoid = row_sigmoid, .softmax = row_softmax, .max = row_max,                            \
+        .matmul_exact = matmul, .widen = matrix_widen,                                             \
+        .widen_transposed = matrix_widen_transposed, .rms_norm = row_rms_norm, .add = row_add,     \
+        .scale = row_scale, .sigmoid = row_sigmoid, .softmax = row_softmax, .max = row_max,        \
         .exp_total = row_exp_total, .exp_each = row_exp_each, .find_from = row_find_from,          \
         .count_above = row_count_above, .rope = row_rope, .rope_halves = row_rope_halves,          \
         .kv_store = kv_values_store, .kv_load = kv_values_load, .kv_store_q8 = int8_codes,         \
-        .attend_block = attend_block, .attend_turn = attend_turn, .attend_join = attend_join,      \
+        .kv_load_q8 = kv_codes_load, .attend_block = attend_block, .attend_turn = attend_turn,     \
+        .attend_join = attend_join,                                                                \
     }
 
 #endif

@@ -11,7 +11,7 @@
 #include "worker/layers/forward.h"
 
 #define ATTEND_ROWS          64 /* rows whose absorbed queries are held at a time */
-#define ATTEND_PAIRS         64 /* (row, later split) pairs attended between two joins */
+#define ATTEND_PAIRS         64 /* (row, later split) pairs whose states wait to be joined */
 #define ATTEND_QUERIES       64 /* rows times heads of one attention tile, at most */
 #define EXPERT_ROWS          48 /* rows of one expert tile, at most */
 #define EXPERT_PANELS        16 /* panels of one expert tile, at most */
@@ -38,8 +38,14 @@ struct attend_states {
 struct attend_item {
     uint32_t row; /* the first, in the chunk */
     uint32_t row_count;
-    uint32_t split; /* positions from split * ATTENTION_SPLIT_TOKENS on */
-    uint32_t state; /* of its first row: rows stand first, pairs behind them */
+    uint32_t split_begin, split_end; /* several are joined in the tile: from the first one on */
+    uint32_t state;                  /* of its first row: rows stand first, pairs behind them */
+};
+
+/* Rows of one prompt in one segment, which meet its keys expanded. */
+struct expand_item {
+    uint32_t row; /* the first, in the step */
+    uint32_t row_count;
 };
 
 struct attention_buffers {
@@ -53,7 +59,14 @@ struct attention_buffers {
     /* The chunk's rows first (they start as split 0), then one for each pair of a batch. */
     struct attend_states states;
     struct attend_item *items; /* [ATTEND_ROWS + ATTEND_PAIRS] */
-    /* [threads][scratch_values]: the kernel's, then a tile's queries, states, queries turned */
+    /* MLA: [rows][heads], of prompt rows the state over earlier segments, whose values stand in
+     * `attended` */
+    float *earlier_max, *earlier_sum;
+    struct expand_item *expand_items; /* MLA: [rows] */
+    uint32_t *widened_heads; /* MLA: [threads], the head + 1 whose matrices are in its scratch */
+    /* [threads][scratch_values]: the kernel's, then a tile's queries, its states, those of a split
+     * to be joined, queries turned; or
+     * what attention_expanded.c lays out */
     float *scratch;
     size_t scratch_values;
     size_t kernel_values;
@@ -120,6 +133,10 @@ void forward_lap(const struct forward *forward, uint32_t layer, enum operation o
 void store_count(const struct forward *forward, uint32_t row_count); /* cache entries of a layer */
 void attention_count(const struct forward *forward, const struct forward_row *rows,
                      uint32_t row_count);
+/* Prompt rows in their own segments, the keys of each sequence's segment expanded once. */
+void expanded_count(const struct forward *forward, const struct packed_matrix *w_uk,
+                    const struct packed_matrix *w_uv, const struct forward_row *rows,
+                    uint32_t row_count);
 /* W_UK or W_UV of all heads: matrices of one shape. */
 void heads_count(const struct forward *forward, const struct packed_matrix *heads,
                  uint32_t row_count);

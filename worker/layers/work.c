@@ -105,6 +105,20 @@ void store_count(const struct forward *forward, uint32_t row_count)
     meter_add(forward->config.meter, &work);
 }
 
+static bool are_of_one_sequence(const struct forward_row *a, const struct forward_row *b)
+{
+    return a->lane == b->lane && a->slot == b->slot;
+}
+
+/* Keys that a row meets as they are cached: those of its own segment are expanded_count's. */
+static uint64_t cached_keys(const struct forward *forward, const struct forward_row *row)
+{
+    if (forward->config.arch->attention == ATTENTION_MLA && row->token_class == TOKEN_PROMPT) {
+        return row->position / ATTENTION_SEGMENT_TOKENS * ATTENTION_SEGMENT_TOKENS;
+    }
+    return (uint64_t)row->position + 1;
+}
+
 /* Rows of one sequence stand together: it reads its cache once, up to the last of them. */
 void attention_count(const struct forward *forward, const struct forward_row *rows,
                      uint32_t row_count)
@@ -117,14 +131,48 @@ void attention_count(const struct forward *forward, const struct forward_row *ro
     uint64_t read = 0;
 
     for (uint32_t r = 0; r < row_count; r++) {
-        bool is_last = r + 1 == row_count || rows[r + 1].lane != rows[r].lane ||
-                       rows[r + 1].slot != rows[r].slot;
+        bool is_last = r + 1 == row_count || !are_of_one_sequence(&rows[r], &rows[r + 1]);
+        uint64_t keys = cached_keys(forward, &rows[r]);
 
-        seen += (uint64_t)rows[r].position + 1;
-        read += is_last ? (uint64_t)rows[r].position + 1 : 0;
+        seen += keys;
+        read += is_last ? keys : 0;
     }
     work.cache_bytes = read * entry_bytes(forward);
     work.f32_operations = 2 * seen * heads * widths;
     activations_count(row_count, heads * widths, &work);
+    meter_add(forward->config.meter, &work);
+}
+
+void expanded_count(const struct forward *forward, const struct packed_matrix *w_uk,
+                    const struct packed_matrix *w_uv, const struct forward_row *rows,
+                    uint32_t row_count)
+{
+    const struct arch *arch = forward->config.arch;
+    uint64_t heads = arch->head_count;
+    uint64_t widths = (uint64_t)arch->qk_nope_dim + arch->qk_rope_dim + arch->v_head_dim;
+    struct operation_work work = {0};
+    uint64_t seen = 0, expanded = 0, prompt_rows = 0;
+
+    for (uint32_t r = 0; r < row_count; r++) {
+        uint32_t segment = rows[r].position / ATTENTION_SEGMENT_TOKENS;
+        uint64_t keys = (uint64_t)rows[r].position % ATTENTION_SEGMENT_TOKENS + 1;
+        bool is_last = r + 1 == row_count || !are_of_one_sequence(&rows[r], &rows[r + 1]) ||
+                       rows[r + 1].token_class != TOKEN_PROMPT ||
+                       rows[r + 1].position / ATTENTION_SEGMENT_TOKENS != segment;
+
+        if (rows[r].token_class == TOKEN_PROMPT) {
+            prompt_rows++;
+            seen += keys;
+            expanded += is_last ? keys : 0;
+        }
+    }
+    if (prompt_rows > 0) {
+        work.weight_bytes = heads * (matrix_bytes(w_uk) + matrix_bytes(w_uv));
+        matrix_count(forward, w_uk, PRODUCT_F32, heads * expanded, &work);
+        matrix_count(forward, w_uv, PRODUCT_F32, heads * expanded, &work);
+        work.cache_bytes = expanded * entry_bytes(forward);
+        work.f32_operations += 2 * seen * heads * widths;
+        activations_count(prompt_rows, heads * widths, &work);
+    }
     meter_add(forward->config.meter, &work);
 }

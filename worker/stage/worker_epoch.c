@@ -1,8 +1,8 @@
-/* worker_epoch.c - one epoch on the communication thread: assignment, load, links, steps, results.
+/* worker_epoch.c - one epoch on the communication thread: its links, steps, results and its end.
  *
  * Nothing here waits. An epoch that must end is asked to (the loader at its next unit, the compute
  * thread at its next layer), and the next one begins in the turn in which both have stopped. The
- * weights stay, in case the next share is the same.
+ * weights stay: the next share keeps what it has of them.
  */
 #include "worker/stage/worker.h"
 
@@ -13,9 +13,9 @@
 #include "worker/stage/step_check.h"
 
 #include <inttypes.h>
+#include <string.h>
 
-#define PROGRESS_NS (250 * NS_PER_MS)
-#define RETRY_NS    NS_PER_MS
+#define RETRY_NS NS_PER_MS
 
 static void swap_arenas(struct arena *a, struct arena *b)
 {
@@ -49,8 +49,7 @@ struct compute_counters worker_epoch_counters(const struct worker *worker)
     return counters;
 }
 
-/* The epoch can't go on here; the coordinator decides what follows. */
-static void break_epoch(struct worker *worker, const struct error *err, uint64_t epoch)
+void worker_epoch_break(struct worker *worker, const struct error *err, uint64_t epoch)
 {
     log_error("epoch %" PRIu64 ": %s", epoch, err->message);
     worker_send_error(worker, err, epoch, UINT64_MAX);
@@ -85,9 +84,7 @@ static void drop_epoch(struct worker *worker)
 {
     drop_compute(worker);
     if (worker->epoch != NULL) {
-        worker->model = worker->epoch->model;
-        worker->epoch->model = NULL;
-        prepared_destroy(worker->epoch);
+        worker->model = prepared_end(worker->epoch);
         worker->epoch = NULL;
     }
 }
@@ -95,8 +92,7 @@ static void drop_epoch(struct worker *worker)
 /* True when nothing of the old epoch is left. */
 static bool end_epoch(struct worker *worker)
 {
-    if (worker->prepare != NULL) {
-        prepare_cancel(worker->prepare);
+    if (!worker_assign_cancel(worker)) {
         return false;
     }
     if (worker->compute != NULL && !compute_has_stopped(worker->compute)) {
@@ -110,134 +106,24 @@ static bool end_epoch(struct worker *worker)
 
 void worker_epoch_destroy(struct worker *worker)
 {
-    if (worker->prepare != NULL) {
-        struct error err;
-
-        prepare_cancel(worker->prepare);
-        worker->epoch = prepare_finish(worker->prepare, &err);
-        worker->prepare = NULL;
-    }
+    worker_assign_destroy(worker);
     drop_epoch(worker);
     model_destroy(worker->model);
     worker->model = NULL;
 }
 
-/* --- assignment and load --- */
+/* --- assignment --- */
 
 void worker_epoch_assign(struct worker *worker, struct message *message)
 {
+    if (message->assign.preload) {
+        worker_assign_preload(worker, &message->assign);
+        return;
+    }
     worker->assignment = message->assign;
     swap_arenas(&worker->arena, &worker->assignment_arena); /* the message moves with its memory */
     worker->has_assignment = true;
     worker->ends_epoch = true;
-}
-
-/* The coordinator's service of model files, on the host that the control channel leads to. */
-static const char *fetch_endpoint(struct worker *worker)
-{
-    struct endpoint coordinator;
-    struct endpoint_text text;
-    struct error err;
-
-    if (worker->assignment.fetch_port == 0 ||
-        !endpoint_parse(worker->options.coordinator, &coordinator, &err)) {
-        return NULL;
-    }
-    return arena_strdup(&worker->assignment_arena,
-                        endpoint_format(&text, coordinator.host, worker->assignment.fetch_port));
-}
-
-static void begin_assignment(struct worker *worker)
-{
-    struct prepare_config config = {
-        .assign = &worker->assignment,
-        .model = worker->options.model,
-        .source = {.fetch_endpoint = fetch_endpoint(worker),
-                   .key = &worker->key,
-                   .cache_directory = worker->options.cache,
-                   .cache_bytes_max = worker->options.cache_bytes_max,
-                   .verify = worker->options.verify ? VERIFY_LOCAL : VERIFY_NOT},
-        .worker = worker->id,
-        .thread_count = team_thread_count(worker->team),
-        .limit_bytes = worker->facts.memory_bytes,
-        .cpu_level = worker->cpu_level,
-        .team = worker->team,
-        .limits = worker->limits,
-        .model_kept = worker->model,
-        .waker = &worker->waker,
-    };
-    uint64_t epoch = worker->assignment.placement->epoch;
-    struct error err;
-
-    worker->has_assignment = false;
-    worker->model = NULL;
-    worker->phase = WORKER_PREPARING;
-    log_debug("assigned: epoch=%" PRIu64, epoch);
-    worker->prepare = prepare_start(&config, &err);
-    if (worker->prepare == NULL) {
-        break_epoch(worker, &err, epoch);
-    }
-}
-
-static void send_loaded(struct worker *worker)
-{
-    const struct prepared *epoch = worker->epoch;
-    struct ledger_line lines[LEDGER_LINES_MAX];
-    struct message message = {
-        .kind = MESSAGE_LOADED,
-        .loaded =
-            {
-                .epoch = epoch->placement->epoch,
-                .line_count = epoch->ledger.line_count,
-                .lines = lines,
-                .limit_bytes = epoch->ledger.limit_bytes,
-                .load_ns = epoch->load_ns,
-                .read_bytes = epoch->model->weights->file_bytes,
-                .limits = epoch->limits,
-            },
-    };
-
-    for (uint32_t i = 0; i < epoch->ledger.line_count; i++) {
-        lines[i] = (struct ledger_line){.what = epoch->ledger.lines[i].what,
-                                        .bytes = epoch->ledger.lines[i].bytes};
-    }
-    worker_send(worker, &message);
-}
-
-static void send_progress(struct worker *worker)
-{
-    struct message message = {.kind = MESSAGE_PROGRESS,
-                              .progress = {.epoch = worker->assignment.placement->epoch}};
-    int64_t now_ns = clock_monotonic_ns();
-
-    if (worker->ends_epoch || now_ns - worker->progress_ns < PROGRESS_NS) {
-        return; /* what ends is not the assignment's progress */
-    }
-    worker->progress_ns = now_ns;
-    prepare_progress(worker->prepare, &message.progress.done_bytes, &message.progress.total_bytes);
-    if (message.progress.total_bytes > 0) {
-        worker_send(worker, &message);
-    }
-}
-
-static void finish_prepare(struct worker *worker)
-{
-    uint64_t epoch = worker->assignment.placement->epoch;
-    struct error err;
-
-    worker->epoch = prepare_finish(worker->prepare, &err);
-    worker->prepare = NULL;
-    if (worker->ends_epoch) {
-        return;
-    }
-    if (worker->epoch->stage == NULL) {
-        drop_epoch(worker);
-        break_epoch(worker, &err, epoch);
-        return;
-    }
-    worker->limits = worker->epoch->limits;
-    worker->phase = WORKER_LOADED;
-    send_loaded(worker);
 }
 
 /* --- links --- */
@@ -292,7 +178,7 @@ void worker_epoch_connect(struct worker *worker, uint64_t epoch)
     }
     worker->phase = WORKER_CONNECTING;
     if (!open_links(worker, &err)) {
-        break_epoch(worker, &err, epoch);
+        worker_epoch_break(worker, &err, epoch);
     }
 }
 
@@ -316,7 +202,7 @@ static void poll_mesh(struct worker *worker)
         return; /* a peer that leaves closes its links */
     }
     if (state == MESH_FAILED) {
-        break_epoch(worker, &err, worker_epoch_number(worker));
+        worker_epoch_break(worker, &err, worker_epoch_number(worker));
     } else if (state == MESH_READY && worker->phase == WORKER_CONNECTING) {
         worker->phase = WORKER_READY;
         send_ready(worker);
@@ -382,7 +268,7 @@ static void send_frames(struct worker *worker)
         if (worker->phase == WORKER_BROKEN || worker->ends_epoch) {
             frame_release(frame);
         } else if (!mesh_send(worker->mesh, peer, frame, &err)) {
-            break_epoch(worker, &err, worker_epoch_number(worker));
+            worker_epoch_break(worker, &err, worker_epoch_number(worker));
         }
     }
 }
@@ -463,14 +349,9 @@ void worker_epoch_profile(struct worker *worker)
 
 void worker_epoch_turn(struct worker *worker)
 {
-    if (worker->prepare != NULL) {
-        send_progress(worker);
-        if (prepare_has_ended(worker->prepare)) {
-            finish_prepare(worker);
-        }
-    }
+    worker_assign_turn(worker);
     if (worker->ends_epoch && end_epoch(worker) && worker->has_assignment) {
-        begin_assignment(worker);
+        worker_assign_begin(worker);
     }
     if (worker->compute != NULL) {
         send_frames(worker);
@@ -502,8 +383,8 @@ int64_t worker_epoch_wait_ns(struct worker *worker)
         (wait_ns < 0 || wait_ns > RETRY_NS)) {
         wait_ns = RETRY_NS;
     }
-    if (worker->prepare != NULL && (wait_ns < 0 || wait_ns > PROGRESS_NS)) {
-        wait_ns = PROGRESS_NS;
+    if (worker->prepare != NULL && (wait_ns < 0 || wait_ns > WORKER_PROGRESS_NS)) {
+        wait_ns = WORKER_PROGRESS_NS;
     }
     return wait_ns;
 }

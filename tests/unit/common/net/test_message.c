@@ -87,7 +87,12 @@ static struct message register_make(void)
                                     .data_endpoint = rtext(),
                                     .kernels_version = r32(),
                                     .numa_node = UINT32_MAX,
-                                    .launch_token = rtext()}};
+                                    .launch_token = rtext(),
+                                    .held_model = rtext(),
+                                    .held_bytes = random_u64(&source),
+                                    .held_stage = r32(),
+                                    .held_member = r32(),
+                                    .last_epoch = random_u64(&source) / 2}};
 }
 
 /* Two stages of two and one members, a dense layer, four experts with a replica, a draft layer. */
@@ -143,7 +148,8 @@ static struct message assign_make(void)
                                        .weights = rtext(),
                                        .fetch_id = rtext(),
                                        .fetch_port = (uint16_t)r32(),
-                                       .measure_limits = true}};
+                                       .measure_limits = true,
+                                       .preload = true}};
 }
 
 static struct message loaded_make(void)
@@ -159,6 +165,7 @@ static struct message loaded_make(void)
                                        lines,
                                        random_u64(&source),
                                        rns(),
+                                       random_u64(&source),
                                        random_u64(&source),
                                        {1.5e10, 1e12, 0, "avx512-vnni", ""}}};
 }
@@ -469,6 +476,11 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_true(a->reg.world_id == b->reg.world_id);
         assert_memory_equal(&a->reg.read_bytes_per_s, &b->reg.read_bytes_per_s, sizeof(double));
         assert_int_equal(b->reg.numa_node, UINT32_MAX);
+        assert_string_equal(a->reg.held_model, b->reg.held_model);
+        assert_true(a->reg.held_bytes == b->reg.held_bytes);
+        assert_int_equal(a->reg.held_stage, b->reg.held_stage);
+        assert_int_equal(a->reg.held_member, b->reg.held_member);
+        assert_true(a->reg.last_epoch == b->reg.last_epoch);
         break;
     case MESSAGE_LOADED:
         assert_int_equal(b->loaded.line_count, 3);
@@ -476,6 +488,8 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_true(a->loaded.lines[2].bytes == b->loaded.lines[2].bytes);
         assert_true(a->loaded.load_ns == b->loaded.load_ns);
         assert_memory_equal(&a->loaded.limits, &b->loaded.limits, sizeof(a->loaded.limits));
+        assert_true(a->loaded.read_bytes == b->loaded.read_bytes);
+        assert_true(a->loaded.kept_bytes == b->loaded.kept_bytes);
         break;
     case MESSAGE_READY:
         assert_int_equal(b->ready.link_count, 2);
@@ -633,6 +647,9 @@ static void wrong_values_are_refused_by_the_name_of_their_field(void **state)
     message = register_make();
     message.reg.read_bytes_per_s = -1;
     bytes_are_refused(&message, "read_bytes_per_s");
+    message = register_make();
+    message.reg.last_epoch = UINT64_MAX;
+    bytes_are_refused(&message, "last_epoch");
 }
 
 static void raw_is_refused(const void *bytes, size_t length, const char *why)

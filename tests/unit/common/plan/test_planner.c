@@ -518,6 +518,30 @@ static void islands_stay_together_and_loners_come_last(void **state)
     arena_deinit(&arena);
 }
 
+static void workers_keep_the_seats_whose_weights_they_hold(void **state)
+{
+    const uint32_t expected[] = {3, 1, 0, 2};
+    struct problem p;
+    struct arena arena;
+    struct error err;
+    struct placement *placement;
+
+    (void)state;
+    a_small_problem(&p, 4, 4);
+    snprintf(p.workers[0].host, sizeof(p.workers[0].host), "a");
+    snprintf(p.workers[2].host, sizeof(p.workers[2].host), "b");
+    snprintf(p.workers[3].host, sizeof(p.workers[3].host), "z");
+    p.workers[3].held_seat = 1;
+    p.workers[1].held_seat = (UINT64_C(1) << 32) + 1;
+    arena_init(&arena, 65536);
+    placement = planner_make(&p.request, &arena, &err);
+    assert_non_null(placement);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(placement->stages[i].workers[0], expected[i]);
+    }
+    arena_deinit(&arena);
+}
+
 static void a_faster_member_owns_more_groups(void **state)
 {
     struct problem p;
@@ -766,6 +790,7 @@ int main(void)
         cmocka_unit_test(a_refusal_shows_the_tightest_worker_and_a_way_out),
         cmocka_unit_test(layers_larger_than_any_worker_are_refused_with_the_memory_that_it_takes),
         cmocka_unit_test(islands_stay_together_and_loners_come_last),
+        cmocka_unit_test(workers_keep_the_seats_whose_weights_they_hold),
         cmocka_unit_test(a_faster_member_owns_more_groups),
         cmocka_unit_test(groups_are_split_where_whole_ones_do_not_fit),
         cmocka_unit_test(divided_groups_take_more_for_messages),

@@ -53,6 +53,7 @@ void sim_cache_init(struct sim *sim)
 static void flight_remove(struct sim *sim, uint32_t place)
 {
     mem_free(sim->flights[place].entries);
+    mem_free(sim->flights[place].positions);
     mem_free(sim->flights[place].touched);
     sim->flights[place] = sim->flights[--sim->flight_count];
 }
@@ -172,6 +173,7 @@ static void flight_note(struct sim *sim, const struct step *step)
     *flight = (struct sim_flight){.step = step->number,
                                   .entry_count = step->entry_count,
                                   .entries = mem_new_array(seq_id, step->entry_count),
+                                  .positions = mem_new_array(uint32_t, step->entry_count),
                                   .touched = mem_new_array(uint32_t, touched_max)};
     for (uint32_t stage = 0; stage < sim->config.stage_count; stage++) {
         flight->outstanding += sim->member_counts[stage];
@@ -181,6 +183,7 @@ static void flight_note(struct sim *sim, const struct step *step)
         uint32_t end = entry->position + entry->token_count;
 
         flight->entries[i] = entry->sequence;
+        flight->positions[i] = entry->position;
         sim->clients[entry->sequence].flights++;
         for (uint32_t block = 0; block < (end + BLOCK - 1) / BLOCK; block++) {
             uint32_t index = entry->lane * sim->config.kv_block_count + table_of(sim, entry)[block];
@@ -214,6 +217,7 @@ static void flight_complete(struct sim *sim, uint32_t place)
         struct sim_client *client = &sim->clients[flight->entries[i]];
 
         client->flights--;
+        client->losses = 0;
         if (client->sampling_step == flight->step) {
             client->sampling_step = 0;
         }
@@ -231,9 +235,31 @@ void sim_cache_answered(struct sim *sim, uint64_t step)
     }
 }
 
+/* What was wanted of the step's rows must be asked for once more. */
+static void flight_lose(struct sim *sim, const struct sim_flight *flight)
+{
+    for (uint32_t i = 0; i < flight->entry_count; i++) {
+        struct sim_client *client = &sim->clients[flight->entries[i]];
+
+        if (client->wanted > flight->positions[i]) {
+            client->wanted = flight->positions[i];
+        }
+    }
+}
+
 void sim_cache_lose(struct sim *sim)
 {
+    uint32_t *losses = mem_new_array(uint32_t, sim->client_count);
+
+    for (uint32_t i = 0; i < sim->client_count; i++) {
+        losses[i] = sim->clients[i].losses + (sim->clients[i].flights > 0);
+    }
     while (sim->flight_count > 0) {
+        flight_lose(sim, &sim->flights[0]);
         flight_complete(sim, 0);
     }
+    for (uint32_t i = 0; i < sim->client_count; i++) {
+        sim->clients[i].losses = losses[i];
+    }
+    mem_free(losses);
 }

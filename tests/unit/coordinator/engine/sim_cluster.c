@@ -42,23 +42,32 @@ void sim_fail(const struct sim *sim, const char *format, ...)
     fail_msg("%s", text);
 }
 
-void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *config,
-              const struct sim_timing *timing)
+/* The configuration, timing and empty memory of a placement. */
+static void placement_take(struct sim *sim, const struct scheduler_config *config,
+                           const struct sim_timing *timing)
 {
     static const uint32_t eos[] = {SIM_EOS};
 
-    memset(sim, 0, sizeof(*sim));
-    sim->seed = seed;
-    sim->random = sim_random_from(seed);
     sim->config = *config;
     sim->config.eos_count = 1;
     sim->config.eos_ids = eos;
     sim->timing = *timing;
-    sim->alphabet = 1u << 20;
     for (uint32_t i = 0; i < config->stage_count; i++) {
         sim->member_counts[i] =
             config->member_counts != NULL ? config->member_counts[i] : config->lane_count;
+        sim->stage_free_ns[i] = sim->now_ns;
     }
+    sim_cache_init(sim);
+}
+
+void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *config,
+              const struct sim_timing *timing)
+{
+    memset(sim, 0, sizeof(*sim));
+    sim->seed = seed;
+    sim->random = sim_random_from(seed);
+    placement_take(sim, config, timing);
+    sim->alphabet = 1u << 20;
     sim->scheduler = scheduler_create(&sim->config);
     sim->client_capacity = 16;
     sim->clients = mem_new_array(struct sim_client, sim->client_capacity);
@@ -67,7 +76,6 @@ void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *con
     sim->window_end_ns = INT64_MAX;
     sim->decode_rows_min = UINT32_MAX;
     sim->check = true;
-    sim_cache_init(sim);
 }
 
 static void report_free(struct sim_report *report)
@@ -436,6 +444,14 @@ void sim_cancel(struct sim *sim, seq_id id)
     scheduler_cancel(sim->scheduler, id, sim->now_ns);
 }
 
+/* Whether the placement can hold it at full length. */
+static bool client_fits(const struct sim *sim, const struct sim_client *client)
+{
+    return client->request.prompt_count + client->request.tokens_max <=
+               sim->config.context_tokens_max &&
+           client->block_need <= sim->config.kv_block_count;
+}
+
 static void finish_check(const struct sim *sim, const struct sim_client *client,
                          const struct outcome *outcome)
 {
@@ -455,7 +471,8 @@ static void finish_check(const struct sim *sim, const struct sim_client *client,
                  (int)outcome->reason);
     }
     if ((outcome->reason == FINISH_STOP && !ended) ||
-        (outcome->reason == FINISH_FAILED && !sim->failing) ||
+        (outcome->reason == FINISH_FAILED && !sim->failing &&
+         (!sim->resuming || client_fits(sim, client)) && client->losses < SCHEDULER_LOSSES_MAX) ||
         (outcome->reason == FINISH_LENGTH && received != client->request.tokens_max)) {
         sim_fail(sim, "sequence %" PRIu64 " finished after %u tokens, reason %d", client->id,
                  received, (int)outcome->reason);
@@ -531,6 +548,13 @@ void sim_settle(struct sim *sim)
     }
     check(sim);
     scheduler_stats(sim->scheduler, &stats);
+    if (sim->suspended) {
+        if (stats.steps_in_flight > 0 || stats.running > 0 || stats.waiting != sim->live_count) {
+            sim_fail(sim, "%u waiting, %u running of %u sequences without a placement",
+                     stats.waiting, stats.running, sim->live_count);
+        }
+        return;
+    }
     if (stats.steps_in_flight == 0 && (sim->live_count > 0 || stats.kv_blocks_used > 0 ||
                                        stats.running > 0 || stats.waiting > 0)) {
         sim_fail(sim, "%u sequences left behind, %u blocks in use", sim->live_count,
@@ -547,6 +571,36 @@ void sim_fail_all(struct sim *sim)
     sim->failing = false;
     if (sim->live_count > 0) {
         sim_fail(sim, "%u sequences survived fail_all", sim->live_count);
+    }
+}
+
+void sim_suspend(struct sim *sim)
+{
+    scheduler_suspend(sim->scheduler, sim->now_ns);
+    sim->suspended = true;
+    sim_cache_lose(sim);
+    while (sim->report_count > 0) {
+        struct sim_report lost = reports_pop(sim);
+
+        report_free(&lost);
+    }
+    sim_settle(sim);
+}
+
+void sim_resume(struct sim *sim, const struct scheduler_config *config,
+                const struct sim_timing *timing)
+{
+    sim_cache_deinit(sim);
+    placement_take(sim, config, timing);
+    scheduler_resume(sim->scheduler, &sim->config, sim->now_ns);
+    sim->suspended = false;
+    sim->resuming = true;
+    sim_settle(sim);
+    sim->resuming = false;
+    for (uint32_t i = 0; i < sim->client_count; i++) {
+        if (!sim->clients[i].finished && !client_fits(sim, &sim->clients[i])) {
+            sim_fail(sim, "sequence %u does not fit and goes on", i);
+        }
     }
 }
 

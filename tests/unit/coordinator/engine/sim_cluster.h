@@ -56,6 +56,7 @@ struct sim_client {
     uint32_t known;         /* prompt and received */
     uint32_t row_next;      /* of the rows issued since its last admission */
     uint32_t admissions;    /* seen in steps */
+    uint32_t losses;        /* placements lost in a row with flights of it that did not return */
     uint32_t skipped;       /* rows that were never computed for it */
     uint32_t wanted;        /* rows below were asked for what the request wants */
     uint32_t flights;       /* steps */
@@ -80,7 +81,8 @@ struct sim_flight {
     uint64_t step;
     uint32_t outstanding;
     uint32_t entry_count;
-    seq_id *entries; /* [entry_count] */
+    seq_id *entries;     /* [entry_count] */
+    uint32_t *positions; /* [entry_count] of their first rows */
     uint32_t touched_count;
     uint32_t *touched; /* [touched_count] lane × blocks + block */
 };
@@ -101,6 +103,8 @@ struct sim {
     uint32_t client_capacity;
     uint32_t live_count; /* accepted, not finished */
     bool failing;        /* inside sim_fail_all */
+    bool suspended;      /* between two placements */
+    bool resuming;       /* inside sim_resume */
 
     struct sim_report *reports; /* binary heap */
     uint32_t report_count;
@@ -140,6 +144,11 @@ void sim_fail(const struct sim *sim, const char *format, ...) __attribute__((for
 bool sim_submit(struct sim *sim, const struct sim_request *request);
 void sim_cancel(struct sim *sim, seq_id id);
 void sim_fail_all(struct sim *sim);
+/* The placement is gone: what is on its way never comes. Nothing is issued until sim_resume, with
+ * whatever placement. */
+void sim_suspend(struct sim *sim);
+void sim_resume(struct sim *sim, const struct scheduler_config *config,
+                const struct sim_timing *timing);
 /* Issues what can be issued, fetches outcomes, checks. After every event. */
 void sim_settle(struct sim *sim);
 /* Time of the next report; INT64_MAX: none. */

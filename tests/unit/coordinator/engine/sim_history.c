@@ -20,6 +20,8 @@ struct history {
     uint32_t cancel_percent;
     uint32_t cancels_left; /* that are to come, of the clients so far */
     int64_t fail_ns;       /* INT64_MAX: never */
+    uint32_t losses_left;  /* of a placement */
+    int64_t loss_ns;       /* the next one, or the return from it; INT64_MAX: none */
 
     uint32_t flood_target; /* the client that it must not starve; UINT32_MAX: no flood */
     bool flood_began;
@@ -111,8 +113,14 @@ static void history_init(struct history *history, uint64_t seed)
     history->cancel_percent = sim_random_chance(&random, 50) ? sim_random_u32(&random, 0, 60) : 0;
     history->fail_ns =
         sim_random_chance(&random, 5) ? (int64_t)sim_random_range(&random, 0, 80000000) : INT64_MAX;
+    history->losses_left = sim_random_chance(&random, 40) ? sim_random_u32(&random, 1, 5) : 0;
+    history->loss_ns = INT64_MAX;
+    if (history->losses_left > 0) {
+        history->loss_ns = (int64_t)sim_random_range(&random, 0, 60 * (uint64_t)MS);
+    }
     history->flood_target = UINT32_MAX;
-    history->flood_began = !sim_random_chance(&random, 4) || history->fail_ns < INT64_MAX;
+    history->flood_began =
+        !sim_random_chance(&random, 4) || history->fail_ns < INT64_MAX || history->losses_left > 0;
 }
 
 /* --- arrivals --- */
@@ -237,6 +245,35 @@ static void cancel(struct history *history, uint32_t client)
     sim_settle(sim);
 }
 
+/* A placement is lost, or another one found: of any shape, and mostly with room for what runs. */
+static void loss_turn(struct history *history)
+{
+    struct sim *sim = &history->sim;
+    struct sim_random *random = &sim->random;
+    struct scheduler_config config, before = sim->config;
+    struct sim_timing timing;
+
+    sim->now_ns = history->loss_ns > sim->now_ns ? history->loss_ns : sim->now_ns;
+    history->loss_ns = sim->now_ns + (int64_t)sim_random_range(random, 0, 20 * (uint64_t)MS);
+    if (!sim->suspended) {
+        sim_suspend(sim);
+        return;
+    }
+    config = config_draw(history, random);
+    timing = timing_draw(random, config.stage_count);
+    config.prefix_cache = before.prefix_cache;
+    config.queue_max = before.queue_max;
+    if (sim_random_chance(random, 80) ||
+        sim->config.context_tokens_max > config.context_tokens_max) {
+        config.context_tokens_max = before.context_tokens_max;
+        config.kv_block_count = config.kv_block_count > before.kv_block_count
+                                    ? config.kv_block_count
+                                    : before.kv_block_count;
+    }
+    sim_resume(sim, &config, &timing);
+    history->loss_ns = --history->losses_left > 0 ? history->loss_ns : INT64_MAX;
+}
+
 /* One event, the earliest; false when there is none left. */
 static bool history_turn(struct history *history)
 {
@@ -246,7 +283,8 @@ static bool history_turn(struct history *history)
     int64_t arrival_ns = history->arrivals_left > 0 ? history->arrival_ns : INT64_MAX;
     int64_t report_ns = sim_next_ns(sim);
 
-    if (report_ns == INT64_MAX && arrival_ns == INT64_MAX && cancel_ns == INT64_MAX) {
+    if (report_ns == INT64_MAX && arrival_ns == INT64_MAX && cancel_ns == INT64_MAX &&
+        !sim->suspended) {
         return false;
     }
     if (!history->flood_began && history->arrivals_left < 3) {
@@ -255,7 +293,10 @@ static bool history_turn(struct history *history)
     if (history->flood_target != UINT32_MAX) {
         flood_go_on(history);
     }
-    if (history->fail_ns < report_ns && history->fail_ns < arrival_ns) {
+    if (history->loss_ns <= report_ns && history->loss_ns <= arrival_ns &&
+        history->loss_ns <= cancel_ns) {
+        loss_turn(history);
+    } else if (history->fail_ns < report_ns && history->fail_ns < arrival_ns) {
         sim->now_ns = history->fail_ns > sim->now_ns ? history->fail_ns : sim->now_ns;
         history->fail_ns = INT64_MAX;
         sim_fail_all(sim);
@@ -277,6 +318,7 @@ struct history_counts sim_history_run(uint64_t seed)
 
     history_init(&history, seed);
     counts.flood = !history.flood_began;
+    counts.losses = history.losses_left;
     while (history_turn(&history)) {
         counts.events++;
     }

@@ -199,10 +199,11 @@ static struct prepared *prepare_layers(uint32_t begin, uint32_t end, struct team
     prepare = prepare_start(
         &(struct prepare_config){
             .assign = &(struct assign_message){make_placement(&arena, begin, end), 3, peers,
-                                               scratch.folder, hash, "", "", 0, false},
+                                               scratch.folder, hash, "", "", 0, false, false},
             .worker = WORKER,
             .thread_count = 3,
             .limit_bytes = 24 * GB,
+            .available_bytes = UINT64_MAX,
             .cpu_level = CPU_REF,
             .team = team,
             .waker = &waker,
@@ -236,9 +237,9 @@ static void a_dense_and_an_expert_layer_are_read_byte_for_byte(void **state)
     print_message("layers 2 and 3: %" PRIu64 " bytes wanted, %" PRIu64 " read, ledger %" PRIu64
                   " with weights of %" PRIu64 "\n",
                   wanted_bytes, read_bytes, ledger_total(&prepared->ledger),
-                  prepared->model->weights->memory_bytes);
+                  prepared->weights->memory_bytes);
     assert_in_range(wanted_bytes, 12 * GB, 122 * GB / 10);
-    assert_true(prepared->model->weights->file_bytes == wanted_bytes);
+    assert_true(prepared->weights->file_bytes == wanted_bytes);
     assert_true(read_bytes == wanted_bytes); /* nothing twice */
     assert_in_range(ledger_total(&prepared->ledger), wanted_bytes, 126 * GB / 10);
 
