@@ -13,8 +13,10 @@
 
 #include <stdint.h>
 
-#define PROTOCOL_MAJOR 1 /* another major is refused by both sides, with both versions named */
-#define PROTOCOL_MINOR 4 /* fields may be added; the lower minor of the two is spoken */
+#define PROTOCOL_MAJOR          1 /* another major is refused by both sides, with both versions named */
+#define PROTOCOL_MINOR          5 /* fields may be added; the lower minor of the two is spoken */
+#define PROTOCOL_MINOR_ATTEMPTS 4 /* from here on: LINK_LOST, ATTEMPT */
+#define PROTOCOL_MINOR_PROFILES 5 /* from here on: PROFILE_ASK, PROFILE */
 
 enum message_kind {
     MESSAGE_REGISTER = 1, /* worker → coordinator: who I am */
@@ -30,6 +32,8 @@ enum message_kind {
     MESSAGE_HEARTBEAT,    /* both ways, with counters → */
     MESSAGE_DRAIN,        /* →: I want to leave; ←: finish and leave */
     MESSAGE_ERROR,        /* both ways: what failed; the sender says whether it goes on */
+    MESSAGE_LINK_LOST,    /* →: a link of the serving epoch broke; ATTEMPT follows, or its end */
+    MESSAGE_ATTEMPT,      /* ←: a further attempt begins: the steps in flight follow again */
     MESSAGE_PROFILE_ASK,  /* ←: where did the time go? Carries nothing */
     MESSAGE_PROFILE,      /* →: here */
 };
@@ -58,6 +62,7 @@ struct register_message {
     uint32_t held_stage, held_member; /* the seat that they were loaded for */
     /* That it was assigned, by any coordinator: frames of it may still be under way. 0: none */
     uint64_t last_epoch;
+    const char *fast_numerics; /* what --numerics fast is there: "fast-amx" */
 };
 struct welcome_message {
     uint32_t worker;
@@ -120,12 +125,13 @@ struct link_usage {
     uint64_t crc_errors, frames_dropped;
 };
 struct heartbeat_message {
-    int64_t sent_ns;       /* sender's monotonic clock */
-    uint64_t epoch;        /* 0: none */
-    uint64_t steps;        /* finished in this epoch */
-    int64_t busy_ns;       /* computing, since start */
-    int64_t wait_ns;       /* in a step, waiting for frames, since start */
-    uint64_t memory_bytes; /* anonymous resident */
+    int64_t sent_ns;         /* sender's monotonic clock */
+    uint64_t epoch;          /* 0: none */
+    uint64_t steps;          /* finished in this epoch */
+    int64_t busy_ns;         /* computing, since start */
+    int64_t wait_ns;         /* in a step, waiting for frames, since start */
+    uint64_t memory_bytes;   /* anonymous resident */
+    uint64_t frames_dropped; /* of the epoch: of steps that were over or abandoned when they came */
     uint32_t link_count;
     struct link_usage *links;
 };
@@ -137,6 +143,19 @@ struct error_message {
     const char *text;
 };
 
+struct link_lost_message {
+    uint64_t epoch;
+    uint32_t attempt; /* in which the link was opened */
+    uint32_t peer;
+    const char *text; /* how we know */
+};
+struct attempt_message {
+    uint64_t epoch;
+    uint32_t attempt;
+    bool all_links;      /* are opened anew; else the links of these pairs of workers: */
+    uint32_t pair_count; /* two entries each */
+    const uint32_t *pairs;
+};
 struct profile_message {
     uint64_t epoch; /* whose stage was counted; 0: none */
     uint32_t record_count;
@@ -158,6 +177,8 @@ struct message {
         struct step_result result;
         struct heartbeat_message heartbeat;
         struct error_message error; /* DRAIN carries nothing */
+        struct link_lost_message link_lost;
+        struct attempt_message attempt;
         struct profile_message profile;
     };
 };

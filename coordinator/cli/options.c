@@ -49,9 +49,12 @@ static const struct argp_option options[] = {
      10},
     {"weights", KEY_WEIGHTS, "dummy[:SEED]", 0,
      "Plausible random weights in little memory; --model may then be a config.json alone", 10},
-    {"numerics", KEY_NUMERICS, "exact|int8", 0,
+    {"numerics", KEY_NUMERICS, "exact|int8|fast", 0,
      "Activations that meet quantised weights: int8, or as exact floats. Both give the same bits "
-     "everywhere (int8 for quantised models, exact for others)",
+     "everywhere (int8 for quantised models, exact for others). fast: other bits on other CPUs, "
+     "and "
+     "needs equal workers; float weights on AMX tiles (fast-amx) or with OpenBLAS (fast-blas), "
+     "whichever the first worker has",
      10},
     {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Storage of the KV cache: f16, bf16, f32, q8 (f16)", 10},
     {"context", KEY_CONTEXT, "N", 0,
@@ -253,8 +256,9 @@ static void numerics_read(struct cluster_options *own, const char *text, struct 
 {
     enum numerics numerics;
 
-    if (!numerics_find(text, &numerics)) {
-        argp_error(state, "--numerics must be exact or int8, not \"%s\"", text);
+    if (!numerics_asked(text, &numerics)) {
+        argp_error(state, "--numerics must be exact, int8, fast, fast-amx or fast-blas, not \"%s\"",
+                   text);
     }
     own->numerics = text;
 }

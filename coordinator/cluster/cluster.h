@@ -67,7 +67,7 @@ struct cluster_config {
     void *step_context;
     bool measure_limits; /* of each worker's machine, before it loads: some 0.3 s */
 
-    enum numerics numerics;
+    enum numerics numerics; /* or NUMERICS_FAST: the first worker's */
     enum kv_type kv_type;
     uint32_t context_tokens_max;                   /* 0: the model's, cut to what memory holds */
     uint64_t kv_tokens;                            /* per lane; 0: the planner's */
@@ -179,6 +179,7 @@ struct cluster_worker_status {
     double busy_share_recent; /* of the last heartbeat interval */
     uint64_t steps, rows;
     int64_t busy_ns;              /* computing, over the steps that it answered in this epoch */
+    uint64_t frames_dropped;      /* behind its links, in this epoch: their steps were over */
     struct machine_limits limits; /* zeros: not measured */
     uint32_t link_count;
     struct cluster_link_status *links;

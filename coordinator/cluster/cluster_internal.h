@@ -9,6 +9,7 @@
  *   epoch.c           GATHERING → LOADING → CONNECTING → SERVING, and back
  *   epoch_plan.c      the placement of an epoch
  *   sequences.c       sequences and their sinks; step results
+ *   retry.c           further attempts over fresh links
  *   profiles.c        where the workers' time went
  *   status.c          the snapshot
  *   local_workers.c   processes on this machine
@@ -69,7 +70,8 @@ struct member {
     int64_t heard_ns;
 
     char host[64], cpu[64], data_endpoint[128];
-    uint32_t pid, thread_count, kernels_version;
+    uint32_t pid, thread_count, kernels_version, protocol_minor;
+    enum numerics fast_numerics; /* what it calls fast */
     uint64_t memory_bytes;
     double read_bytes_per_s;
     uint64_t world_id;
@@ -100,6 +102,7 @@ struct member {
 
     /* From heartbeats. */
     uint64_t resident_bytes;
+    uint64_t frames_dropped;            /* behind its links */
     int64_t beat_sent_ns, beat_busy_ns; /* of the last one */
     double busy_share_recent;
     uint32_t link_count;
@@ -120,6 +123,17 @@ struct sequence {
     void *context;
     uint32_t mark_count;
     struct row_mark *marks; /* what it has had, so that rows computed again are not told again */
+};
+
+/* Which links of the epoch were opened anew, and in which attempt. */
+struct retry {
+    uint64_t epoch;
+    uint32_t all_attempt; /* every link; 0: only the pairs */
+    struct retry_pair {
+        uint32_t low, high; /* worker ids */
+        uint32_t attempt;
+    } * pairs;
+    uint32_t pair_count;
 };
 
 enum mail_kind { MAIL_SUBMIT, MAIL_CANCEL, MAIL_PROFILE };
@@ -186,8 +200,9 @@ struct cluster {
     struct scheduler_stats past; /* counts of one that is no more */
     uint32_t seats_offered;      /* workers that the epoch's plan could use */
     int64_t epoch_start_ns;
-    uint64_t epoch_seen;        /* the latest that a member had from another coordinator */
-    uint32_t epoch_failures;    /* epochs in a row that ended without a step */
+    uint64_t epoch_seen;     /* the latest that a member had from another coordinator */
+    uint32_t epoch_failures; /* epochs in a row that ended without a step */
+    struct retry retry;
     char epoch_end_reason[300]; /* of the last one; "" when there was none */
     int64_t settle_until_ns;    /* no new epoch before: who else is gone shows first */
     bool served_once;
@@ -266,6 +281,17 @@ bool epoch_is_running(const struct cluster *cluster); /* a placement is loading 
 /* The placement for these workers, in the epoch's arena; fills cluster->plan. */
 struct placement *epoch_plan(struct cluster *cluster, struct member **order, uint32_t count,
                              struct error *err) MUST_CHECK;
+
+/* --- retry.c --- */
+/* A worker says that a link of the epoch broke: it is opened anew and all steps in flight are
+ * issued again, unless that has happened meanwhile. False: there is no further attempt, err says
+ * why. */
+bool retry_link_lost(struct cluster *cluster, struct member *member,
+                     const struct link_lost_message *message, int64_t now_ns,
+                     struct error *err) MUST_CHECK;
+/* A step is overdue: all links are opened anew, likewise. */
+bool retry_overdue(struct cluster *cluster, uint64_t step, int64_t now_ns,
+                   struct error *err) MUST_CHECK;
 
 /* --- sequences.c --- */
 bool sequences_submit(struct cluster *cluster, const struct cluster_request *request, seq_id *out,

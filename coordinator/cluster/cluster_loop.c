@@ -84,6 +84,19 @@ static void worker_error(struct cluster *cluster, struct member *member,
     }
 }
 
+static void link_lost(struct cluster *cluster, struct member *member,
+                      const struct link_lost_message *message, int64_t now_ns)
+{
+    struct error err;
+
+    if (!retry_link_lost(cluster, member, message, now_ns, &err)) {
+        struct error_message failure = {
+            .code = err.code, .epoch = message->epoch, .step = UINT64_MAX, .text = err.message};
+
+        worker_error(cluster, member, &failure, now_ns);
+    }
+}
+
 static void message_handle(struct cluster *cluster, struct control_peer from,
                            const struct message *message, int64_t now_ns)
 {
@@ -119,6 +132,9 @@ static void message_handle(struct cluster *cluster, struct control_peer from,
         break;
     case MESSAGE_ERROR:
         worker_error(cluster, member, &message->error, now_ns);
+        break;
+    case MESSAGE_LINK_LOST:
+        link_lost(cluster, member, &message->link_lost, now_ns);
         break;
     case MESSAGE_PROFILE:
         profiles_take(cluster, member, &message->profile);
@@ -322,6 +338,7 @@ static void thread_end(struct cluster *cluster)
     poller_remove_fd(cluster->poller, cluster->waker.fd);
     poller_destroy(cluster->poller);
     membership_destroy(cluster);
+    mem_free(cluster->retry.pairs);
     arena_deinit(&cluster->message_arena);
     arena_deinit(&cluster->epoch_arena);
 }

@@ -594,10 +594,13 @@ static void growth_check(struct cluster *cluster, int64_t now_ns)
 
 static void serving_tick(struct cluster *cluster, int64_t now_ns)
 {
+    struct error err;
     uint64_t step;
 
     if (scheduler_overdue(cluster->scheduler, now_ns, &step)) {
-        overdue_abandon(cluster, step, now_ns);
+        if (!retry_overdue(cluster, step, now_ns, &err)) {
+            overdue_abandon(cluster, step, now_ns);
+        }
         return;
     }
     leaving_check(cluster, now_ns);

@@ -67,9 +67,11 @@ static void request_fill(struct cluster *cluster, struct member **order, uint32_
 {
     const struct cluster_config *config = &cluster->config;
     struct planner_request *plan = &cluster->plan;
+    const enum numerics numerics =
+        config->numerics == NUMERICS_FAST ? order[0]->fast_numerics : config->numerics;
     char numerics_id[NUMERICS_ID_BYTES];
 
-    numerics_id_write(config->numerics, config->kv_type, order[0]->kernels_version, numerics_id);
+    numerics_id_write(numerics, config->kv_type, order[0]->kernels_version, numerics_id);
     plan_request_model(config->catalog, PLAN_AS_HELD, config->kv_type, &cluster->epoch_arena, plan);
     plan->epoch = cluster->epoch;
     plan->draft_layer_count = config->draft_mode == DRAFT_LAYER ? 1 : 0;

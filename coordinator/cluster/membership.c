@@ -148,6 +148,8 @@ static bool refusal(char *text, size_t bytes, const char *format, ...)
 static bool versions_match(const struct cluster *cluster, const struct register_message *message,
                            char *text, size_t bytes)
 {
+    enum numerics fast;
+
     if (message->protocol_major != PROTOCOL_MAJOR) {
         return refusal(text, bytes,
                        "protocol %u.%u of the worker does not fit protocol %u.%u of the "
@@ -158,6 +160,10 @@ static bool versions_match(const struct cluster *cluster, const struct register_
     if (strcmp(message->build, SHOAL_VERSION) != 0) {
         return refusal(text, bytes, "build %.40s of the worker differs from %s of the coordinator",
                        message->build, SHOAL_VERSION);
+    }
+    if (!numerics_find(message->fast_numerics, &fast)) {
+        return refusal(text, bytes, "fast numerics \"%.40s\" of the worker are unknown",
+                       message->fast_numerics);
     }
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         const struct member *other = &cluster->members[i];
@@ -251,6 +257,8 @@ static void member_fill(const struct cluster *cluster, struct member *member,
     member->pid = message->pid;
     member->thread_count = message->thread_count;
     member->kernels_version = message->kernels_version;
+    member->protocol_minor = message->protocol_minor;
+    (void)numerics_find(message->fast_numerics, &member->fast_numerics); /* checked before */
     member->memory_bytes = message->memory_bytes;
     member->read_bytes_per_s = message->read_bytes_per_s > 1 ? message->read_bytes_per_s : 1;
     member->world_id = message->world_id;
@@ -360,6 +368,7 @@ void membership_heartbeat(struct cluster *cluster, struct member *member,
     member->beat_busy_ns = message->busy_ns;
     member->resident_bytes = message->memory_bytes;
     if (message->epoch == cluster->epoch) {
+        member->frames_dropped = message->frames_dropped;
         links_store(member, message);
     }
     /* A full queue: the next answer does as well. A broken connection is reported by receive. */

@@ -78,6 +78,16 @@ void profiles_ask(struct cluster *cluster, struct mail *mail, int64_t now_ns)
         (void)sem_post(&mail->answered);
         return;
     }
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        const struct member *member = &cluster->members[i];
+
+        if (member->seated && member->protocol_minor < PROTOCOL_MINOR_PROFILES) {
+            error_set(mail->err, ERROR_PEER, "profile: worker %u speaks protocol %u.%u, without it",
+                      member->id, PROTOCOL_MAJOR, member->protocol_minor);
+            (void)sem_post(&mail->answered);
+            return;
+        }
+    }
     cluster->profile_mail = mail;
     cluster->profile_until_ns = now_ns + PROFILE_TIMEOUT_NS;
     cluster->profile_missing = placement_worker_count(cluster->placement);

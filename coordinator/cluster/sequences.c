@@ -391,6 +391,7 @@ void sequences_handle_result(struct cluster *cluster, struct member *member,
 {
     int64_t compute_ns = result->end_ns - result->begin_ns - result->wait_ns;
     struct step_report report = {.step = result->step,
+                                 .attempt = result->attempt,
                                  .stage = member->seat.stage,
                                  .member = member->seat.member,
                                  .compute_ns = compute_ns > 0 ? compute_ns : 0,
@@ -404,6 +405,10 @@ void sequences_handle_result(struct cluster *cluster, struct member *member,
         return; /* of an epoch that is over */
     }
     membership_clock(member, result->end_ns, now_ns);
+    if (!scheduler_awaits(cluster->scheduler, &report) &&
+        scheduler_report(cluster->scheduler, &report, now_ns, &err)) {
+        return; /* late: it is only counted */
+    }
     result_count(cluster, member, result, report.compute_ns);
     span_deliver(cluster, member, result);
     if (columns_check(cluster, result, &err) && logprobs_check(cluster, result, &err)) {

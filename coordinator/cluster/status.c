@@ -32,6 +32,7 @@ static void worker_fill(const struct cluster *cluster, const struct member *memb
         .steps = member->steps,
         .rows = member->rows,
         .busy_ns = member->busy_ns,
+        .frames_dropped = member->frames_dropped,
         .limits = member->limits,
         .link_count = member->link_count,
     };
@@ -64,6 +65,8 @@ static void counts_add(struct scheduler_stats *sum, const struct scheduler_stats
     sum->cancelled += more->cancelled;
     sum->failed += more->failed;
     sum->ignored_reports += more->ignored_reports;
+    sum->retries += more->retries;
+    sum->steps_reissued += more->steps_reissued;
     sum->prefix_query_tokens += more->prefix_query_tokens;
     sum->prefix_hit_tokens += more->prefix_hit_tokens;
     sum->prompt_rows_computed += more->prompt_rows_computed;

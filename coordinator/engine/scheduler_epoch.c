@@ -48,6 +48,8 @@ void scheduler_epoch_begin(struct scheduler *scheduler, const struct scheduler_c
     ASSERT(config->step_rows_max > 0 && config->steps_in_flight_max > 0 && config->queue_max > 0);
     ASSERT(config->draft_max <= DRAFT_POLICY_MAX);
     config_copy(scheduler, config);
+    scheduler->attempt = 0;
+    scheduler->retry_count = 0;
     scheduler->entries_max = slots < config->step_rows_max ? slots : config->step_rows_max;
     scheduler->entries = mem_new_array(struct step_entry, scheduler->entries_max);
     scheduler->lanes = mem_new_array(struct lane, config->lane_count);
@@ -97,7 +99,7 @@ static void sequence_suspend(struct scheduler *scheduler, uint32_t index)
     scheduler_unlist(scheduler, index);
     sequence->losses += sequence->steps_in_flight > 0;
     sequence->steps_in_flight = 0;
-    if (sequence->state == SEQUENCE_LEAVING && !BUG(12)) {
+    if (sequence->state == SEQUENCE_LEAVING && !BUG(16)) {
         scheduler_release(scheduler, index);
     } else if (sequence->state == SEQUENCE_DRAINING && sequence->tokens_max > 0) {
         scheduler_finish(scheduler, index, sequence->reason);
@@ -130,7 +132,7 @@ void scheduler_suspend(struct scheduler *scheduler, int64_t now_ns)
     for (uint32_t index = 0; index < scheduler->pool.capacity; index++) {
         sequence_suspend(scheduler, index);
     }
-    for (uint32_t i = 0; i < scheduler->deck.count && !BUG(11); i++) {
+    for (uint32_t i = 0; i < scheduler->deck.count && !BUG(15); i++) {
         flight_lose(scheduler, flight_deck_at(&scheduler->deck, i));
     }
     scheduler_epoch_end(scheduler);
@@ -157,7 +159,7 @@ void scheduler_resume(struct scheduler *scheduler, const struct scheduler_config
         struct sequence *sequence = &scheduler->pool.sequences[index];
 
         if (sequence->state == SEQUENCE_WAITING && !sequence_fits(scheduler, sequence) &&
-            !BUG(13)) {
+            !BUG(17)) {
             scheduler_unlist(scheduler, index);
             scheduler_finish(scheduler, index, FINISH_FAILED);
             sequence_pool_remove(&scheduler->pool, index);

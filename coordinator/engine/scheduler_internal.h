@@ -12,6 +12,7 @@
  *   scheduler_prefill.c    …whose prompts
  *   scheduler_report.c     what comes back from the workers
  *   scheduler_epoch.c      one placement after another
+ *   scheduler_retry.c      what does not: further attempts
  *   scheduler_check.c      the invariants
  */
 #include "coordinator/engine/bug.h"
@@ -45,6 +46,9 @@ struct scheduler {
     struct draft_policy draft_policy;
     struct outcome_queue outcomes;
     uint64_t step_next;
+    uint32_t attempt;
+    uint32_t retry_count;         /* since a step came back, or it was quiet for long */
+    int64_t retry_ns;             /* when the last attempt began */
     uint64_t decode_turns;        /* steps with decoding rows: whose lane is first next time */
     uint64_t prefill_turns;       /* steps with prompt rows, likewise */
     uint64_t prompt_rows_waiting; /* when a step was formed last */
@@ -139,6 +143,14 @@ void scheduler_prefix_note(struct scheduler *scheduler, struct sequence *sequenc
  * for them. */
 void scheduler_rows_add(struct scheduler *scheduler, struct step_build *build, uint32_t index,
                         uint32_t count, uint32_t draft_count);
+/* The entry as it was and as workers get it; everything in it is as at its first issue as long as
+ * its step is in flight. */
+void scheduler_entry_fill(const struct scheduler *scheduler, const struct flight_entry *flown,
+                          struct step_entry *entry);
+/* Overdue counts from now for all that is in flight, as the step waits behind the others. */
+void scheduler_deadline_set(struct scheduler *scheduler, struct flight *flight);
+/* The oldest step in flight that the current attempt has not issued yet; false: none. */
+bool scheduler_reissue(struct scheduler *scheduler, struct step *out);
 void scheduler_decode_add(struct scheduler *scheduler, struct step_build *build);
 /* Rows of prompts that a step is worth; 0: none wait. */
 uint32_t scheduler_chunk_rows(struct scheduler *scheduler);

@@ -218,6 +218,7 @@ int main(int argc, char **argv)
     weights_open(&b, argv[1]);
     b.team = team_create(&(struct team_config){(uint32_t)atoi(argv[3]), -1}, &err);
     check(b.team != NULL, &err);
+    team_join(b.team);
     cache_open(&b, type, deepest + PREFILL_ROWS);
     forward_open(&b);
     b.x = mem_new_array(float, (size_t)PREFILL_ROWS *b.catalog->arch.hidden);

@@ -18,7 +18,7 @@
 #define ROUNDS        5
 #define PANELS_A_TILE 8
 #define PREFILL_ROWS  512
-#define FMA_TURNS     (1 << 19)
+#define FMA_TURNS     (1 << 21)
 #define FMA_CHAINS    12
 #define READ_BYTES    ((size_t)1 << 20) /* of one read tile */
 #define READ_STREAMS  4
@@ -143,7 +143,7 @@ static double median(double *values)
 static void measure_limits(struct bench *b)
 {
     const uint32_t threads = team_thread_count(b->team);
-    const bool wide = cpu_level_available(CPU_AVX512) && b->kernels->level == CPU_AVX512;
+    const bool wide = b->kernels->level >= CPU_AVX512;
     const team_fn fma_tile = wide ? fma_tile_avx512 : fma_tile_avx2;
     const double flops = 2.0 * (wide ? 16 : 8) * FMA_CHAINS * FMA_TURNS * threads;
     double read[ROUNDS], fma[ROUNDS];
@@ -173,6 +173,7 @@ static void measure_product(struct bench *b, uint32_t columns, uint32_t row_coun
     const uint64_t matrices = row_count < PREFILL_ROWS ? fit : 1;
     const size_t tiles = (packed_panel_count(b->w.rows) + PANELS_A_TILE - 1) / PANELS_A_TILE;
     double gb_s[ROUNDS], gflop_s[ROUNDS], read_share, fma_share;
+    const char *bound;
 
     b->w.columns = columns;
     b->row_count = row_count;
@@ -190,9 +191,10 @@ static void measure_product(struct bench *b, uint32_t columns, uint32_t row_coun
     }
     read_share = median(gb_s) / b->read_gb_s;
     fma_share = median(gflop_s) / b->fma_gflop_s;
-    printf("%-7s %u x %u, %3u rows: %7.2f GB/s (%.2f of read), %7.1f GFLOPS (%.2f of FMA)\n",
-           weight_type_name(b->w.type), b->w.rows, columns, row_count, gb_s[ROUNDS / 2], read_share,
-           gflop_s[ROUNDS / 2], fma_share);
+    bound = read_share > fma_share ? "read" : "FMA";
+    printf("%-7s %u x %u, %3u rows: %7.2f GB/s, %7.1f GFLOPS: %3.0f %% of %s\n",
+           weight_type_name(b->w.type), b->w.rows, columns, row_count, gb_s[ROUNDS / 2],
+           gflop_s[ROUNDS / 2], 100 * (read_share > fma_share ? read_share : fma_share), bound);
     fflush(stdout);
 }
 
@@ -235,10 +237,11 @@ static void bench_deinit(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static const enum weight_type types[] = {WEIGHT_BF16, WEIGHT_F8_E4M3, WEIGHT_Q8_0,
-                                             WEIGHT_Q5_0, WEIGHT_Q4_K,    WEIGHT_Q6_K,
-                                             WEIGHT_Q2_K, WEIGHT_IQ2_XXS, WEIGHT_IQ1_S};
-    static const uint32_t columns[] = {2048, 7168}, rows[] = {1, 4, 16, PREFILL_ROWS};
+    static const enum weight_type types[] = {
+        WEIGHT_BF16, WEIGHT_F16,  WEIGHT_F32,  WEIGHT_F8_E4M3, WEIGHT_Q8_0, WEIGHT_Q5_0,
+        WEIGHT_Q4_K, WEIGHT_Q6_K, WEIGHT_Q2_K, WEIGHT_IQ2_XXS, WEIGHT_IQ1_S};
+    static const uint32_t columns[] = {2048, 7168}, rows[] = {1, 4, 8, 16, PREFILL_ROWS};
+    const char *only = argc > 3 ? argv[3] : NULL;
     const uint32_t threads = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
     const uint64_t megabytes = argc > 2 ? strtoull(argv[2], NULL, 10) : 1024;
     struct bench b;
@@ -249,12 +252,15 @@ int main(int argc, char **argv)
         bench_deinit(&b);
         return 1;
     }
-    measure_limits(&b);
-    printf("level %s, %u threads, %llu MB: read %.2f GB/s, FMA %.1f GFLOPS\n",
-           cpu_level_name(b.kernels->level), team_thread_count(b.team),
-           (unsigned long long)megabytes, b.read_gb_s, b.fma_gflop_s);
     for (size_t t = 0; t < ARRAY_LENGTH(types); t++) {
         b.w.type = types[t];
+        if (only != NULL && strcmp(only, weight_type_name(types[t])) != 0) {
+            continue;
+        }
+        measure_limits(&b);
+        printf("level %s, %u threads, %llu MB: read %.2f GB/s, FMA %.1f GFLOPS\n",
+               cpu_level_name(b.kernels->level), team_thread_count(b.team),
+               (unsigned long long)megabytes, b.read_gb_s, b.fma_gflop_s);
         for (size_t c = 0; c < ARRAY_LENGTH(columns); c++) {
             for (size_t r = 0; r < ARRAY_LENGTH(rows); r++) {
                 measure_product(&b, columns[c], rows[r]);

@@ -1,9 +1,9 @@
 /* bench_team.c - what a round of the team costs: its wake-up and its barrier, with nothing to do.
  *
- * Usage: bench.team [THREADS]. Rounds of one empty tile for each thread: back to back, as the
- * operations of a step follow each other (everyone still spins), and after a pause in which the
- * threads have gone to sleep. A third line gives every thread work for some microseconds after such
- * a pause, and says how many of the tiles the woken threads took.
+ * Usage: bench.team [THREADS]. Rounds of one tile for each thread, which ends when all threads have
+ * begun theirs: back to back, as the operations of a step follow each other (everyone still spins),
+ * and after a pause in which the threads have gone to sleep. Another line gives every thread work
+ * for some microseconds after such a pause, and says how many of the tiles the woken threads took.
  */
 #include "common/base/clock.h"
 #include "worker/team/team.h"
@@ -19,11 +19,20 @@
 #define WORK_TILES   64
 #define WORK_TILE_NS (20 * NS_PER_US)
 
-static void nothing(void *context, size_t tile, uint32_t thread)
+struct meeting {
+    uint32_t thread_count;
+    atomic_uint arrived;
+};
+
+static void meet(void *context, size_t tile, uint32_t thread)
 {
-    (void)context;
+    struct meeting *meeting = context;
+
     (void)tile;
     (void)thread;
+    atomic_fetch_add(&meeting->arrived, 1);
+    while (atomic_load(&meeting->arrived) < meeting->thread_count) {
+    }
 }
 
 static void busy(void *context, size_t tile, uint32_t thread)
@@ -58,13 +67,14 @@ static void rounds_run(struct team *team, const char *what, size_t count, bool s
     static int64_t ns[ROUNDS];
 
     for (size_t i = 0; i < count; i++) {
+        struct meeting meeting = {.thread_count = team_thread_count(team)};
         int64_t began;
 
         if (slept) {
             nanosleep(&(struct timespec){.tv_nsec = SLEEP_NS}, NULL);
         }
         began = clock_monotonic_ns();
-        team_run(team, nothing, NULL, team_thread_count(team));
+        team_run(team, meet, &meeting, meeting.thread_count);
         ns[i] = clock_monotonic_ns() - began;
     }
     line_print(what, ns, count);
@@ -98,6 +108,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench.team: %s\n", err.message);
         return 1;
     }
+    team_join(team);
     printf("%u threads\n", team_thread_count(team));
     rounds_run(team, "empty round, spinning", ROUNDS, false);
     rounds_run(team, "empty round, asleep", ROUNDS_SLEPT, true);

@@ -21,15 +21,15 @@
  *   keys      [width][64]    grouped: a dimension's tokens side by side
  *   scores    [query][64]    s, then p
  *   turned    [64][query]    MLA: s as it is computed
- *   maxima, factors          [query]
+ *   maxima, factors, seen    [query]
  */
 #include "worker/kernels/attend_chain.h"
 #include "worker/kernels/kernels.h"
 #include "worker/kernels/kv_values.h"
 
-#define ATTEND_DIRECT_QUERIES 6   /* at most so many read a 16-bit type themselves */
-#define ATTEND_PANELS         4   /* of a piece of p·v: 16 KB of f32 for 64 tokens */
-#define ATTEND_STEPS          128 /* dimensions of a piece of MLA's q·k */
+#define ATTEND_DIRECT_QUERIES 6  /* at most so many read a 16-bit type themselves */
+#define ATTEND_PANELS         4  /* of a piece of p·v: 16 KB of f32 for 64 tokens */
+#define ATTEND_STEPS          64 /* dimensions of a piece of MLA's q·k */
 
 /* What a product reads beside the queries: from one panel of 16 outputs to the next, from one step
  * of the chain to the next. */
@@ -42,7 +42,8 @@ struct attend_operand {
 
 struct attend_tiles {
     float *natural, *keys_f32, *scores, *turned, *maxima, *factors;
-    size_t width; /* rounded up: stride of natural */
+    uint32_t *seen; /* [query] tokens */
+    size_t width;   /* rounded up: stride of natural */
     size_t query_count;
     size_t query_panels;
     size_t token_count; /* that any row sees */
@@ -66,9 +67,13 @@ static inline struct attend_tiles attend_tiles_of(const struct attend_block_args
     tiles.turned = tiles.scores + tiles.query_panels * LANE_COUNT * KV_BLOCK_TOKENS;
     tiles.maxima = tiles.turned + tiles.query_panels * LANE_COUNT * KV_BLOCK_TOKENS;
     tiles.factors = tiles.maxima + tiles.query_panels * LANE_COUNT;
+    tiles.seen = (uint32_t *)(void *)(tiles.factors + tiles.query_panels * LANE_COUNT);
     for (uint32_t row = 0; row < a->row_count; row++) {
-        if (a->token_counts[row] > tiles.token_count) {
-            tiles.token_count = a->token_counts[row];
+        const uint32_t count = a->token_counts[row];
+
+        tiles.token_count = count > tiles.token_count ? count : tiles.token_count;
+        for (uint32_t head = 0; head < a->head_count; head++) {
+            tiles.seen[row * a->head_count + head] = count;
         }
     }
     tiles.token_panels = (tiles.token_count + LANE_COUNT - 1) / LANE_COUNT;
@@ -176,7 +181,7 @@ static inline const char *attend_ahead_take(struct attend_ahead *ahead, size_t s
     if (taken >= ahead->end) {
         return otherwise;
     }
-    ahead->at += steps * 2 * ATTEND_LINE;
+    ahead->at += steps * ATTEND_LINES * ATTEND_LINE;
     return taken;
 }
 
@@ -186,20 +191,15 @@ static __attribute__((noinline)) void attend_product(size_t rows, size_t panels,
 {
     switch (type) {
     case KV_F16:
-        attend_chain_group(rows, panels, lanes_load_f16, *chain);
+        attend_chain_group(rows, panels, lanes_load_f16, ATTEND_LINES, *chain);
         break;
     case KV_BF16:
-        attend_chain_group(rows, panels, lanes_load_bf16, *chain);
+        attend_chain_group(rows, panels, lanes_load_bf16, ATTEND_LINES, *chain);
         break;
     default:
-        attend_chain_group(rows, panels, lanes_load_f32, *chain);
+        attend_chain_group(rows, panels, lanes_load_f32, ATTEND_LINES, *chain);
         break;
     }
-}
-
-static inline size_t attend_seen(const struct attend_block_args *a, size_t query)
-{
-    return a->token_counts[query / a->head_count];
 }
 
 /* scores[query][token] = q · key, lanes across tokens; panels of 16 that none of a few queries sees
@@ -230,7 +230,7 @@ static inline void attend_scores_grouped(const struct attend_block_args *a,
 
         rows = tiles->query_count - query < CHAIN_ROWS ? tiles->query_count - query : CHAIN_ROWS;
         for (size_t row = 0; row < rows; row++) {
-            size_t seen = attend_seen(a, query + row);
+            size_t seen = tiles->seen[query + row];
 
             most = seen > most ? seen : most;
         }
@@ -244,15 +244,14 @@ static __attribute__((noinline)) void attend_score_panels(const struct attend_ti
 {
     size_t left = tiles->token_count;
 
-    chain.ahead = chain.w;
     for (; panels == 1 && left >= CHAIN_ROWS_SINGLE; left -= CHAIN_ROWS_SINGLE) {
-        attend_chain_block(CHAIN_ROWS_SINGLE, 1, lanes_load_f32, &chain);
+        attend_chain_block(CHAIN_ROWS_SINGLE, 1, lanes_load_f32, 0, &chain);
         chain.x += CHAIN_ROWS_SINGLE * chain.x_stride;
         chain.sums += CHAIN_ROWS_SINGLE * chain.sums_stride;
     }
     for (size_t rows; left > 0; left -= rows) {
         rows = left < CHAIN_ROWS ? left : CHAIN_ROWS;
-        attend_chain_group(rows, panels, lanes_load_f32, chain);
+        attend_chain_group(rows, panels, lanes_load_f32, 0, chain);
         chain.x += rows * chain.x_stride;
         chain.sums += rows * chain.sums_stride;
     }
@@ -335,7 +334,7 @@ static inline void attend_maxima(const struct attend_block_args *a,
                                  const struct attend_tiles *tiles)
 {
     for (size_t query = 0; query < tiles->query_panels * LANE_COUNT; query++) {
-        size_t count = query < tiles->query_count ? attend_seen(a, query) : 0;
+        size_t count = query < tiles->query_count ? tiles->seen[query] : 0;
 
         tiles->maxima[query] =
             attend_scale_max(tiles->scores + query * KV_BLOCK_TOKENS, a->scale, count);
@@ -356,7 +355,7 @@ static inline void attend_weigh(const struct attend_block_args *a, const struct 
 {
     attend_maxima(a, tiles);
     for (size_t query = 0; query < tiles->query_count; query++) {
-        const size_t count = attend_seen(a, query);
+        const size_t count = tiles->seen[query];
         const float max = tiles->maxima[query];
 
         if (count == 0) {
@@ -369,15 +368,14 @@ static inline void attend_weigh(const struct attend_block_args *a, const struct 
 }
 
 /* A few queries that all see tokens: those that all of them see, then the rest of each. */
-static inline void attend_value_group(const struct attend_block_args *a,
-                                      const struct attend_tiles *tiles, size_t query, size_t rows,
+static inline void attend_value_group(const struct attend_tiles *tiles, size_t query, size_t rows,
                                       size_t panels, struct attend_chain chain)
 {
     const char *first = chain.w;
     size_t least = KV_BLOCK_TOKENS;
 
     for (size_t row = 0; row < rows; row++) {
-        size_t seen = attend_seen(a, query + row);
+        size_t seen = tiles->seen[query + row];
 
         least = seen < least ? seen : least;
     }
@@ -390,7 +388,7 @@ static inline void attend_value_group(const struct attend_block_args *a,
     chain.ahead = chain.w;
     chain.x += least;
     for (size_t row = 0; row < rows; row++) {
-        chain.k_count = attend_seen(a, query + row) - least;
+        chain.k_count = tiles->seen[query + row] - least;
         if (chain.k_count > 0) {
             attend_product(1, panels, tiles->values.type, &chain);
         }
@@ -400,13 +398,12 @@ static inline void attend_value_group(const struct attend_block_args *a,
 }
 
 /* How many queries from `query` on, at most CHAIN_ROWS, see tokens. */
-static inline size_t attend_group_rows(const struct attend_block_args *a,
-                                       const struct attend_tiles *tiles, size_t query)
+static inline size_t attend_group_rows(const struct attend_tiles *tiles, size_t query)
 {
     size_t rows = 0;
 
     while (rows < CHAIN_ROWS && query + rows < tiles->query_count &&
-           attend_seen(a, query + rows) > 0) {
+           tiles->seen[query + rows] > 0) {
         rows++;
     }
     return rows;
@@ -428,7 +425,7 @@ static inline void attend_values(const struct attend_block_args *a,
         size_t taken = panels - panel < ATTEND_PANELS ? panels - panel : ATTEND_PANELS;
 
         for (size_t query = 0; query < tiles->query_count;) {
-            size_t rows = attend_group_rows(a, tiles, query);
+            size_t rows = attend_group_rows(tiles, query);
             const struct attend_chain chain = {
                 .w = values->w + panel * values->panel_bytes,
                 .panel_bytes = values->panel_bytes,
@@ -441,7 +438,7 @@ static inline void attend_values(const struct attend_block_args *a,
             };
 
             if (rows > 0) {
-                attend_value_group(a, tiles, query, rows, taken, chain);
+                attend_value_group(tiles, query, rows, taken, chain);
             }
             query += rows > 0 ? rows : 1;
         }
@@ -463,7 +460,7 @@ static inline void attend_values_rest(const struct attend_block_args *a,
             .w = values->w + done / LANE_COUNT * values->panel_bytes,
             .step_bytes = values->step_bytes,
             .x = tiles->scores + query * KV_BLOCK_TOKENS,
-            .k_count = attend_seen(a, query),
+            .k_count = tiles->seen[query],
             .sums = tile,
             .begin = BEGIN_SCALED,
             .factors = tiles->factors + query,

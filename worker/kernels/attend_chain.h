@@ -10,6 +10,7 @@
 
 #define ATTEND_INLINE static inline __attribute__((always_inline))
 #define ATTEND_LINE   64 /* bytes that are asked for at once */
+#define ATTEND_LINES  2  /* so many at a step of a product of the cache */
 
 typedef struct lanes (*attend_load_fn)(const void *values);
 
@@ -30,7 +31,7 @@ struct attend_chain {
     size_t sums_stride;
     enum attend_begin begin;
     const float *factors; /* [row] */
-    const char *ahead;    /* two lines of it at every step */
+    const char *ahead;    /* `lines` of it at every step */
 };
 
 ATTEND_INLINE void attend_chain_begin(size_t rows, size_t panels, const struct attend_chain *c,
@@ -51,8 +52,8 @@ ATTEND_INLINE void attend_chain_begin(size_t rows, size_t panels, const struct a
     }
 }
 
-/* rows, panels and load are constants at each call, so that everything below unrolls. */
-ATTEND_INLINE void attend_chain_block(size_t rows, size_t panels, attend_load_fn load,
+/* rows, panels, load and lines are constants at each call, so that everything below unrolls. */
+ATTEND_INLINE void attend_chain_block(size_t rows, size_t panels, attend_load_fn load, size_t lines,
                                       const struct attend_chain *c)
 {
     struct lanes sum[CHAIN_ROWS_SINGLE][CHAIN_PANELS_SINGLE];
@@ -62,9 +63,10 @@ ATTEND_INLINE void attend_chain_block(size_t rows, size_t panels, attend_load_fn
 
     attend_chain_begin(rows, panels, c, sum);
     for (size_t k = 0; k < c->k_count; k++) {
-        __builtin_prefetch(ahead);
-        __builtin_prefetch(ahead + ATTEND_LINE);
-        ahead += 2 * ATTEND_LINE;
+        for (size_t line = 0; line < lines; line++) {
+            __builtin_prefetch(ahead);
+            ahead += ATTEND_LINE;
+        }
 #pragma GCC unroll 4
         for (size_t panel = 0; panel < panels; panel++) {
             w[panel] = load(weights + panel * c->panel_bytes);
@@ -89,47 +91,47 @@ ATTEND_INLINE void attend_chain_block(size_t rows, size_t panels, attend_load_fn
 }
 
 /* rows is 1 … CHAIN_ROWS at run time; each gets a block of its own. */
-ATTEND_INLINE void attend_chain_rows(size_t rows, size_t panels, attend_load_fn load,
+ATTEND_INLINE void attend_chain_rows(size_t rows, size_t panels, attend_load_fn load, size_t lines,
                                      const struct attend_chain *c)
 {
     switch (rows) {
 #if CHAIN_ROWS == 6
     case 2:
-        attend_chain_block(2, panels, load, c);
+        attend_chain_block(2, panels, load, lines, c);
         break;
     case 3:
-        attend_chain_block(3, panels, load, c);
+        attend_chain_block(3, panels, load, lines, c);
         break;
     case 4:
-        attend_chain_block(4, panels, load, c);
+        attend_chain_block(4, panels, load, lines, c);
         break;
     case 5:
-        attend_chain_block(5, panels, load, c);
+        attend_chain_block(5, panels, load, lines, c);
         break;
     case 6:
-        attend_chain_block(6, panels, load, c);
+        attend_chain_block(6, panels, load, lines, c);
         break;
 #endif
     default:
-        attend_chain_block(1, panels, load, c);
+        attend_chain_block(1, panels, load, lines, c);
         break;
     }
 }
 
 /* At most CHAIN_ROWS rows over at most four panels. */
-ATTEND_INLINE void attend_chain_group(size_t rows, size_t panels, attend_load_fn load,
+ATTEND_INLINE void attend_chain_group(size_t rows, size_t panels, attend_load_fn load, size_t lines,
                                       struct attend_chain c)
 {
     if (rows == 1 && panels == CHAIN_PANELS_SINGLE) {
-        attend_chain_block(1, CHAIN_PANELS_SINGLE, load, &c);
+        attend_chain_block(1, CHAIN_PANELS_SINGLE, load, lines, &c);
         return;
     }
     if (CHAIN_PANELS > 1 && panels == CHAIN_PANELS) {
-        attend_chain_rows(rows, CHAIN_PANELS, load, &c);
+        attend_chain_rows(rows, CHAIN_PANELS, load, lines, &c);
         return;
     }
     for (size_t panel = 0; panel < panels; panel++) {
-        attend_chain_rows(rows, 1, load, &c);
+        attend_chain_rows(rows, 1, load, lines, &c);
         c.w += c.panel_bytes;
         c.sums += LANE_COUNT;
         c.ahead = c.w;

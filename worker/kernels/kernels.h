@@ -3,7 +3,8 @@
 
 /* The arithmetic of a step, as a table of functions chosen once for the CPU.
  *
- * Canonical arithmetic (deploy/docs/arithmetic.md): every function gives the same bits at every CPU
+ * Canonical arithmetic (deploy/docs/arithmetic.md), that is all but the products of the two fast
+ * numerics: every function gives the same bits at every CPU
  * level, for any tiling, row count and thread count. Sums over k are one fma chain per output;
  * reductions inside a row run in 16 lanes (element i in lane i % 16, each lane in rising i), folded
  * 8-4-2-1; exp, sigmoid and SiLU are our own polynomials.
@@ -57,8 +58,8 @@ struct attend_block_args {
 struct kernels {
     enum cpu_level level;
 
-    /* Weights of a block type take f32 activations in NUMERICS_EXACT, int8 ones in NUMERICS_INT8;
-     * float weights always f32.
+    /* Weights of a block type take f32 activations in NUMERICS_EXACT, int8 ones in the others;
+     * float weights f32, but for bf16 and e4m3 in NUMERICS_FAST_AMX, which rounds to bf16.
      * out[r][o] = sum over k of x[r][k] * w[o][k], for o in panels [panel_begin, panel_end).
      * Writes only outputs below w->rows. */
     void (*matmul)(const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end,
@@ -127,6 +128,10 @@ size_t attend_scratch_values(uint32_t width, uint32_t query_count);
 /* Of attend_turn's output. */
 size_t attend_turned_values(uint32_t width, uint32_t query_count);
 
+/* Whether this machine can compute so. */
+bool kernels_available(enum cpu_level level, enum numerics numerics);
+/* Which numerics `fast` means here. */
+enum numerics kernels_fast(enum cpu_level level);
 /* The table of a level; static. */
 const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics);
 

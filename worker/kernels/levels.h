@@ -13,6 +13,8 @@ extern const struct kernels kernels_vnni[NUMERICS_COUNT];
     {                                                                                              \
         [NUMERICS_EXACT] = KERNELS_OF(this_level, matmul, matmul_gate_up),                         \
         [NUMERICS_INT8] = KERNELS_OF(this_level, matmul_int8, matmul_gate_up_int8),                \
+        [NUMERICS_FAST_AMX] = KERNELS_OF(this_level, matmul_fast_amx, matmul_gate_up_fast_amx),    \
+        [NUMERICS_FAST_BLAS] = KERNELS_OF(this_level, matmul_fast_blas, matmul_gate_up_fast_blas), \
     }
 #define KERNELS_OF(this_level, product, gate_up)                                                   \
     {                                                                                              \

@@ -57,12 +57,21 @@ static bool check_placement(struct prepare *prepare, struct error *err)
         return error_set(err, ERROR_INPUT, "placement: it has no seat for worker %u",
                          prepare->config.worker);
     }
-    return numerics_of_id(placement->numerics_id, placement->kv_type, KERNELS_VERSION,
-                          &prepare->numerics) ||
-           error_set(err, ERROR_INPUT, "numerics %s are not supported here, only %s and %s",
-                     placement->numerics_id,
-                     numerics_id_write(NUMERICS_EXACT, placement->kv_type, KERNELS_VERSION, exact),
-                     numerics_id_write(NUMERICS_INT8, placement->kv_type, KERNELS_VERSION, int8));
+    if (!numerics_of_id(placement->numerics_id, placement->kv_type, KERNELS_VERSION,
+                        &prepare->numerics)) {
+        return error_set(
+            err, ERROR_INPUT, "numerics %s are not supported here, only %s and %s",
+            placement->numerics_id,
+            numerics_id_write(NUMERICS_EXACT, placement->kv_type, KERNELS_VERSION, exact),
+            numerics_id_write(NUMERICS_INT8, placement->kv_type, KERNELS_VERSION, int8));
+    }
+    if (!kernels_available(prepare->config.cpu_level, prepare->numerics)) {
+        return error_set(err, ERROR_INPUT,
+                         "numerics %s are not supported here: CPU level %s has no AMX tiles for "
+                         "bf16 (fast numerics need equal workers; fast-blas runs on all)",
+                         placement->numerics_id, cpu_level_name(prepare->config.cpu_level));
+    }
+    return true;
 }
 
 static bool check_hash(const struct prepare *prepare, const struct model *model, struct error *err)
@@ -280,6 +289,20 @@ static bool read_missing(struct prepare *prepare, struct error *err)
     return loaded;
 }
 
+/* Before anything is written there. */
+static void fresh_spread(const struct prepare *prepare)
+{
+    const struct weights *weights = prepare->out->weights;
+
+    for (uint32_t i = 0; i < weights->part_count; i++) {
+        const struct weights_part *part = &weights->parts[i];
+
+        if (!part->is_filled) {
+            team_spread(prepare->config.team, part->memory, part->bytes);
+        }
+    }
+}
+
 static bool load_model(struct prepare *prepare, struct error *err)
 {
     struct prepared *out = prepare->out;
@@ -296,6 +319,7 @@ static bool load_model(struct prepare *prepare, struct error *err)
     if (!part_store_take(out->model->store, out->weights, err)) {
         return error_wrap(err, "weights");
     }
+    fresh_spread(prepare);
     if (!read_missing(prepare, err)) {
         return false;
     }

@@ -31,6 +31,8 @@ struct stage_bytes stage_bytes(const struct seat *seat, const struct arch *arch,
                                uint32_t thread_count); /* for the ledger */
 struct stage *stage_create(const struct stage_config *config, struct error *err) MUST_CHECK;
 void stage_destroy(struct stage *stage); /* NULL is legal */
+/* The calling thread is the one that will run the steps: thread 0 of the team. */
+void stage_thread_begin(const struct stage *stage);
 /* Where the time of its steps went; lent for the stage's life. meter_records may be called on it
  * from any thread. */
 const struct meter *stage_meter(const struct stage *stage);

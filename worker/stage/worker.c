@@ -90,6 +90,7 @@ static void send_register(struct worker *worker)
                 .held_stage = worker->held.stage,
                 .held_member = worker->held.member,
                 .last_epoch = worker->last_epoch,
+                .fast_numerics = numerics_name(kernels_fast(worker->cpu_level)),
             },
     };
 
@@ -110,6 +111,7 @@ static void send_heartbeat(struct worker *worker, int64_t now_ns)
                 .busy_ns = counters.busy_ns,
                 .wait_ns = counters.wait_ns,
                 .memory_bytes = facts_resident_bytes(),
+                .frames_dropped = counters.frames_dropped,
                 .link_count = mesh_usage(worker->mesh, links, LINKS_MAX),
                 .links = links,
             },
@@ -216,6 +218,7 @@ static void handle_welcome(struct worker *worker, const struct welcome_message *
         return;
     }
     worker->id = welcome->worker;
+    worker->protocol_minor = welcome->protocol_minor;
     worker->heartbeat_ns = heartbeat_of(welcome);
     worker->phase = WORKER_IDLE;
     worker->lost_ns = 0;
@@ -262,6 +265,9 @@ static void handle(struct worker *worker, struct message *message)
     case MESSAGE_STEP:
         worker_epoch_step(worker, message);
         break;
+    case MESSAGE_ATTEMPT:
+        worker_epoch_attempt(worker, &message->attempt);
+        break;
     case MESSAGE_PROFILE_ASK:
         worker_epoch_profile(worker);
         break;
@@ -278,6 +284,7 @@ static void handle(struct worker *worker, struct message *message)
     case MESSAGE_LOADED:
     case MESSAGE_READY:
     case MESSAGE_STEP_RESULT:
+    case MESSAGE_LINK_LOST:
     case MESSAGE_PROFILE:
         break; /* a sign of life, or not for us */
     }
@@ -285,7 +292,7 @@ static void handle(struct worker *worker, struct message *message)
 
 static void receive_messages(struct worker *worker)
 {
-    while (!worker->is_over) {
+    while (!worker->is_over && !worker->step_is_held) {
         struct message message;
         struct error err;
         enum control_result result;

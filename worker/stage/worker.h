@@ -53,6 +53,7 @@ struct worker {
 
     enum worker_phase phase;
     uint32_t id;
+    uint32_t protocol_minor; /* the one that is spoken */
     int64_t heartbeat_ns;
     int64_t joined_ns; /* the last REGISTER, or when the connection for it came to stand */
     int64_t heard_ns;  /* the last message of the coordinator */
@@ -77,7 +78,10 @@ struct worker {
     bool has_assignment; /* to be begun when the old epoch is gone */
     struct assign_message assignment;
     struct arena assignment_arena;
-    struct frame *frame_held;       /* the compute thread had no room */
+    struct frame *frame_held; /* the compute thread had no room */
+    bool step_is_held;        /* nor for this; nothing is received meanwhile */
+    struct message step_held; /* in its arena */
+    struct arena step_arena;
     struct work *result_held;       /* the control channel had no room */
     struct compute_counters before; /* of earlier epochs */
 
@@ -116,6 +120,7 @@ void worker_epoch_assign(struct worker *worker, struct message *message);
 void worker_epoch_connect(struct worker *worker, uint64_t epoch);
 void worker_epoch_start(struct worker *worker, uint64_t epoch);
 void worker_epoch_step(struct worker *worker, struct message *message);
+void worker_epoch_attempt(struct worker *worker, const struct attempt_message *attempt);
 /* Sends where the time of this epoch's steps went. */
 void worker_epoch_profile(struct worker *worker);
 /* Does what can be done now; called once per turn. */

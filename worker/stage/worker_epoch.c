@@ -45,6 +45,7 @@ struct compute_counters worker_epoch_counters(const struct worker *worker)
         counters.busy_ns += now.busy_ns;
         counters.wait_ns += now.wait_ns;
         counters.steps = now.steps;
+        counters.frames_dropped = now.frames_dropped;
     }
     return counters;
 }
@@ -78,6 +79,7 @@ static void drop_compute(struct worker *worker)
     frame_release(worker->frame_held);
     worker->frame_held = NULL;
     worker->result_held = NULL; /* its slot went with the others */
+    worker->step_is_held = false;
 }
 
 static void drop_epoch(struct worker *worker)
@@ -192,6 +194,29 @@ static void send_ready(struct worker *worker)
     worker_send(worker, &message);
 }
 
+/* The coordinator decides whether it is opened anew. One that knows nothing of attempts hears of an
+ * epoch that failed. */
+static void tell_losses(struct worker *worker)
+{
+    uint64_t epoch = worker_epoch_number(worker);
+    struct mesh_loss loss;
+
+    while (worker->phase != WORKER_BROKEN && mesh_lost(worker->mesh, &loss)) {
+        struct message message = {.kind = MESSAGE_LINK_LOST,
+                                  .link_lost = {.epoch = epoch,
+                                                .attempt = loss.attempt,
+                                                .peer = loss.peer,
+                                                .text = loss.why.message}};
+
+        if (worker->protocol_minor < PROTOCOL_MINOR_ATTEMPTS) {
+            worker_epoch_break(worker, &loss.why, epoch);
+            return;
+        }
+        log_warn("epoch %" PRIu64 ": %s", epoch, loss.why.message);
+        worker_send(worker, &message);
+    }
+}
+
 static void poll_mesh(struct worker *worker)
 {
     struct error err;
@@ -200,6 +225,10 @@ static void poll_mesh(struct worker *worker)
     if (worker->epoch == NULL || worker->ends_epoch || worker->phase < WORKER_CONNECTING ||
         worker->phase == WORKER_BROKEN || worker->may_leave_ns > 0) {
         return; /* a peer that leaves closes its links */
+    }
+    tell_losses(worker);
+    if (worker->phase == WORKER_BROKEN) {
+        return;
     }
     if (state == MESH_FAILED) {
         worker_epoch_break(worker, &err, worker_epoch_number(worker));
@@ -223,6 +252,15 @@ void worker_epoch_start(struct worker *worker, uint64_t epoch)
 
 /* --- steps --- */
 
+static void submit_step(struct worker *worker, struct work *work, const struct step *step,
+                        struct arena *arena)
+{
+    swap_arenas(arena, &work->job.arena); /* the step moves with its memory */
+    work->job.step = *step;
+    compute_submit(worker->compute, work);
+}
+
+/* With steps of an earlier attempt under way there may be no slot free now: they end soon. */
 static bool accept_step(struct worker *worker, struct message *message, struct error *err)
 {
     const struct prepared *epoch = worker->epoch;
@@ -232,14 +270,28 @@ static bool accept_step(struct worker *worker, struct message *message, struct e
         return false;
     }
     work = compute_free_work(worker->compute);
-    if (work == NULL) {
+    if (work != NULL) {
+        submit_step(worker, work, &message->step, &worker->arena);
+        return true;
+    }
+    if (compute_void_steps(worker->compute) == 0) {
         return error_set(err, ERROR_PEER, "step %" PRIu64 ": more than %u steps are under way",
                          message->step.number, epoch->work_count);
     }
-    swap_arenas(&worker->arena, &work->job.arena); /* the step moves with its memory */
-    work->job.step = message->step;
-    compute_submit(worker->compute, work);
+    worker->step_held = *message;
+    swap_arenas(&worker->arena, &worker->step_arena);
+    worker->step_is_held = true;
     return true;
+}
+
+static void submit_held(struct worker *worker)
+{
+    struct work *work = worker->step_is_held ? compute_free_work(worker->compute) : NULL;
+
+    if (work != NULL) {
+        submit_step(worker, work, &worker->step_held.step, &worker->step_arena);
+        worker->step_is_held = false;
+    }
 }
 
 void worker_epoch_step(struct worker *worker, struct message *message)
@@ -256,6 +308,46 @@ void worker_epoch_step(struct worker *worker, struct message *message)
         log_error("%s", err.message);
         worker_send_error(worker, &err, message->step.epoch, message->step.number);
     }
+}
+
+/* Peers whose links are opened anew, with us. */
+static uint32_t find_anew(const struct worker *worker, const struct attempt_message *attempt,
+                          uint32_t *out)
+{
+    const struct traffic *traffic = &worker->epoch->traffic;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < traffic->peer_count; i++) {
+        bool anew = attempt->all_links;
+
+        for (uint32_t k = 0; k < attempt->pair_count; k++) {
+            const uint32_t *pair = &attempt->pairs[(size_t)k * 2];
+
+            anew = anew || (pair[0] == worker->id && pair[1] == traffic->peers[i]) ||
+                   (pair[1] == worker->id && pair[0] == traffic->peers[i]);
+        }
+        if (anew) {
+            out[count++] = traffic->peers[i];
+        }
+    }
+    return count;
+}
+
+void worker_epoch_attempt(struct worker *worker, const struct attempt_message *attempt)
+{
+    uint32_t *peers;
+    uint32_t count;
+
+    if (worker->compute == NULL || worker->ends_epoch ||
+        attempt->epoch != worker_epoch_number(worker) ||
+        (worker->phase != WORKER_READY && worker->phase != WORKER_SERVING)) {
+        return;
+    }
+    peers = arena_new_array(&worker->arena, uint32_t, worker->epoch->traffic.peer_count);
+    count = find_anew(worker, attempt, peers);
+    log_debug("attempt %u: links opened anew=%u", attempt->attempt, count);
+    compute_attempt(worker->compute, attempt->attempt);
+    mesh_attempt(worker->mesh, attempt->attempt, peers, count);
 }
 
 static void send_frames(struct worker *worker)
@@ -360,6 +452,7 @@ void worker_epoch_turn(struct worker *worker)
     if (worker->compute != NULL) {
         receive_frames(worker);
         send_results(worker);
+        submit_held(worker);
     }
 }
 

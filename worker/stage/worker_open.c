@@ -103,6 +103,7 @@ bool worker_open(struct worker *worker, const struct worker_options *options, st
     worker->parent = (int)getppid();
     arena_init(&worker->arena, ARENA_BYTES);
     arena_init(&worker->assignment_arena, ARENA_BYTES);
+    arena_init(&worker->step_arena, ARENA_BYTES);
     if (!cpu_level_choose(&worker->cpu_level, err)) {
         return false;
     }
@@ -128,4 +129,5 @@ void worker_close(struct worker *worker)
     poller_destroy(worker->poller);
     arena_deinit(&worker->arena);
     arena_deinit(&worker->assignment_arena);
+    arena_deinit(&worker->step_arena);
 }

@@ -92,7 +92,8 @@ static struct message register_make(void)
                                     .held_bytes = random_u64(&source),
                                     .held_stage = r32(),
                                     .held_member = r32(),
-                                    .last_epoch = random_u64(&source) / 2}};
+                                    .last_epoch = random_u64(&source) / 2,
+                                    .fast_numerics = rtext()}};
 }
 
 /* Two stages of two and one members, a dense layer, four experts with a replica, a draft layer. */
@@ -211,6 +212,7 @@ static struct message heartbeat_make(void)
                                           .busy_ns = rns(),
                                           .wait_ns = rns(),
                                           .memory_bytes = random_u64(&source),
+                                          .frames_dropped = r32(),
                                           .link_count = 2,
                                           .links = links}};
 }
@@ -342,6 +344,12 @@ static struct message message_make(enum message_kind kind)
         return (struct message){.kind = kind};
     case MESSAGE_PROFILE:
         return profile_make();
+    case MESSAGE_LINK_LOST:
+        return (struct message){.kind = kind,
+                                .link_lost = {random_u64(&source), r32(), r32(), rtext()}};
+    case MESSAGE_ATTEMPT:
+        return (struct message){.kind = kind,
+                                .attempt = {random_u64(&source), r32(), true, 3, rarray(6)}};
     case MESSAGE_ERROR:
         break;
     }
@@ -472,6 +480,7 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_int_equal(a->reg.protocol_minor, b->reg.protocol_minor);
         assert_string_equal(a->reg.data_endpoint, b->reg.data_endpoint);
         assert_string_equal(a->reg.launch_token, b->reg.launch_token);
+        assert_string_equal(a->reg.fast_numerics, b->reg.fast_numerics);
         assert_true(a->reg.memory_bytes == b->reg.memory_bytes);
         assert_true(a->reg.world_id == b->reg.world_id);
         assert_memory_equal(&a->reg.read_bytes_per_s, &b->reg.read_bytes_per_s, sizeof(double));
@@ -498,6 +507,7 @@ static void member_compare(const struct message *a, const struct message *b)
         break;
     case MESSAGE_HEARTBEAT:
         assert_true(a->heartbeat.memory_bytes == b->heartbeat.memory_bytes);
+        assert_true(a->heartbeat.frames_dropped == b->heartbeat.frames_dropped);
         assert_true(a->heartbeat.links[1].frames_sent == b->heartbeat.links[1].frames_sent);
         assert_int_equal(b->heartbeat.links[1].frames_dropped, 5);
         break;
@@ -511,6 +521,18 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_int_equal(a->error.code, b->error.code);
         assert_true(b->error.fatal && b->error.step == UINT64_MAX);
         assert_string_equal(a->error.text, b->error.text);
+        break;
+    case MESSAGE_LINK_LOST:
+        assert_true(a->link_lost.epoch == b->link_lost.epoch);
+        assert_int_equal(a->link_lost.attempt, b->link_lost.attempt);
+        assert_int_equal(a->link_lost.peer, b->link_lost.peer);
+        assert_string_equal(a->link_lost.text, b->link_lost.text);
+        break;
+    case MESSAGE_ATTEMPT:
+        assert_true(a->attempt.epoch == b->attempt.epoch && b->attempt.all_links);
+        assert_int_equal(a->attempt.attempt, b->attempt.attempt);
+        assert_int_equal(b->attempt.pair_count, 3);
+        assert_memory_equal(a->attempt.pairs, b->attempt.pairs, 6 * sizeof(uint32_t));
         break;
     default: /* plain numbers */
         assert_memory_equal(&a->welcome, &b->welcome, sizeof(a->welcome));
@@ -671,7 +693,7 @@ static void unknown_kinds_and_codes_are_refused(void **state)
     raw_is_refused("\x6a\x02\x08\x09", 4, "code: unknown value 9");
     raw_is_refused("\x6a\x00", 2, "code: unknown value 0");
     raw_is_refused("\x1a\x00", 2, "placement: missing");
-    raw_is_refused("\x7a\x02\x10\x01", 4, "operation: 0 values for 1 records");
+    raw_is_refused("\x8a\x01\x02\x10\x01", 5, "operation: 0 values for 1 records");
     raw_is_refused("hello world", 11, "malformed");
 }
 

@@ -55,6 +55,7 @@ static void flight_remove(struct sim *sim, uint32_t place)
     mem_free(sim->flights[place].entries);
     mem_free(sim->flights[place].positions);
     mem_free(sim->flights[place].touched);
+    mem_free(sim->flights[place].extents);
     sim->flights[place] = sim->flights[--sim->flight_count];
 }
 
@@ -133,12 +134,12 @@ static void block_begin(struct sim *sim, const struct step_entry *entry, uint32_
     memset(&sim->contents[index * BLOCK], 0, BLOCK * sizeof(*sim->contents));
 }
 
-static void rows_write(struct sim *sim, const struct step_entry *entry)
+static void rows_write(struct sim *sim, const struct step_entry *entry, bool again)
 {
     for (uint32_t i = 0; i < entry->token_count; i++) {
         uint32_t position = entry->position + i;
 
-        if (position % BLOCK == 0) {
+        if (position % BLOCK == 0 && !again) {
             block_begin(sim, entry, position);
         }
         *place_of(sim, entry, position) =
@@ -162,7 +163,7 @@ static void rows_read(struct sim *sim, const struct step_entry *entry)
     }
 }
 
-static void flight_note(struct sim *sim, const struct step *step)
+static void flight_note(struct sim *sim, const struct step *step, struct sim_extent *extents)
 {
     struct sim_flight *flight = &sim->flights[sim->flight_count];
     uint32_t touched_max = step->entry_count * sim->table_blocks;
@@ -174,7 +175,9 @@ static void flight_note(struct sim *sim, const struct step *step)
                                   .entry_count = step->entry_count,
                                   .entries = mem_new_array(seq_id, step->entry_count),
                                   .positions = mem_new_array(uint32_t, step->entry_count),
-                                  .touched = mem_new_array(uint32_t, touched_max)};
+                                  .touched = mem_new_array(uint32_t, touched_max),
+                                  .content = sim_step_content(step),
+                                  .extents = extents};
     for (uint32_t stage = 0; stage < sim->config.stage_count; stage++) {
         flight->outstanding += sim->member_counts[stage];
     }
@@ -194,16 +197,76 @@ static void flight_note(struct sim *sim, const struct step *step)
     }
 }
 
-void sim_cache_run(struct sim *sim, const struct step *step)
+static void step_compute(struct sim *sim, const struct step *step, bool again)
 {
     for (uint32_t i = 0; i < step->entry_count; i++) {
         table_update(sim, &step->entries[i]);
-        rows_write(sim, &step->entries[i]);
+        rows_write(sim, &step->entries[i], again);
     }
     for (uint32_t i = 0; i < step->entry_count; i++) {
         rows_read(sim, &step->entries[i]);
     }
-    flight_note(sim, step);
+}
+
+static struct sim_extent extent_of(const struct sim *sim, const struct step_entry *entry)
+{
+    size_t seat = (size_t)entry->lane * sim->config.slot_count + entry->slot;
+
+    return (struct sim_extent){.lane = entry->lane,
+                               .slot = entry->slot,
+                               .length_before = entry->block_begin > 0 || entry->block_count == 0
+                                                    ? sim->table_lengths[seat]
+                                                    : 0,
+                               .position = entry->position,
+                               .token_count = entry->token_count};
+}
+
+void sim_cache_run(struct sim *sim, const struct step *step)
+{
+    struct sim_extent *extents = mem_new_array(struct sim_extent, step->entry_count);
+
+    for (uint32_t i = 0; i < step->entry_count; i++) {
+        extents[i] = extent_of(sim, &step->entries[i]);
+    }
+    step_compute(sim, step, false);
+    flight_note(sim, step, extents);
+}
+
+void sim_cache_rerun(struct sim *sim, const struct step *step)
+{
+    step_compute(sim, step, true);
+}
+
+static void extent_forget(struct sim *sim, const struct sim_extent *extent)
+{
+    struct step_entry entry = {.lane = extent->lane, .slot = extent->slot};
+    size_t seat = (size_t)extent->lane * sim->config.slot_count + extent->slot;
+
+    for (uint32_t i = 0; i < extent->token_count; i++) {
+        *place_of(sim, &entry, extent->position + i) = 0;
+    }
+    sim->table_lengths[seat] = extent->length_before;
+}
+
+/* Tables shrink from the newest step to the oldest; blocks in them stay written behind the end. */
+void sim_cache_forget(struct sim *sim)
+{
+    uint64_t below = UINT64_MAX;
+
+    for (uint32_t done = 0; done < sim->flight_count; done++) {
+        const struct sim_flight *newest = NULL;
+
+        for (uint32_t i = 0; i < sim->flight_count; i++) {
+            if (sim->flights[i].step < below &&
+                (newest == NULL || sim->flights[i].step > newest->step)) {
+                newest = &sim->flights[i];
+            }
+        }
+        below = newest->step;
+        for (uint32_t i = 0; i < newest->entry_count; i++) {
+            extent_forget(sim, &newest->extents[i]);
+        }
+    }
 }
 
 static void flight_complete(struct sim *sim, uint32_t place)

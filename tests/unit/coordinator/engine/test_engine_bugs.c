@@ -42,10 +42,14 @@ static const struct bug {
     {8, "blocks that others hold are given away"},
     {9, "what is wanted of rows is asked for again when they are recomputed"},
     {10, "batch requests never age"},
-    {11, "what lost steps should have answered is not asked for again"},
-    {12, "a cancelled sequence comes back after a loss"},
-    {13, "a new placement takes what it cannot hold"},
-    {14, "recomputed after a loss, a sequence says nothing of its first blocks"},
+    {11, "a step that is issued again does not tell of its blocks again"},
+    {12, "steps are issued again with the newest first"},
+    {13, "a further attempt forgets who has answered"},
+    {14, "only the oldest step is issued again"},
+    {15, "what lost steps should have answered is not asked for again"},
+    {16, "a cancelled sequence comes back after a loss"},
+    {17, "a new placement takes what it cannot hold"},
+    {18, "recomputed after a loss, a sequence says nothing of its first blocks"},
 };
 
 static uint64_t seed_now;

@@ -204,7 +204,7 @@ static void naive_product(struct problem *p, enum numerics numerics, uint32_t be
         memset(wanted, 0, p->out_stride * sizeof(float));
         for (uint32_t output = begin; output < end && output < p->rows; output++) {
             wanted[output] =
-                numerics == NUMERICS_INT8 ? output_int8(p, x, output) : output_exact(p, x, output);
+                numerics == NUMERICS_EXACT ? output_exact(p, x, output) : output_int8(p, x, output);
         }
     }
 }

@@ -144,7 +144,7 @@ static uint16_t packed_bits(const struct packed_matrix *w, uint32_t row, uint32_
     const uint16_t *values = w->data;
     size_t panel = (size_t)(row / PANEL_ROWS) * w->columns;
 
-    return values[(panel + column) * PANEL_ROWS + row % PANEL_ROWS];
+    return values[(panel + column / 2 * 2) * PANEL_ROWS + row % PANEL_ROWS * 2 + column % 2];
 }
 
 static uint16_t *tensor_bits(const struct test_model *model, const struct tensor *tensor)

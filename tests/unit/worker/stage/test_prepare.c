@@ -37,6 +37,7 @@ struct ranges {
 static pthread_mutex_t trace_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct ranges *trace; /* NULL: reads are not noted */
 
+static const char *numerics = "exact"; /* of the placement */
 static struct scratch scratch;
 static struct catalog *catalog;
 
@@ -166,7 +167,7 @@ static struct placement *make_placement(struct arena *arena, uint32_t begin, uin
         .step_rows_max = 64,
         .steps_in_flight_max = 4,
     };
-    (void)snprintf(placement->numerics_id, sizeof(placement->numerics_id), "exact/f16/k%d",
+    (void)snprintf(placement->numerics_id, sizeof(placement->numerics_id), "%s/f16/k%d", numerics,
                    KERNELS_VERSION);
     for (uint32_t i = 0; i < 3; i++) {
         placement->stages[i] = (struct placement_stage){borders[i], borders[i + 1], 1,
@@ -281,6 +282,25 @@ static void three_expert_layers_are_refused_with_the_ledger_before_anything_is_r
     trace = NULL;
 }
 
+static void numerics_that_the_cpu_lacks_are_refused_by_name(void **state)
+{
+    struct error err = {0};
+    struct prepared *prepared;
+    struct team *team = team_create(&(struct team_config){1, -1}, &err);
+
+    (void)state;
+    assert_non_null(team);
+    numerics = "fast-amx";
+    prepared = prepare_layers(2, 4, team, &err);
+    numerics = "exact";
+    assert_null(prepared->stage);
+    assert_int_equal(err.code, ERROR_INPUT);
+    assert_non_null(strstr(err.message, "numerics fast-amx/f16/k"));
+    assert_non_null(strstr(err.message, "CPU level ref"));
+    prepared_destroy(prepared);
+    team_destroy(team);
+}
+
 static int checkpoint_open(void **state)
 {
     struct error err = {0};
@@ -314,6 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_dense_and_an_expert_layer_are_read_byte_for_byte),
+        cmocka_unit_test(numerics_that_the_cpu_lacks_are_refused_by_name),
         cmocka_unit_test(three_expert_layers_are_refused_with_the_ledger_before_anything_is_read),
     };
 

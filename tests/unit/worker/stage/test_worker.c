@@ -510,16 +510,24 @@ static void a_share_is_loaded_ahead_while_steps_run(void **state)
 }
 
 /* The first stage does not hear of it, so its frames never come. */
-static void start_half_a_step(struct theatre *theatre, uint64_t epoch, uint64_t number)
+static void half_step_send(struct theatre *theatre, const struct step *which)
 {
     const uint32_t token = 1, block = 1;
     struct step_entry entry = {
         .slot = 1, .token_count = 1, .tokens = &token, .block_count = 1, .blocks = &block};
-    struct message message = {
-        .kind = MESSAGE_STEP,
-        .step = {.epoch = epoch, .number = number, .entry_count = 1, .entries = &entry}};
+    struct message message = {.kind = MESSAGE_STEP,
+                              .step = {.epoch = 1,
+                                       .number = which->number,
+                                       .attempt = which->attempt,
+                                       .entry_count = 1,
+                                       .entries = &entry}};
 
     send_to(theatre, 1, &message);
+}
+
+static void start_half_a_step(struct theatre *theatre, uint64_t number)
+{
+    half_step_send(theatre, &(struct step){.number = number});
 }
 
 static void a_step_issued_again_takes_over_from_a_stuck_one(void **state)
@@ -530,11 +538,41 @@ static void a_step_issued_again_takes_over_from_a_stuck_one(void **state)
     theatre_open(&theatre, 2, "2G");
     await_registrations(&theatre);
     serve(&theatre, 1, 2);
-    start_half_a_step(&theatre, 1, 1);
-    start_half_a_step(&theatre, 1, 2);
+    start_half_a_step(&theatre, 1);
+    start_half_a_step(&theatre, 2);
     run_attempt(&theatre, &(struct step){.epoch = 1, .number = 1, .attempt = 1}, 0);
     run_attempt(&theatre, &(struct step){.epoch = 1, .number = 2, .attempt = 1}, 0);
-    run_prompt(&theatre, 1, 3, 0);
+    run_attempt(&theatre, &(struct step){.epoch = 1, .number = 3, .attempt = 1}, 0);
+    dismiss(&theatre);
+    theatre_close(&theatre);
+}
+
+/* More steps than there are places for, each attempt with links of its own. */
+static void attempts_may_follow_each_other_at_once(void **state)
+{
+    const uint32_t pair[] = {0, 1};
+    struct theatre theatre;
+    struct message message = {.kind = MESSAGE_ATTEMPT, .attempt = {.epoch = 1, .pairs = pair}};
+
+    (void)state;
+    theatre_open(&theatre, 2, "2G");
+    await_registrations(&theatre);
+    serve(&theatre, 1, 2);
+    for (uint32_t attempt = 0; attempt < 12; attempt++) {
+        if (attempt > 0) {
+            message.attempt.attempt = attempt;
+            message.attempt.all_links = attempt % 2 == 1;
+            message.attempt.pair_count = 1 - attempt % 2;
+            broadcast(&theatre, &message);
+        }
+        for (uint32_t number = 1; number < 3; number++) {
+            half_step_send(&theatre, &(struct step){.number = number, .attempt = attempt});
+        }
+    }
+    message.attempt.attempt = 12;
+    broadcast(&theatre, &message);
+    run_attempt(&theatre, &(struct step){.epoch = 1, .number = 1, .attempt = 12}, 0);
+    run_attempt(&theatre, &(struct step){.epoch = 1, .number = 2, .attempt = 12}, 0);
     dismiss(&theatre);
     theatre_close(&theatre);
 }
@@ -547,7 +585,7 @@ static void an_epoch_whose_frames_never_come_can_be_replaced(void **state)
     theatre_open(&theatre, 2, "2G");
     await_registrations(&theatre);
     serve(&theatre, 1, 2);
-    start_half_a_step(&theatre, 1, 1);
+    start_half_a_step(&theatre, 1);
     serve(&theatre, 2, 2);
     run_prompt(&theatre, 2, 1, 0);
     dismiss(&theatre);
@@ -784,6 +822,7 @@ int main(void)
         cmocka_unit_test(a_new_epoch_takes_over_from_a_running_one),
         cmocka_unit_test(a_share_is_loaded_ahead_while_steps_run),
         cmocka_unit_test(a_step_issued_again_takes_over_from_a_stuck_one),
+        cmocka_unit_test(attempts_may_follow_each_other_at_once),
         cmocka_unit_test(an_epoch_whose_frames_never_come_can_be_replaced),
         cmocka_unit_test(nonsense_in_a_step_is_refused_and_the_next_one_served),
         cmocka_unit_test(too_little_memory_is_refused_with_the_ledger),
