@@ -251,7 +251,7 @@ static void a_worker_of_another_protocol_is_refused_with_both_versions(void **st
 
     options.protocol_major = 2;
     options.protocol_minor = 7;
-    refusal_expect(fixture, &options, "2.7", "1.4");
+    refusal_expect(fixture, &options, "2.7", "1.5");
 }
 
 static void a_worker_of_another_build_is_refused_with_both_builds(void **state)
@@ -359,6 +359,70 @@ static void status_tells_what_runs_where(void **state)
     assert_false(fixture->spans_wrong);
     assert_int_equal(status->workers[1].layer_end, 4);
     cluster_status_destroy(status);
+}
+
+static void a_profile_has_every_workers_answer(void **state)
+{
+    struct fixture *fixture = *state;
+    struct profile *profile;
+    struct arena arena;
+    struct error err;
+
+    arena_init(&arena, 4096);
+    assert_null(cluster_profile(fixture->cluster, &arena, &err));
+    assert_non_null(strstr(err.message, "does not serve"));
+    serve(fixture);
+    profile = cluster_profile(fixture->cluster, &arena, &err);
+    if (profile == NULL) {
+        fail_msg("%s", err.message);
+    }
+    assert_string_equal(profile->architecture, "deepseek_v3");
+    assert_string_equal(profile->numerics_id, "exact/f32/k1");
+    assert_int_equal(profile->worker_count, WORKERS);
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        assert_int_equal(profile->workers[i].stage, i);
+        assert_string_equal(profile->workers[i].host, "fakehost");
+        assert_float_equal(profile->workers[i].limits.read_bytes_per_s, 1e9, 0);
+        assert_int_equal(profile->workers[i].record_count, 1);
+        assert_int_equal(profile->workers[i].records[0].operation, OPERATION_ROUTER);
+        assert_int_equal(profile->workers[i].records[0].calls, 100 + i);
+    }
+    arena_deinit(&arena);
+}
+
+/* The second worker is of its own kind. */
+static void profile_fails(struct fixture *fixture, const struct fake_options *second,
+                          const char *why)
+{
+    struct fake_options options = plain_worker(fixture);
+    struct arena arena;
+    struct error err;
+
+    fixture->workers[0] = fake_worker_start(&options);
+    WAIT_FOR(worker_count_is(fixture, 1));
+    fixture->workers[1] = fake_worker_start(second);
+    assert_true(cluster_wait(fixture->cluster, NULL, NULL, NULL, &err));
+    arena_init(&arena, 4096);
+    assert_null(cluster_profile(fixture->cluster, &arena, &err));
+    assert_int_equal(err.code, ERROR_PEER);
+    assert_non_null(strstr(err.message, why));
+    arena_deinit(&arena);
+}
+
+static void a_worker_that_is_silent_about_its_profile_is_not_awaited_for_ever(void **state)
+{
+    struct fake_options silent = plain_worker(*state);
+
+    silent.without_profile = true;
+    profile_fails(*state, &silent, "does not answer");
+}
+
+static void a_profile_of_layers_that_are_not_there_is_refused(void **state)
+{
+    struct fake_options wrong = plain_worker(*state);
+
+    wrong.with_wrong_layer = true;
+    profile_fails(*state, &wrong, "layer that the model does not have");
 }
 
 static void a_prompt_that_does_not_fit_is_refused_at_once(void **state)
@@ -648,6 +712,9 @@ int main(void)
         CASE(gathering_says_how_many_are_there),
         CASE(tokens_come_in_order_then_one_finish),
         CASE(status_tells_what_runs_where),
+        CASE(a_profile_has_every_workers_answer),
+        CASE(a_worker_that_is_silent_about_its_profile_is_not_awaited_for_ever),
+        CASE(a_profile_of_layers_that_are_not_there_is_refused),
         CASE(a_prompt_that_does_not_fit_is_refused_at_once),
         CASE(a_lost_worker_costs_no_answer_and_a_new_one_is_taken),
         CASE(a_lost_link_is_opened_anew_and_the_steps_follow_again),
