@@ -309,10 +309,12 @@ static struct placement *placement_find(struct cluster *cluster, int64_t now_ns)
     ASSERT(membership_order(cluster, now_ns, order, count) == count);
     cluster->seats_offered = count;
     placement = epoch_plan(cluster, order, count, &err);
-    if (placement == NULL) {
+    if (placement == NULL && cluster->served_once) {
         (void)snprintf(cluster->problem, sizeof(cluster->problem),
                        "waiting for workers: %u of %u cannot hold the model: %.300s", count,
                        cluster->worker_wanted, err.message);
+    } else if (placement == NULL) {
+        (void)snprintf(cluster->problem, sizeof(cluster->problem), "%s", err.message);
     }
     return placement;
 }
