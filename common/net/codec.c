@@ -103,6 +103,13 @@ static void member_encode(const struct message *in, struct arena *arena, Shoal__
         out->attempt = arena_new(arena, Shoal__Attempt);
         codec_attempt_encode(&in->attempt, out->attempt);
         break;
+    case MESSAGE_PROFILE_ASK:
+        BODY(profile_ask, Shoal__ProfileAsk, shoal__profile_ask__init);
+        break;
+    case MESSAGE_PROFILE:
+        out->profile = arena_new(arena, Shoal__Profile);
+        codec_profile_encode(&in->profile, arena, out->profile);
+        break;
     default:
         ASSERT(in->kind == MESSAGE_ERROR);
         out->failure = arena_new(arena, Shoal__Failure);
@@ -158,7 +165,8 @@ static void epoch_encode(const struct message *in, struct arena *arena, Shoal__M
 _Static_assert((int)SHOAL__MESSAGE__KIND_REGISTRATION == (int)MESSAGE_REGISTER &&
                    (int)SHOAL__MESSAGE__KIND_STEP == (int)MESSAGE_STEP &&
                    (int)SHOAL__MESSAGE__KIND_FAILURE == (int)MESSAGE_ERROR &&
-                   (int)SHOAL__MESSAGE__KIND_ATTEMPT == (int)MESSAGE_ATTEMPT,
+                   (int)SHOAL__MESSAGE__KIND_ATTEMPT == (int)MESSAGE_ATTEMPT &&
+                   (int)SHOAL__MESSAGE__KIND_PROFILE == (int)MESSAGE_PROFILE,
                "proto/shoal.proto and message.h number the kinds alike");
 
 bool message_encode(const struct message *message, struct buffer *out)
@@ -265,7 +273,11 @@ static bool member_decode(const Shoal__Message *in, struct arena *arena, struct 
         return codec_heartbeat_decode(in->heartbeat, arena, &out->heartbeat, err) ||
                error_wrap(err, "heartbeat");
     case SHOAL__MESSAGE__KIND_DRAIN:
+    case SHOAL__MESSAGE__KIND_PROFILE_ASK:
         return true;
+    case SHOAL__MESSAGE__KIND_PROFILE:
+        return codec_profile_decode(in->profile, arena, &out->profile, err) ||
+               error_wrap(err, "profile");
     case SHOAL__MESSAGE__KIND_FAILURE:
         return codec_failure_decode(in->failure, &out->error, err) || error_wrap(err, "error");
     case SHOAL__MESSAGE__KIND_LINK_LOST:

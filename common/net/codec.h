@@ -19,6 +19,7 @@
 #define CODEC_LANES_MAX      65536u
 #define CODEC_ENTRIES_MAX    65536u
 #define CODEC_ROWS_MAX       ((size_t)1 << 20) /* tokens of a step, blocks of an entry */
+#define CODEC_RECORDS_MAX    ((size_t)1 << 20) /* of a profile */
 
 /* --- codec.c: checks --- */
 bool codec_check_count(const char *field, uint64_t count, uint64_t count_max, struct error *err);
@@ -69,6 +70,16 @@ bool codec_step_decode(const Shoal__Step *in, struct arena *arena, struct step *
 void codec_result_encode(const struct step_result *in, struct arena *arena, Shoal__StepResult *out);
 bool codec_result_decode(const Shoal__StepResult *in, struct arena *arena, struct step_result *out,
                          struct error *err) MUST_CHECK;
+
+/* --- codec_profile.c --- */
+Shoal__Limits *codec_limits_encode(const struct machine_limits *in, struct arena *arena);
+/* NULL: zeros. */
+bool codec_limits_decode(const Shoal__Limits *in, struct machine_limits *out,
+                         struct error *err) MUST_CHECK;
+void codec_profile_encode(const struct profile_message *in, struct arena *arena,
+                          Shoal__Profile *out);
+bool codec_profile_decode(const Shoal__Profile *in, struct arena *arena,
+                          struct profile_message *out, struct error *err) MUST_CHECK;
 
 /* protobuf-c wants a list as pointers to its items: lays both out in the arena, items zeroed. */
 void **codec_list(struct arena *arena, size_t count, size_t item_bytes);

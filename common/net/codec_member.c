@@ -103,6 +103,7 @@ void codec_loaded_encode(const struct loaded_message *in, struct arena *arena, S
     out->limit_bytes = in->limit_bytes;
     out->load_ns = in->load_ns;
     out->read_bytes = in->read_bytes;
+    out->limits = codec_limits_encode(&in->limits, arena);
     out->kept_bytes = in->kept_bytes;
     out->n_lines = in->line_count;
     out->lines = (Shoal__LedgerLine **)codec_list(arena, in->line_count, sizeof(Shoal__LedgerLine));
@@ -133,7 +134,7 @@ bool codec_loaded_decode(const Shoal__Loaded *in, struct arena *arena, struct lo
         out->lines[i].what = in->lines[i]->what;
         out->lines[i].bytes = in->lines[i]->bytes;
     }
-    return true;
+    return codec_limits_decode(in->limits, &out->limits, err) || error_wrap(err, "limits");
 }
 
 void codec_ready_encode(const struct ready_message *in, struct arena *arena, Shoal__Ready *out)

@@ -94,6 +94,9 @@ void codec_result_encode(const struct step_result *in, struct arena *arena, Shoa
     out->end_ns = in->end_ns;
     out->wait_ns = in->wait_ns;
     out->row_count = in->row_count;
+    out->read_bytes = in->read_bytes;
+    out->int8_operations = in->int8_operations;
+    out->f32_operations = in->f32_operations;
     out->n_samples = in->sample_count;
     out->samples = (Shoal__Sample **)codec_list(arena, in->sample_count, sizeof(Shoal__Sample));
     for (uint32_t i = 0; i < in->sample_count; i++) {
@@ -226,6 +229,9 @@ bool codec_result_decode(const Shoal__StepResult *in, struct arena *arena, struc
                                 .end_ns = in->end_ns,
                                 .wait_ns = in->wait_ns,
                                 .row_count = in->row_count,
+                                .read_bytes = in->read_bytes,
+                                .int8_operations = in->int8_operations,
+                                .f32_operations = in->f32_operations,
                                 .sample_count = (uint32_t)in->n_samples,
                                 .logits_count = (uint32_t)in->n_logits,
                                 .hidden_count = (uint32_t)in->n_hidden,

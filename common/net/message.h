@@ -7,14 +7,16 @@
  */
 #include "common/base/arena.h"
 #include "common/base/error.h"
+#include "common/base/operation.h"
 #include "common/plan/placement.h"
 #include "common/plan/step.h"
 
 #include <stdint.h>
 
 #define PROTOCOL_MAJOR          1 /* another major is refused by both sides, with both versions named */
-#define PROTOCOL_MINOR          4 /* fields may be added; the lower minor of the two is spoken */
+#define PROTOCOL_MINOR          5 /* fields may be added; the lower minor of the two is spoken */
 #define PROTOCOL_MINOR_ATTEMPTS 4 /* from here on: LINK_LOST, ATTEMPT */
+#define PROTOCOL_MINOR_PROFILES 5 /* from here on: PROFILE_ASK, PROFILE */
 
 enum message_kind {
     MESSAGE_REGISTER = 1, /* worker → coordinator: who I am */
@@ -32,6 +34,8 @@ enum message_kind {
     MESSAGE_ERROR,        /* both ways: what failed; the sender says whether it goes on */
     MESSAGE_LINK_LOST,    /* →: a link of the serving epoch broke; ATTEMPT follows, or its end */
     MESSAGE_ATTEMPT,      /* ←: a further attempt begins: the steps in flight follow again */
+    MESSAGE_PROFILE_ASK,  /* ←: where did the time go? Carries nothing */
+    MESSAGE_PROFILE,      /* →: here */
 };
 
 struct register_message {
@@ -83,6 +87,7 @@ struct assign_message {
     /* Load what the share lacks beside what is served, which goes on, and answer LOADED, or ERROR
      * with this epoch's number; the epoch itself begins with an assignment of its own. */
     bool preload;
+    bool measure_limits; /* before the share is loaded */
 };
 struct ledger_line {
     const char *what; /* "weights", "KV cache", … */
@@ -100,6 +105,7 @@ struct loaded_message {
     int64_t load_ns;
     uint64_t read_bytes; /* of files */
     uint64_t kept_bytes; /* of files that needed not be read: their tensors were held already */
+    struct machine_limits limits; /* zeros: not measured */
 };
 struct link_report {
     uint32_t peer;
@@ -150,6 +156,11 @@ struct attempt_message {
     uint32_t pair_count; /* two entries each */
     const uint32_t *pairs;
 };
+struct profile_message {
+    uint64_t epoch; /* whose stage was counted; 0: none */
+    uint32_t record_count;
+    struct operation_record *records;
+};
 
 struct message {
     enum message_kind kind;
@@ -168,6 +179,7 @@ struct message {
         struct error_message error; /* DRAIN carries nothing */
         struct link_lost_message link_lost;
         struct attempt_message attempt;
+        struct profile_message profile;
     };
 };
 

@@ -124,9 +124,11 @@ struct step_result {
     uint64_t step;
     uint32_t attempt;
     uint32_t worker;
-    int64_t begin_ns;   /* first row's work began, the worker's monotonic clock */
-    int64_t end_ns;     /* output handed to the link */
-    int64_t wait_ns;    /* of that, spent waiting for frames of peers */
+    int64_t begin_ns;    /* first row's work began, the worker's monotonic clock */
+    int64_t end_ns;      /* output handed to the link */
+    int64_t wait_ns;     /* of that, spent waiting for frames of peers */
+    uint64_t read_bytes; /* weights and cache, from shapes (operation.h) */
+    uint64_t int8_operations, f32_operations;
     uint32_t row_count; /* own rows */
     uint32_t sample_count;
     struct step_sample *samples; /* by entry, then index */

@@ -12,6 +12,7 @@
 #include "coordinator/cli/jsonl.h"
 #include "coordinator/cli/local_cluster.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,6 +215,8 @@ static bool cluster_size(struct bench_command *own, struct error *err)
 struct series {
     struct local_cluster *local;
     uint32_t stage_count;
+    uint32_t machine_count;
+    struct bench_machine *machines;
 };
 
 static bool warm_run(struct bench_command *own, const struct series *series,
@@ -256,9 +259,10 @@ static bool result_print(const struct bench_command *own, const struct bench_res
 struct samples {
     uint32_t count;
     uint32_t stage_count;
-    double *tokens_per_s;  /* [count] */
-    double *rows_per_step; /* [count] */
-    double *stage_busy;    /* [count][stage_count] */
+    double *tokens_per_s;        /* [count] */
+    double *rows_per_step;       /* [count] */
+    struct bench_shares *shares; /* [count] */
+    double *stage_busy;          /* [count][stage_count] */
 };
 
 static void samples_init(struct samples *samples, uint32_t count, uint32_t stage_count)
@@ -268,6 +272,7 @@ static void samples_init(struct samples *samples, uint32_t count, uint32_t stage
         .stage_count = stage_count,
         .tokens_per_s = mem_new_array(double, count),
         .rows_per_step = mem_new_array(double, count),
+        .shares = mem_new_array(struct bench_shares, count),
         .stage_busy = mem_new_array(double, (size_t)count *stage_count),
     };
 }
@@ -276,6 +281,7 @@ static void samples_deinit(struct samples *samples)
 {
     mem_free(samples->tokens_per_s);
     mem_free(samples->rows_per_step);
+    mem_free(samples->shares);
     mem_free(samples->stage_busy);
 }
 
@@ -292,8 +298,23 @@ static bool samples_take(struct bench_command *own, const struct series *series,
         }
         samples->tokens_per_s[i] = sample.tokens_per_s;
         samples->rows_per_step[i] = sample.rows_per_step;
+        samples->shares[i] = sample.shares;
     }
     return true;
+}
+
+/* The median sample's, by its speed: shares that belong together. */
+static struct bench_shares shares_median(const struct samples *samples)
+{
+    double wanted = bench_median(samples->tokens_per_s, samples->count);
+    uint32_t best = 0;
+
+    for (uint32_t i = 1; i < samples->count; i++) {
+        if (fabs(samples->tokens_per_s[i] - wanted) < fabs(samples->tokens_per_s[best] - wanted)) {
+            best = i;
+        }
+    }
+    return samples->shares[best];
 }
 
 static double stage_median(const struct samples *samples, uint32_t stage)
@@ -309,8 +330,9 @@ static double stage_median(const struct samples *samples, uint32_t stage)
     return median;
 }
 
-static bool samples_print(const struct bench_command *own, const struct bench_test *test,
-                          const struct samples *samples, struct error *err)
+static bool samples_print(const struct bench_command *own, const struct series *series,
+                          const struct bench_test *test, const struct samples *samples,
+                          struct error *err)
 {
     double *busy = mem_new_array(double, samples->stage_count);
     struct bench_result result = {
@@ -318,6 +340,9 @@ static bool samples_print(const struct bench_command *own, const struct bench_te
         .sample_count = samples->count,
         .tokens_per_s = samples->tokens_per_s,
         .rows_per_step = bench_median(samples->rows_per_step, samples->count),
+        .shares = shares_median(samples),
+        .machine_count = series->machine_count,
+        .machines = series->machines,
         .stage_count = samples->stage_count,
         .stage_busy = busy,
     };
@@ -341,26 +366,39 @@ static bool test_run(struct bench_command *own, const struct bench_test *test, v
 
     samples_init(&samples, own->repetitions, series->stage_count);
     good = warm_run(own, series, test, err) && samples_take(own, series, test, &samples, err) &&
-           samples_print(own, test, &samples, err);
+           samples_print(own, series, test, &samples, err);
     samples_deinit(&samples);
     return good || error_wrap(err, "%s at depth %u, batch %u", bench_test_name(test, &name),
                               test->depth, test->batch);
+}
+
+static void head_print(const struct series *series)
+{
+    struct buffer text;
+
+    buffer_init(&text);
+    bench_limits_lines(series->machines, series->machine_count, &text);
+    (void)fputs(buffer_text(&text), stderr);
+    buffer_clear(&text);
+    bench_table_head(&text);
+    (void)fputs(buffer_text(&text), stdout);
+    buffer_deinit(&text);
 }
 
 static bool series_run(struct bench_command *own, struct local_cluster *local, struct error *err)
 {
     struct cluster_status *status = cluster_status(local->cluster);
     struct series series = {.local = local, .stage_count = status->stage_count};
-    struct buffer head;
+    bool good;
 
     cluster_status_destroy(status);
+    series.machines = bench_meter_machines(local->cluster, &series.machine_count);
     if (!own->json) {
-        buffer_init(&head);
-        bench_table_head(&head);
-        (void)fputs(buffer_text(&head), stdout);
-        buffer_deinit(&head);
+        head_print(&series);
     }
-    return tests_each(own, test_run, &series, err);
+    good = tests_each(own, test_run, &series, err);
+    mem_free(series.machines);
+    return good;
 }
 
 /* --- the command --- */
@@ -376,13 +414,15 @@ static bool bench(struct bench_command *own, struct error *err)
     }
     own->cluster.step_sink = bench_meter_step;
     own->cluster.step_context = own->meter;
+    own->cluster.measure_limits = true;
     good = cluster_size(own, err) &&
            local_cluster_start(&local, &own->cluster, LOCAL_CLUSTER_NO_TOKENIZER, err);
     if (!good && err->code == ERROR_USAGE) {
         error_wrap(err, "sequences of up to %u tokens", own->cluster.context_tokens_max);
     }
     if (good) {
-        good = local_cluster_wait(&local, err) && series_run(own, &local, err);
+        good = local_cluster_wait(&local, err) && series_run(own, &local, err) &&
+               local_cluster_profile(&local, err);
         local_cluster_stop(&local);
     }
     bench_meter_destroy(own->meter);
@@ -396,8 +436,10 @@ int command_bench(int argc, char **argv)
         options,
         parse_option,
         NULL,
-        "Measures how fast a cluster made for it computes prompts and generates, and how much of "
-        "that time each stage computed. Prompts are random tokens; there are no drafts unless "
+        "Measures how fast a cluster made for it computes prompts and generates, how near that is "
+        "to what its machines could do at most (reading weights and cache; arithmetic), and how "
+        "much of the time each stage computed. Prompts are random tokens; there are no drafts "
+        "unless "
         "--draft is given. Prints the median of the counted runs, in tokens per second of all "
         "sequences together.\v"
         "  shoal bench --model model.gguf\n"

@@ -43,4 +43,23 @@ void bench_stage_busy(const struct cluster_step_span *spans, size_t span_count,
 double bench_rows_per_step(const struct cluster_step_span *spans, size_t span_count,
                            const struct bench_window *window);
 
+/* How near to what its machines could do at most a cluster was. */
+struct bench_machine {
+    uint32_t worker, stage;
+    struct machine_limits limits;
+};
+struct bench_shares {
+    double steps_in_flight; /* mean, from the first stage's begin to the last one's end */
+    double memory;          /* the least time for reading weights and cache, over the window */
+    double arithmetic;      /* the least time for the products, over the window */
+};
+/* A worker's least time is what its spans inside the window read (or compute) over its measured
+ * limit; a stage's is that of its slowest member. Stages work one after another for a single step,
+ * so their times add up; k steps in flight divide the sum by at most k, and by no more than leaves
+ * the slowest stage its time. 0 where limits were not measured. */
+struct bench_shares bench_limit_shares(const struct cluster_step_span *spans, size_t span_count,
+                                       const struct bench_window *window,
+                                       const struct bench_machine *machines, uint32_t machine_count,
+                                       uint32_t stage_count);
+
 #endif

@@ -353,11 +353,31 @@ static bool generate_run(struct bench_meter *meter, struct cluster *cluster, uin
     return true;
 }
 
+struct bench_machine *bench_meter_machines(struct cluster *cluster, uint32_t *count)
+{
+    struct cluster_status *status = cluster_status(cluster);
+    struct bench_machine *machines = mem_new_array(struct bench_machine, status->worker_count);
+
+    *count = 0;
+    for (uint32_t i = 0; i < status->worker_count; i++) {
+        const struct cluster_worker_status *worker = &status->workers[i];
+
+        if (worker->stage < status->stage_count) {
+            machines[(*count)++] =
+                (struct bench_machine){worker->id, worker->stage, worker->limits};
+        }
+    }
+    cluster_status_destroy(status);
+    return machines;
+}
+
 static void busy_take(const struct bench_meter *meter, struct cluster *cluster,
                       struct bench_sample *out)
 {
     struct cluster_status *status = cluster_status(cluster);
     uint32_t *members = mem_new_array(uint32_t, status->stage_count);
+    struct bench_machine *machines;
+    uint32_t machine_count;
 
     for (uint32_t i = 0; i < status->worker_count; i++) {
         if (status->workers[i].stage < status->stage_count) {
@@ -367,6 +387,10 @@ static void busy_take(const struct bench_meter *meter, struct cluster *cluster,
     bench_stage_busy(meter->spans, meter->span_count, &meter->window, members, status->stage_count,
                      out->stage_busy);
     out->rows_per_step = bench_rows_per_step(meter->spans, meter->span_count, &meter->window);
+    machines = bench_meter_machines(cluster, &machine_count);
+    out->shares = bench_limit_shares(meter->spans, meter->span_count, &meter->window, machines,
+                                     machine_count, status->stage_count);
+    mem_free(machines);
     mem_free(members);
     cluster_status_destroy(status);
 }

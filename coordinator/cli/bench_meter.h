@@ -30,9 +30,13 @@ void bench_meter_step(void *meter, const struct cluster_step_span *span);
 /* Tokens that a sequence of the test takes at most: what the context must hold. */
 uint32_t bench_meter_tokens_max(const struct bench_test *test);
 
+/* The seated workers of a serving cluster; mem_free them. */
+struct bench_machine *bench_meter_machines(struct cluster *cluster, uint32_t *count);
+
 struct bench_sample {
     double tokens_per_s; /* of all sequences together */
     double rows_per_step;
+    struct bench_shares shares;
     double *stage_busy; /* [stage_count], the caller's */
 };
 /* ERROR_PEER: the cluster failed, or "interrupted"; ERROR_LIMIT: too few tokens to be timed. */

@@ -25,6 +25,7 @@ int command_inspect(int argc, char **argv);
 int command_keygen(int argc, char **argv);
 int command_logits(int argc, char **argv);
 int command_plan(int argc, char **argv);
+int command_profile(int argc, char **argv);
 int command_routing(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_serve(int argc, char **argv);

@@ -1,13 +1,16 @@
 /* local_cluster.c - from options to a serving cluster, with its progress shown (load_view.c). */
 #include "coordinator/cli/local_cluster.h"
 
+#include "common/base/buffer.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "coordinator/cli/cli.h"
 #include "coordinator/cli/load_view.h"
 #include "coordinator/cluster/placement_file.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* With a placement file and no word about workers, they are all started here. */
@@ -38,6 +41,7 @@ bool local_cluster_start(struct local_cluster *out, const struct cluster_options
                          enum local_cluster_tokenizer tokenizer, struct error *err)
 {
     memset(out, 0, sizeof(*out));
+    out->profile_path = options->profile_path;
     out->catalog = catalog_open_weights(options->model, &options->weights, err);
     if (out->catalog != NULL && cluster_options_apply(options, &out->config, err) &&
         scheduling_options_draft(&options->scheduling, &out->catalog->arch, options->model,
@@ -88,6 +92,40 @@ void local_cluster_explain(const struct local_cluster *local)
         (void)fprintf(stderr, "%s\n", status->misfit);
     }
     cluster_status_destroy(status);
+}
+
+static bool profile_write(const char *path, const struct profile *profile, struct error *err)
+{
+    json_t *object = profile_json(profile);
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    struct buffer line;
+    bool good;
+
+    json_decref(object);
+    ASSERT(text != NULL);
+    buffer_init(&line);
+    buffer_append_text(&line, text);
+    buffer_append_char(&line, '\n');
+    free(text); /* json_dumps gives a string that the caller frees */
+    good = file_write(path, line.data, line.length, 0644, err);
+    buffer_deinit(&line);
+    return good;
+}
+
+bool local_cluster_profile(const struct local_cluster *local, struct error *err)
+{
+    struct profile *profile;
+    struct arena arena;
+    bool good;
+
+    if (local->profile_path == NULL) {
+        return true;
+    }
+    arena_init(&arena, (size_t)1 << 16);
+    profile = cluster_profile(local->cluster, &arena, err);
+    good = profile != NULL && profile_write(local->profile_path, profile, err);
+    arena_deinit(&arena);
+    return good || error_wrap(err, "--profile %s", local->profile_path);
 }
 
 void local_cluster_stop(struct local_cluster *local)

@@ -21,6 +21,7 @@ struct local_cluster {
     struct tokenizer *tokenizer; /* NULL without */
     struct cluster *cluster;
     struct cluster_config config; /* as started; change nothing afterwards */
+    const char *profile_path;     /* NULL: none is wanted */
 };
 
 /* Opens and starts; returns while workers gather. `out` is zeroed first. After a failure nothing is
@@ -33,6 +34,8 @@ bool local_cluster_wait(struct local_cluster *local, struct error *err) MUST_CHE
 /* Where the model does not fit: every worker's ledger on standard error; local_cluster_wait has
  * done so when it fails. */
 void local_cluster_explain(const struct local_cluster *local);
+/* While it serves: writes the file that --profile names, if it was given. */
+bool local_cluster_profile(const struct local_cluster *local, struct error *err) MUST_CHECK;
 /* Ends workers, threads and all. Legal on a zeroed struct and twice. */
 void local_cluster_stop(struct local_cluster *local);
 

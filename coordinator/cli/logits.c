@@ -177,7 +177,8 @@ static bool logits_run(struct logits_command *own, struct local_cluster *local, 
     }
     first_rows_count(own);
     boundaries_find(own, local->cluster);
-    return prompt_batch_run(&batch, err) && files_commit(own, err);
+    return prompt_batch_run(&batch, err) && files_commit(own, err) &&
+           local_cluster_profile(local, err);
 }
 
 int command_logits(int argc, char **argv)

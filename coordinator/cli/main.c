@@ -18,6 +18,7 @@ static const struct command commands[] = {
     {"bench", command_bench, "measure prompt and generation speed, and idle stages"},
     {"inspect", command_inspect, "describe a model: architecture, parameters, bytes"},
     {"plan", command_plan, "plan a model for a cluster that need not be there"},
+    {"profile", command_profile, "show where the time of a cluster's steps went"},
     {"keygen", command_keygen, "make the key that lets machines join a cluster"},
     {"logits", command_logits, "write the logits of every prompt position to a file"},
     {"routing", command_routing, "write the routed experts of every prompt position to a file"},

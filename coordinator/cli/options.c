@@ -37,6 +37,7 @@ enum option_key {
     KEY_KEY,
     KEY_INSECURE,
     KEY_STEP_LOG,
+    KEY_PROFILE,
     KEY_WORKER_PROGRAM,
 };
 
@@ -92,6 +93,11 @@ static const struct argp_option options[] = {
      "program)",
      11},
     {"step-log", KEY_STEP_LOG, "FILE", 0, "Write when each worker computed each step, as CSV", 11},
+    {"profile", KEY_PROFILE, "FILE", 0,
+     "In the end, write where the workers' time went, by layer and operation (`shoal profile' "
+     "shows "
+     "it)",
+     11},
     {0},
 };
 
@@ -355,6 +361,9 @@ static error_t parse_word(int key, const char *arg, struct argp_state *state)
     case KEY_STEP_LOG:
         own->step_log_path = arg;
         return 0;
+    case KEY_PROFILE:
+        own->profile_path = arg;
+        return 0;
     case KEY_WORKER_PROGRAM:
         own->worker_program = arg;
         return 0;
@@ -409,6 +418,7 @@ bool cluster_options_apply(const struct cluster_options *own, struct cluster_con
         .step_log_path = own->step_log_path,
         .step_sink = own->step_sink,
         .step_context = own->step_context,
+        .measure_limits = own->measure_limits || own->profile_path != NULL,
         .kv_type = own->kv_type,
         .context_tokens_max = own->context_tokens_max,
         .kv_tokens = own->kv_tokens,

@@ -47,11 +47,13 @@ struct cluster_options {
     const char *placement_path;
     double prompt_share;
     const char *step_log_path;
+    const char *profile_path; /* NULL: none is written; see local_cluster_profile */
     const char *worker_program;
 
     /* No flags: for commands that need them. */
     cluster_step_fn step_sink; /* NULL: none */
     void *step_context;
+    bool measure_limits;
 };
 
 extern const struct argp cluster_options_argp;

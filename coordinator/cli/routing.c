@@ -208,7 +208,8 @@ static bool routing_run(struct routing_command *own, struct local_cluster *local
         return false;
     }
     own->routed = mem_new_array(struct routed, own->list.count);
-    return prompt_batch_run(&batch, err) && output_file_commit(&own->out, err);
+    return prompt_batch_run(&batch, err) && output_file_commit(&own->out, err) &&
+           local_cluster_profile(local, err);
 }
 
 static void routing_deinit(struct routing_command *own)

@@ -455,7 +455,7 @@ int command_run(int argc, char **argv)
     fine = local_cluster_start(&local, &own.cluster, tokenizer, &err);
     if (fine) {
         fine = prompt_make(&own, &local, &err) && local_cluster_wait(&local, &err) &&
-               answer(&own, &local, &err);
+               answer(&own, &local, &err) && local_cluster_profile(&local, &err);
         local_cluster_stop(&local);
     }
     token_list_deinit(&own.prompt);

@@ -217,8 +217,10 @@ static bool serve(const struct serve_options *own, struct local_cluster *local, 
     if (fine) {
         drain(api, local->cluster);
     }
+    bool written = !fine || local_cluster_profile(local, err);
+
     api_stop(api);
-    return fine || *cli_stop_count() > 0;
+    return written && (fine || *cli_stop_count() > 0);
 }
 
 int command_serve(int argc, char **argv)

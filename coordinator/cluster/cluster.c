@@ -281,6 +281,27 @@ void cluster_cancel(struct cluster *cluster, seq_id sequence)
     atomic_fetch_sub(&cluster->submitters, 1);
 }
 
+/* --- profiles --- */
+
+struct profile *cluster_profile(struct cluster *cluster, struct arena *arena, struct error *err)
+{
+    struct mail mail = {.kind = MAIL_PROFILE, .err = err, .arena = arena};
+
+    ASSERT(!pthread_equal(pthread_self(), cluster->thread)); /* it would wait for itself */
+    atomic_fetch_add(&cluster->submitters, 1);
+    if (atomic_load(&cluster->closed)) {
+        atomic_fetch_sub(&cluster->submitters, 1);
+        error_set(err, ERROR_PEER, "the coordinator stops");
+        return NULL;
+    }
+    ASSERT(sem_init(&mail.answered, 0, 0) == 0);
+    mail_post(cluster, &mail);
+    semaphore_wait(&mail.answered);
+    atomic_fetch_sub(&cluster->submitters, 1);
+    (void)sem_destroy(&mail.answered);
+    return mail.profile;
+}
+
 /* --- state --- */
 
 struct cluster_status *cluster_status(struct cluster *cluster)

@@ -18,6 +18,7 @@
 #include "common/model/kv_type.h"
 #include "common/net/keys.h"
 #include "common/plan/placement.h"
+#include "common/plan/profile.h"
 #include "common/plan/step.h"
 #include "coordinator/engine/scheduler.h"
 
@@ -35,7 +36,9 @@ struct cluster_step_span {
     uint64_t step;
     uint32_t rows;
     int64_t begin_ns, end_ns;
-    int64_t wait_ns; /* of that, waiting for frames of peers */
+    int64_t wait_ns;     /* of that, waiting for frames of peers */
+    uint64_t read_bytes; /* weights and cache, from shapes */
+    uint64_t int8_operations, f32_operations;
 };
 /* Called on the cluster's thread for each result; must not block. */
 typedef void (*cluster_step_fn)(void *context, const struct cluster_step_span *span);
@@ -62,6 +65,7 @@ struct cluster_config {
     const char *step_log_path;    /* see the end of this file; NULL: off */
     cluster_step_fn step_sink;    /* NULL: none */
     void *step_context;
+    bool measure_limits; /* of each worker's machine, before it loads: some 0.3 s */
 
     enum numerics numerics; /* or NUMERICS_FAST: the first worker's */
     enum kv_type kv_type;
@@ -174,8 +178,9 @@ struct cluster_worker_status {
     double busy_share;        /* of the time since start of the epoch, computing */
     double busy_share_recent; /* of the last heartbeat interval */
     uint64_t steps, rows;
-    int64_t busy_ns;         /* computing, over the steps that it answered in this epoch */
-    uint64_t frames_dropped; /* behind its links, in this epoch: their steps were over */
+    int64_t busy_ns;              /* computing, over the steps that it answered in this epoch */
+    uint64_t frames_dropped;      /* behind its links, in this epoch: their steps were over */
+    struct machine_limits limits; /* zeros: not measured */
     uint32_t link_count;
     struct cluster_link_status *links;
 };
@@ -198,6 +203,11 @@ struct cluster_status {
 struct cluster_status *cluster_status(struct cluster *cluster);
 void cluster_status_destroy(struct cluster_status *status);
 const char *cluster_control_endpoint(const struct cluster *cluster);
+/* Asks every worker of the epoch where the time of its steps went, and waits for the answers; any
+ * thread but the cluster's. The profile lies in the arena; its strings are lent by the cluster and
+ * the arena. NULL (ERROR_PEER): no epoch serves, a worker was lost meanwhile or does not answer. */
+struct profile *cluster_profile(struct cluster *cluster, struct arena *arena,
+                                struct error *err) MUST_CHECK;
 /* Waits until SERVING or FAILED (then false with the problem), calling `progress` about four times
  * a second with a snapshot (NULL: none). `stop` may be set by a signal handler: ends the wait. */
 typedef void (*cluster_progress_fn)(void *context, const struct cluster_status *status);

@@ -10,6 +10,7 @@
  *   epoch_plan.c      the placement of an epoch
  *   sequences.c       sequences and their sinks; step results
  *   retry.c           further attempts over fresh links
+ *   profiles.c        where the workers' time went
  *   status.c          the snapshot
  *   local_workers.c   processes on this machine
  *   model_bytes.c, placement_file.c: values
@@ -51,6 +52,7 @@
 #define MEMBERS_MAX           4096
 #define SEQUENCE_BUCKETS      1024
 #define EPOCH_FAILURES_MAX    3 /* in a row, before the cluster has ever served */
+#define PROFILE_TIMEOUT_NS    (5 * NS_PER_S)
 #define LOGITS_BYTES_MAX      ((uint64_t)64 << 20) /* of one step's answer */
 
 enum member_phase { MEMBER_IDLE, MEMBER_LOADING, MEMBER_LOADED, MEMBER_CONNECTING, MEMBER_READY };
@@ -88,6 +90,7 @@ struct member {
     struct plan_holding *holding;               /* what it loaded last; NULL: nothing yet */
     uint64_t ledger_bytes, limit_bytes;
     struct planner_share share;
+    struct machine_limits limits;
     uint64_t next_step; /* the first that it has not answered */
     uint64_t steps, rows;
     int64_t busy_ns;
@@ -133,8 +136,9 @@ struct retry {
     uint32_t pair_count;
 };
 
-enum mail_kind { MAIL_SUBMIT, MAIL_CANCEL };
-/* SUBMIT lies on the stack of the caller, who waits for `answered`; CANCEL on the heap. */
+enum mail_kind { MAIL_SUBMIT, MAIL_CANCEL, MAIL_PROFILE };
+/* SUBMIT and PROFILE lie on the stack of the caller, who waits for `answered`; CANCEL on the heap.
+ */
 struct mail {
     struct mpsc_node node;
     enum mail_kind kind;
@@ -143,6 +147,8 @@ struct mail {
     bool accepted;
     struct error *err;
     sem_t answered;
+    struct arena *arena;     /* PROFILE: that the answer is put into */
+    struct profile *profile; /* PROFILE: the answer */
 };
 
 struct cluster {
@@ -206,6 +212,9 @@ struct cluster {
     struct token_rate rate;
 
     FILE *step_log;
+    struct mail *profile_mail; /* workers have been asked; NULL: nobody asks */
+    uint32_t profile_missing;  /* answers still to come */
+    int64_t profile_until_ns;
     bool status_stale;
     int64_t status_ns; /* when it was last published */
 };
@@ -291,6 +300,15 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
 void sequences_deliver(struct cluster *cluster, const char *problem, int64_t now_ns);
 void sequences_handle_result(struct cluster *cluster, struct member *member,
                              const struct step_result *result, int64_t now_ns);
+
+/* --- profiles.c --- */
+/* Takes the mail: it is answered when all workers have answered, or when they cannot. */
+void profiles_ask(struct cluster *cluster, struct mail *mail, int64_t now_ns);
+void profiles_take(struct cluster *cluster, const struct member *member,
+                   const struct profile_message *message);
+void profiles_tick(struct cluster *cluster, int64_t now_ns);
+/* The epoch is over: answers that miss will not come. */
+void profiles_abandon(struct cluster *cluster, const char *why);
 
 /* --- status.c --- */
 /* Counters of the scheduler that ends live on in `past`. */

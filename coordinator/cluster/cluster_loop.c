@@ -26,6 +26,10 @@ static void mail_answer(struct cluster *cluster, struct mail *mail, int64_t now_
         (void)sem_post(&mail->answered); /* the mail may be gone from here on */
         return;
     }
+    if (mail->kind == MAIL_PROFILE) {
+        profiles_ask(cluster, mail, now_ns);
+        return;
+    }
     if (cluster->scheduler != NULL) {
         scheduler_cancel(cluster->scheduler, mail->sequence, now_ns);
     }
@@ -131,6 +135,9 @@ static void message_handle(struct cluster *cluster, struct control_peer from,
         break;
     case MESSAGE_LINK_LOST:
         link_lost(cluster, member, &message->link_lost, now_ns);
+        break;
+    case MESSAGE_PROFILE:
+        profiles_take(cluster, member, &message->profile);
         break;
     default:
         membership_lose(cluster, member, "it sent a message that only a coordinator sends", now_ns);
@@ -258,6 +265,7 @@ static void turn(struct cluster *cluster, int64_t sleep_ns, bool *more)
     children_reap(cluster, now_ns);
     membership_tick(cluster, now_ns);
     epoch_tick(cluster, now_ns);
+    profiles_tick(cluster, now_ns);
     steps_send(cluster, now_ns);
     if (cluster->scheduler != NULL) {
         sequences_deliver(cluster, NULL, now_ns);

@@ -63,6 +63,7 @@ static void epoch_end(struct cluster *cluster, int64_t now_ns)
         scheduler_suspend(cluster->scheduler, now_ns);
         sequences_deliver(cluster, "the steps that computed it were lost again and again", now_ns);
     }
+    profiles_abandon(cluster, "the epoch ended");
     cluster->placement = NULL;
     seats_clear(cluster);
 }
@@ -225,6 +226,7 @@ static void assign(struct cluster *cluster, int64_t now_ns)
                    .model = cluster->model_path,
                    .model_hash = cluster->model_hash,
                    .weights = cluster->weights,
+                   .measure_limits = cluster->config.measure_limits,
                    .fetch_id = cluster->service != NULL ? model_service_id(cluster->service) : "",
                    .fetch_port =
                        cluster->service != NULL ? model_service_port(cluster->service) : 0}};
@@ -372,6 +374,7 @@ void epoch_loaded(struct cluster *cluster, struct member *member,
     }
     member->phase = MEMBER_LOADED;
     member->limit_bytes = message->limit_bytes;
+    member->limits = message->limits;
     member->ledger_bytes = 0;
     for (uint32_t i = 0; i < message->line_count; i++) {
         member->ledger_bytes += message->lines[i].bytes;

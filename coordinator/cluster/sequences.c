@@ -360,7 +360,10 @@ static void span_deliver(const struct cluster *cluster, const struct member *mem
                                      .rows = result->row_count,
                                      .begin_ns = result->begin_ns + member->clock_lag_ns,
                                      .end_ns = result->end_ns + member->clock_lag_ns,
-                                     .wait_ns = result->wait_ns};
+                                     .wait_ns = result->wait_ns,
+                                     .read_bytes = result->read_bytes,
+                                     .int8_operations = result->int8_operations,
+                                     .f32_operations = result->f32_operations};
 
     if (cluster->config.step_sink != NULL) {
         cluster->config.step_sink(cluster->config.step_context, &span);

@@ -33,6 +33,7 @@ static void worker_fill(const struct cluster *cluster, const struct member *memb
         .rows = member->rows,
         .busy_ns = member->busy_ns,
         .frames_dropped = member->frames_dropped,
+        .limits = member->limits,
         .link_count = member->link_count,
     };
     memcpy(out->host, member->host, sizeof(out->host));

@@ -245,13 +245,13 @@ static bool answers_take(const struct scheduler *scheduler, struct flight *fligh
     return true;
 }
 
-/* The worker's index, stage after stage; false if there is no such seat. */
+/* The worker's index, stage after stage; false if there is no such seat, or no placement. */
 static bool seat_index(const struct scheduler *scheduler, const struct step_report *report,
                        uint32_t *out)
 {
     uint32_t index = report->member;
 
-    if (report->stage >= scheduler->config.stage_count ||
+    if (scheduler->member_counts == NULL || report->stage >= scheduler->config.stage_count ||
         report->member >= scheduler->member_counts[report->stage]) {
         return false;
     }

@@ -2,8 +2,8 @@
 """What a pipeline of two stages loses against one process, on models whose weights no cache holds.
 
     PYTHONPATH=tests/support SHOAL_BIN=build/release/bin tests/bench/bench_pipeline.py
-        [--shape llama-1b|v2-lite] [--model FILE] [--parts decode,prompt,delay,depth,peer]
-        [--k 4,8] [--rounds N] [--tokens N] [--link zmq|mpi] [--peer DIR]
+        [--shape llama-1b|v2-lite] [--model FILE] [--parts decode,prompt,delay,depth]
+        [--k 4,8] [--rounds N] [--tokens N] [--link zmq|mpi]
 
 Two stages of one thread each read every weight once for each micro-batch, and so does one process
 of two threads that is given micro-batches of the same size: what is missing is idle stages.
@@ -13,7 +13,6 @@ of two threads that is given micro-batches of the same size: what is missing is 
             (needs root: network namespaces, /dev/net/tun). Target 85 %.
     prompt  1024 tokens in m micro-batches, over 1x1 with the same. Target 95 % of m / (m + 1).
     depth   generation at depths 0, 4096, 32768 (a model of two layers), no target.
-    peer    llama.cpp's RPC backend, of the binaries in --peer DIR, beside the same figures of ours.
 
 Sides alternate, each in a process of its own; a round's ratio is of neighbours. Prints one JSON line
 for each figure: the median ratio, the least and the most, all speeds, the load of the machine
@@ -213,69 +212,7 @@ def depth_part(own):
                               "layout": "2x1", "load": before, **result}), flush=True)
 
 
-# --- the peer ---
-
-@contextlib.contextmanager
-def rpc_servers(folder):
-    ports = [free_port(), free_port()]
-    servers = [subprocess.Popen(["taskset", "-c", str(core), os.path.join(folder, "ggml-rpc-server"),
-                                 "-H", "127.0.0.1", "-p", str(port), "-t", "1"],
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                env={**os.environ, "LD_LIBRARY_PATH": folder})
-               for core, port in enumerate(ports)]
-    try:
-        time.sleep(1)
-        assert all(server.poll() is None for server in servers), "an RPC server ended"
-        yield ",".join(f"127.0.0.1:{port}" for port in ports)
-    finally:
-        for server in servers:
-            server.terminate()
-            server.wait()
-
-
-def peer_output(own, program, *options):
-    done = subprocess.run([os.path.join(own.peer, program), "-m", own.model, "-t", "1", "-ngl", "99",
-                           *map(str, options)], capture_output=True, text=True, timeout=3600,
-                          check=False, env={**os.environ, "LD_LIBRARY_PATH": own.peer})
-    assert done.returncode == 0, f"{program} exits with {done.returncode}: {done.stderr[-3000:]}"
-    return done.stdout
-
-
-def peer_decode(own, sequences):
-    with rpc_servers(own.peer) as servers:
-        text = peer_output(own, "llama-batched-bench", "--rpc", servers, "-c", 4096, "-npp", 16,
-                           "-ntg", own.tokens, "-npl", sequences)
-    rows = [line.split("|") for line in text.splitlines() if line.startswith("|")]
-    return {"tokens_per_s": next(float(row[8]) for row in rows if row[1].strip() == "16")}
-
-
-def peer_prompt(own):
-    with rpc_servers(own.peer) as servers:
-        text = peer_output(own, "llama-bench", "-rpc", servers, "-p", PROMPT_TOKENS, "-n", 0, "-r",
-                           2, "-ub", 128, "-o", "json")
-    return {"tokens_per_s": statistics.median(json.loads(text)[0]["samples_ts"])}
-
-
-def peer_part(own):
-    if not own.peer:
-        return
-    batched = os.path.exists(os.path.join(own.peer, "llama-batched-bench"))
-    if not batched:
-        print(f"no llama-batched-bench in {own.peer}: decoding is not compared", file=sys.stderr)
-    for k in own.k if batched else []:
-        before = load()
-        pairs = alternate(own.rounds, lambda: decode(own, k, 2 * k, *two_stages(own)),
-                          lambda: peer_decode(own, 2 * k))
-        report("decode: 2x1 of llama.cpp's RPC, two servers", pairs, None, k=k, sequences=2 * k,
-               load=before)
-    before = load()
-    pairs = alternate(own.rounds, lambda: bench(own.model, "-p", PROMPT_TOKENS, "-n", 0, "-r", 1,
-                                                *two_stages(own))[0], lambda: peer_prompt(own))
-    report("prompt: 2x1 of llama.cpp's RPC, two servers", pairs, None, load=before)
-
-
-PARTS = {"decode": decode_part, "prompt": prompt_part, "delay": delay_part, "depth": depth_part,
-         "peer": peer_part}
+PARTS = {"decode": decode_part, "prompt": prompt_part, "delay": delay_part, "depth": depth_part}
 
 
 def parse():
@@ -288,8 +225,6 @@ def parse():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=24, help="of each sequence, timed (24)")
     parser.add_argument("--link", default="zmq")
-    parser.add_argument("--peer", help="folder with llama-bench, llama-batched-bench, "
-                                       "ggml-rpc-server")
     own = parser.parse_args()
     unknown = set(own.parts) - set(PARTS)
     if unknown:

@@ -34,10 +34,10 @@ class Restart(unittest.TestCase):
         self.log.seek(0)
         return self.log.read()
 
-    def serve(self, layout, ready=True, **options):
+    def serve(self, layout, *arguments, **options):
         stages, group = map(int, layout.split("x"))
         self.server = Server("--workers", stages * group, "--layout", layout, "--control",
-                             self.control, ready=ready, **options)
+                             self.control, *arguments, ready=False, **options)
 
     def start(self, *command):
         process = subprocess.Popen(
@@ -46,8 +46,8 @@ class Restart(unittest.TestCase):
         self.started.append(process)
         return process
 
-    def worker(self):
-        return self.start(WORKER, "--coordinator", self.control, "--threads", "1")
+    def worker(self, *arguments):
+        return self.start(WORKER, "--coordinator", self.control, "--threads", "1", *arguments)
 
     def answer(self, seed=5):
         answer = self.server.post("/v1/completions", {
@@ -82,7 +82,7 @@ class Restart(unittest.TestCase):
         if last is not None:
             last.send_signal(signal.SIGSTOP)
         begin = time.monotonic()
-        self.serve(layout, ready=False)
+        self.serve(layout)
         if last is not None:
             wait_until(lambda: " joined: " in self.server.text(), 30, "the first one back")
             last.send_signal(signal.SIGCONT)
@@ -101,7 +101,7 @@ class Restart(unittest.TestCase):
             self.assertIsNone(process.poll(), self.words()[-3000:])
 
     def test_a_pipeline_keeps_its_weights(self):
-        self.serve("2x1", ready=False)
+        self.serve("2x1")
         workers = [self.worker() for _ in range(2)]
         self.server.wait_ready()
         expected = self.answer()
@@ -113,7 +113,7 @@ class Restart(unittest.TestCase):
             self.assertEqual(worker.wait(20 * PATIENCE), 0, self.words()[-3000:])
 
     def test_a_stage_group_keeps_its_experts_whoever_registers_first(self):
-        self.serve("1x2", ready=False)
+        self.serve("1x2")
         workers = [self.worker() for _ in range(2)]
         self.server.wait_ready()
         expected = self.answer()
@@ -124,7 +124,7 @@ class Restart(unittest.TestCase):
             self.assertEqual(worker.wait(20 * PATIENCE), 0, self.words()[-3000:])
 
     def test_an_mpi_world_keeps_its_weights(self):
-        self.serve("2x1", ready=False)
+        self.serve("2x1")
         mpirun = self.start("mpirun", "--oversubscribe", "--mca", "mpi_yield_when_idle", "1", "-n",
                             "2", WORKER, "--coordinator", self.control, "--threads", "1")
         self.server.wait_ready()
@@ -134,14 +134,14 @@ class Restart(unittest.TestCase):
         self.assertEqual(mpirun.wait(30 * PATIENCE), 0, self.words()[-3000:])
 
     def test_another_layout_reads_only_what_it_lacks(self):
-        self.serve("2x1", ready=False)
+        self.serve("2x1")
         workers = [self.worker() for _ in range(2)]
         self.server.wait_ready()
         expected = self.answer()
         halves = self.loads()
         self.kill_under_load()
 
-        self.serve("1x1", ready=False)
+        self.serve("1x1")
         self.server.wait_ready()
         self.assertEqual(self.answer(), expected)
         ((pid, whole),) = self.loads().items()
@@ -153,14 +153,14 @@ class Restart(unittest.TestCase):
         self.server.process.kill()
         self.server.process.wait()
 
-        self.serve("2x1", ready=False)
+        self.serve("2x1")
         self.server.wait_ready()
         self.assertEqual(self.answer(), expected)
         print(f"read and kept in 2x1, 1x1, 2x1: {halves}, {whole}, {self.loads()}")
         self.assertEqual(self.loads()[pid][0], 0)
 
     def test_a_replacement_reads_the_lost_share_and_nobody_else_reads(self):
-        self.serve("3x1", ready=False)
+        self.serve("3x1")
         workers = [self.worker() for _ in range(3)]
         self.server.wait_ready()
         expected = self.answer()
@@ -177,9 +177,26 @@ class Restart(unittest.TestCase):
         self.assertEqual(self.loads(), {**read, replacement.pid: (loads[lost.pid][0], 0)})
         self.assertEqual(self.seats()[replacement.pid], (1, 0))
 
+    def test_a_fetched_model_is_not_fetched_again(self):
+        fetch = free_port()
+        with tempfile.TemporaryDirectory(prefix="shoal-restart-") as folder:
+            self.serve("1x1", "--fetch-port", fetch)
+            self.worker("--model", f"{folder}/nothing", "--cache", f"{folder}/cache")
+            self.server.wait_ready()
+            expected = self.answer()
+            ((pid, (read, kept)),) = self.loads().items()
+            self.assertGreater(read, 0)
+            self.assertEqual(kept, 0)
+            self.kill_under_load()
+            self.serve("1x1", "--fetch-port", fetch)
+            self.server.wait_ready()
+            self.assertEqual(self.answer(), expected)
+            self.assertEqual(self.loads(), {pid: (0, read)})
+            self.assertEqual(self.words().count("fetched: "), 1)
+
     def test_a_larger_model_is_not_read_again(self):
         with random_model("--layers", 8, "--experts", 16) as model:
-            self.serve("2x1", ready=False, model=model)
+            self.serve("2x1", model=model)
             for _ in range(2):
                 self.worker()
             self.server.wait_ready()
@@ -188,7 +205,7 @@ class Restart(unittest.TestCase):
             self.server.process.kill()
             self.server.process.wait()
             begin = time.monotonic()
-            self.serve("2x1", ready=False, model=model)
+            self.serve("2x1", model=model)
             self.server.wait_ready()
             self.assertEqual(self.answer(), expected)
             print(f"{sum(read for read, _ in loaded.values()) / 1e6:.0f} MB kept, first answer "

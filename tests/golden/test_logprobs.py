@@ -11,6 +11,9 @@ from shoal import DEMO, Server, read_floats, shoal
 
 VOCAB = 1024
 CLOSE = 2e-5  # f32 values of up to about 30, the reference in double
+# `shoal logits` computes all rows as a prompt's. The rows of generated tokens take another path through
+# latent attention (deploy/docs/arithmetic.md): equal but for rounding, as far as the oracle goes.
+ORACLE = 2e-3
 TEXTS = ["To be, or not to be", "What is 12 + 30?", "First Citizen:\nBefore we proceed"]
 TOKENS = 12
 
@@ -58,7 +61,7 @@ class Logprobs(unittest.TestCase):
             "ignore_eos": True, **fields})
 
     def test_values_are_those_of_the_logits(self):
-        worst = 0
+        worst, worst_generated = 0, 0
         for prompt, choice, rows in zip(self.prompts, self.answers["choices"], self.rows):
             tokens = prompt + choice["token_ids"]
             logprobs = choice["logprobs"]
@@ -69,16 +72,21 @@ class Logprobs(unittest.TestCase):
             for i in range(1, len(tokens)):
                 value, top = logprobs["token_logprobs"][i], logprobs["top_logprobs"][i]
                 wanted = rows[i - 1]
-                worst = max(worst, abs(value - wanted[tokens[i]]))
+                errors = [abs(value - wanted[tokens[i]])]
                 likeliest = max(range(VOCAB), key=lambda token: (wanted[token], -token))
                 # lm-eval's is_greedy
                 self.assertEqual(value == max(top.values()), tokens[i] == likeliest)
                 got = sorted(top.values(), reverse=True)[:5]
                 for a, b in zip(got, sorted(wanted, reverse=True)):
-                    worst = max(worst, abs(a - b))
+                    errors.append(abs(a - b))
+                if i <= len(prompt):
+                    worst = max(worst, *errors)
+                else:
+                    worst_generated = max(worst_generated, *errors)
                 self.assertIn(len(top), (5, 6))
-        print(f"largest error {worst:.1e}")
+        print(f"largest error {worst:.1e}, of generated rows {worst_generated:.1e}")
         self.assertLessEqual(worst, CLOSE)
+        self.assertLessEqual(worst_generated, ORACLE)
 
     def test_prompt_logprobs_have_ids_and_ranks(self):
         for prompt, choice, rows in zip(self.prompts, self.answers["choices"], self.rows):

@@ -28,6 +28,11 @@ def aligned(count):
     return (count + 63) // 64 * 64
 
 
+def pages(count):
+    """Parts that a worker may hold or not: what a layer has in common, each expert, embedding, head."""
+    return (count + 4095) // 4096 * 4096
+
+
 class Account:
     """Weights by layer as workers hold them, from what is published; every difference has a name."""
 
@@ -35,6 +40,7 @@ class Account:
         self.config = config
         self.layers = [{"common": 0, "experts": 0} for _ in range(config["num_hidden_layers"])]
         self.draft = {"common": 0, "experts": 0}
+        self.draft_own = 0  # what it has beside those of a layer
         self.embedding = self.head = self.published = 0
         self.differences = {"the draft layer's copies of embedding and head": 0}
 
@@ -97,6 +103,9 @@ class Account:
             self.head += self.vector(kind, dimensions[-1])
         elif role == "head":
             self.head += self.matrix(kind, *dimensions)
+        elif role == "draft_own":
+            self.draft_own += (self.vector(kind, dimensions[0]) if len(dimensions) == 1
+                               else self.matrix(kind, *dimensions))
         elif len(dimensions) == 1:
             held["common"] += self.vector(kind, dimensions[0])
         elif role == "expert":
@@ -112,25 +121,31 @@ class Account:
 
     def total(self, draft_layer=True):
         layers = self.layers + ([self.draft] if draft_layer else [])
-        return (self.embedding + self.head
+        return (self.embedding + self.head + (self.draft_own if draft_layer else 0)
                 + sum(layer["common"] + layer["experts"] for layer in layers))
 
     def stage(self, begin, end, members, draft_layer):
         """What `members` hold together: all of what is common, the experts once."""
         last = end == len(self.layers)
         layers = self.layers[begin:end] + ([self.draft] if last and draft_layer else [])
-        common = sum(layer["common"] for layer in layers)
-        common += self.embedding if begin == 0 or last and draft_layer else 0
-        common += self.head if last else 0
-        return members * common + sum(layer["experts"] for layer in layers)
+        experts = self.config["n_routed_experts"]
+        common = sum(pages(layer["common"]) for layer in layers)
+        common += pages(self.embedding) if begin == 0 or last and draft_layer else 0
+        common += pages(self.head) if last else 0
+        common += pages(self.draft_own) if last and draft_layer else 0
+        return (members * common
+                + sum(experts * pages(layer["experts"] // experts) for layer in layers))
 
     def pipeline(self, draft_layer):
         """What several stages of one worker hold: the draft layer needs the embedding once more."""
-        return self.total(draft_layer) + (self.embedding if draft_layer else 0)
+        return (self.stage(0, len(self.layers), 1, draft_layer)
+                + (pages(self.embedding) if draft_layer else 0))
 
 
 def role_of(name):
     for word, role in (("shared_head.head", "draft_head"), ("shared_head_head", "draft_head"),
+                       ("shared_head", "draft_own"), ("eh_proj", "draft_own"),
+                       ("enorm", "draft_own"), ("hnorm", "draft_own"),
                        ("embed_tokens", "embedding"), ("token_embd", "embedding"),
                        ("model.norm", "final_norm"), ("output_norm", "final_norm"),
                        ("lm_head", "head"), ("kv_b_proj", "key_values"), ("attn_kv_b", "key_values"),

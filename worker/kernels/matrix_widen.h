@@ -10,6 +10,28 @@
 
 #include <string.h>
 
+static inline void panel_widen_blocks(const struct packed_matrix *w, const char *from, float *out)
+{
+    const uint32_t values = weight_type_block_values(w->type);
+    const size_t block_bytes = weight_row_bytes(w->type, values) * PANEL_ROWS;
+
+    for (uint32_t column = 0; column < w->columns; column += values) {
+        block_kernels[w->type].widen(from, out + (size_t)column * PANEL_ROWS);
+        from += block_bytes;
+    }
+}
+
+/* Pairs of columns are interleaved (packed.h). */
+static inline void panel_widen_bf16(const struct packed_matrix *w, const char *from, float *out)
+{
+    for (uint32_t column = 0; column < w->columns; column++) {
+        const char *pair = from + (size_t)(column / 2) * 2 * sizeof(uint16_t) * PANEL_ROWS;
+
+        lanes_store(out + (size_t)column * PANEL_ROWS,
+                    column % 2 == 0 ? lanes_load_bf16_even(pair) : lanes_load_bf16_odd(pair));
+    }
+}
+
 /* out[column][16] */
 static inline void panel_widen(const struct packed_matrix *w, uint32_t panel, float *out)
 {
@@ -17,25 +39,19 @@ static inline void panel_widen(const struct packed_matrix *w, uint32_t panel, fl
     const char *from = (const char *)w->data + panel * panel_bytes;
     const size_t count = (size_t)w->columns * PANEL_ROWS;
 
+    leaf_reads(from, panel_bytes);
     if (weight_type_is_blocks(w->type)) {
-        const uint32_t values = weight_type_block_values(w->type);
-        const size_t block_bytes = weight_row_bytes(w->type, values) * PANEL_ROWS;
-
-        leaf_reads(from, panel_bytes);
-        for (uint32_t column = 0; column < w->columns; column += values) {
-            block_kernels[w->type].widen(from, out + (size_t)column * PANEL_ROWS);
-            from += block_bytes;
-        }
+        panel_widen_blocks(w, from, out);
         return;
     }
-    ASSERT(w->type == WEIGHT_F32 || w->type == WEIGHT_F16 || w->type == WEIGHT_BF16);
+    if (w->type == WEIGHT_BF16) {
+        panel_widen_bf16(w, from, out);
+        return;
+    }
+    ASSERT(w->type == WEIGHT_F32 || w->type == WEIGHT_F16);
     for (size_t i = 0; i < count; i += LANE_COUNT) {
-        struct lanes values = w->type == WEIGHT_F32 ? lanes_load_f32(from + i * sizeof(float))
-                              : w->type == WEIGHT_F16
-                                  ? lanes_load_f16(from + i * sizeof(uint16_t))
-                                  : lanes_load_bf16(from + i * sizeof(uint16_t));
-
-        lanes_store(out + i, values);
+        lanes_store(out + i, w->type == WEIGHT_F32 ? lanes_load_f32(from + i * sizeof(float))
+                                                   : lanes_load_f16(from + i * sizeof(uint16_t)));
     }
 }
 

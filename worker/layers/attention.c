@@ -488,11 +488,15 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
         return;
     }
     rows_norm(forward, x, weights->input_norm, row_count, forward->normed);
+    forward_lap(forward, layer, OPERATION_ATTENTION_NORM, row_count);
     form->project(&work, row_count);
     while (chunk_next(&work, row_count)) {
         form->queries(&work);
         chunk_attend(&work);
+        attention_count(forward, rows + work.row_begin, work.row_count);
+        forward_lap(forward, layer, OPERATION_ATTENTION, work.row_count);
         form->values(&work);
+        forward_lap(forward, layer, OPERATION_ATTENTION_VALUES, work.row_count);
     }
     if (form->segments != NULL) {
         form->segments(&work, row_count);
@@ -502,4 +506,5 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
         rows_run(forward, bias_row, &work, row_count);
     }
     rows_add(forward, x, buffers->out, row_count);
+    forward_lap(forward, layer, OPERATION_ATTENTION_OUTPUT, row_count);
 }

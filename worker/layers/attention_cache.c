@@ -65,8 +65,23 @@ static void values_spread(char *out, const char *values, size_t count, size_t by
 {
     size_t step = KV_BLOCK_TOKENS * bytes;
 
-    for (size_t i = 0; i < count; i++) {
-        memcpy(out + i * step, values + i * bytes, bytes);
+    DEBUG_ASSERT(bytes == 1 || bytes == 2 || bytes == 4);
+    switch (bytes) {
+    case 1:
+        for (size_t i = 0; i < count; i++) {
+            out[i * step] = values[i];
+        }
+        break;
+    case 2:
+        for (size_t i = 0; i < count; i++) {
+            memcpy(out + i * step, values + i * 2, 2);
+        }
+        break;
+    default:
+        for (size_t i = 0; i < count; i++) {
+            memcpy(out + i * step, values + i * 4, 4);
+        }
+        break;
     }
 }
 

@@ -313,5 +313,10 @@ void attention_expanded(struct attention_work *work, uint32_t row_count)
             items_list(work, row_count);
         }
     } while (work->expand_item_count > 0 && work->expand_rows != before);
+    if (work->expand_item_count == 0) {
+        return;
+    }
     team_run(forward->config.team, expand_run, work, work->expand_item_count * head_count);
+    expanded_count(forward, work->weights->w_uk, work->weights->w_uv, work->rows, row_count);
+    forward_lap(forward, work->layer, OPERATION_ATTENTION_EXPANDED, row_count);
 }

@@ -79,8 +79,11 @@ static void project(struct attention_work *work, uint32_t row_count)
     };
 
     product_run(forward, products, 3, row_count);
+    forward_lap(forward, work->layer, OPERATION_ATTENTION_PROJECT, row_count);
     rows_run(forward, finish_row, work, row_count);
     attention_store_grouped(work, row_count);
+    store_count(forward, row_count);
+    forward_lap(forward, work->layer, OPERATION_ATTENTION_STORE, row_count);
 }
 
 static void queries(struct attention_work *work)

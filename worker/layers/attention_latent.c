@@ -73,7 +73,10 @@ void attention_latent_store(struct attention_work *work, uint32_t row_count)
     struct product entries = entries_product(work);
 
     product_run(work->forward, &entries, 1, row_count);
+    forward_lap(work->forward, work->layer, OPERATION_ATTENTION_PROJECT, row_count);
     rows_run(work->forward, entry_row, work, row_count);
+    store_count(work->forward, row_count);
+    forward_lap(work->forward, work->layer, OPERATION_ATTENTION_STORE, row_count);
 }
 
 /* Queries and cache entries of all rows. */
@@ -96,9 +99,13 @@ static void project(struct attention_work *work, uint32_t row_count)
         first[1] = (struct product){.w = &work->weights->q_b, .x = x, .out = q};
     }
     product_run(forward, first, 2, row_count);
+    forward_lap(forward, work->layer, OPERATION_ATTENTION_PROJECT, row_count);
     rows_run(forward, query_entry_row, work, row_count);
+    store_count(forward, row_count);
+    forward_lap(forward, work->layer, OPERATION_ATTENTION_STORE, row_count);
     if (arch->q_lora_rank > 0) {
         product_run(forward, &second, 1, row_count);
+        forward_lap(forward, work->layer, OPERATION_ATTENTION_PROJECT, row_count);
     }
 }
 
@@ -160,6 +167,8 @@ static void queries(struct attention_work *work)
 {
     work->query = work->forward->attention.absorbed;
     team_run(work->forward->config.team, absorb_tile, work, head_tile_count(work));
+    heads_count(work->forward, work->weights->w_uk, work->row_count);
+    forward_lap(work->forward, work->layer, OPERATION_ATTENTION_ABSORB, work->row_count);
 }
 
 /* What is left to be divided by the sum at the end: where the row's own segment is to follow. */
@@ -209,6 +218,7 @@ static void value_tile(void *context, size_t tile, uint32_t thread)
 static void values(struct attention_work *work)
 {
     team_run(work->forward->config.team, value_tile, work, head_tile_count(work));
+    heads_count(work->forward, work->weights->w_uv, work->row_count);
 }
 
 const struct attention_form attention_latent = {project, queries, values, attention_expanded};

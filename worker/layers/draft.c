@@ -55,4 +55,5 @@ void forward_draft_input(struct forward *forward, const struct draft_input *inpu
     }
     rows_run(forward, join_row, &work, input->row_count);
     product_run(forward, &projection, 1, input->row_count);
+    forward_lap(forward, arch->layer_count, OPERATION_DRAFT_INPUT, input->row_count);
 }

@@ -238,6 +238,7 @@ void forward_experts(struct forward *forward, uint32_t layer, const struct exper
         .jobs = jobs,
         .job_count = job_count,
     };
+    const struct mlp_weights *expert; /* all have the same shape */
     size_t up_tiles, down_tiles;
 
     ASSERT(job_count <= forward->config.expert_rows_max);
@@ -247,6 +248,11 @@ void forward_experts(struct forward *forward, uint32_t layer, const struct exper
     spans_make(&work);
     inputs_find(&work);
     tiles_number(&work, &up_tiles, &down_tiles);
+    expert = &work.weights->experts[forward->experts.spans[0].expert];
     team_run(forward->config.team, up_tile, &work, up_tiles);
+    experts_count(forward, &expert->gate, &expert->up, work.span_count, job_count);
+    forward_lap(forward, layer, OPERATION_EXPERT_GATE_UP, job_count);
     team_run(forward->config.team, down_tile, &work, down_tiles);
+    experts_count(forward, &expert->down, NULL, work.span_count, job_count);
+    forward_lap(forward, layer, OPERATION_EXPERT_DOWN, job_count);
 }

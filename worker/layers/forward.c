@@ -265,6 +265,7 @@ void forward_embed(struct forward *forward, const struct forward_row *rows, uint
         ASSERT(rows[r].token < forward->config.arch->vocab);
     }
     rows_run(forward, embed_row, &work, row_count);
+    forward_lap(forward, OPERATION_NO_LAYER, OPERATION_EMBED, row_count);
 }
 
 struct final_work {
@@ -286,7 +287,9 @@ static void final_norm_row(void *context, size_t row, uint32_t thread)
                               work->forward->normed + row * hidden);
 }
 
-static void head_run(struct forward *forward, struct final_work *work, uint32_t count, float *out)
+/* layer: that the time is counted to */
+static void head_run(struct forward *forward, uint32_t layer, struct final_work *work,
+                     uint32_t count, float *out)
 {
     const struct arch *arch = forward->config.arch;
     struct product head = {.w = &forward->config.weights->head,
@@ -298,7 +301,9 @@ static void head_run(struct forward *forward, struct final_work *work, uint32_t 
         return;
     }
     rows_run(forward, final_norm_row, work, count);
+    forward_lap(forward, layer, OPERATION_FINAL_NORM, count);
     product_run(forward, &head, 1, count);
+    forward_lap(forward, layer, OPERATION_LOGITS, count);
 }
 
 void forward_logits(struct forward *forward, const float *x, const uint32_t *row_indexes,
@@ -306,7 +311,7 @@ void forward_logits(struct forward *forward, const float *x, const uint32_t *row
 {
     struct final_work work = {forward, forward->config.weights->final_norm, x, row_indexes};
 
-    head_run(forward, &work, count, out);
+    head_run(forward, OPERATION_NO_LAYER, &work, count, out);
 }
 
 void forward_draft_logits(struct forward *forward, const float *x, const uint32_t *row_indexes,
@@ -315,5 +320,5 @@ void forward_draft_logits(struct forward *forward, const float *x, const uint32_
     struct final_work work = {forward, forward->config.weights->draft.final_norm, x, row_indexes};
 
     ASSERT(work.norm != NULL);
-    head_run(forward, &work, count, out);
+    head_run(forward, forward->config.arch->layer_count, &work, count, out);
 }

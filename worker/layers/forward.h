@@ -12,11 +12,13 @@
 #include "common/model/arch.h"
 #include "worker/kernels/kernels.h"
 #include "worker/kv/kv_cache.h"
+#include "worker/layers/meter.h"
 #include "worker/layers/weights.h"
 #include "worker/team/team.h"
 
-#define ATTENTION_SPLIT_TOKENS 256 /* context splits lie at its multiples, joined in rising order  \
-                                    */
+#define ATTENTION_SPLIT_TOKENS                                                                     \
+    256 /* context splits lie at its multiples, joined in rising order                             \
+         */
 #define ATTENTION_SEGMENT_TOKENS 1024 /* inside it prompts take expanded latent attention */
 
 struct forward_config {
@@ -27,6 +29,7 @@ struct forward_config {
     struct team *team;
     uint32_t rows_max;        /* own rows of one step */
     uint32_t expert_rows_max; /* (row, expert) pairs computed at once in one call */
+    struct meter *meter;      /* counts every operation; NULL: nothing is counted */
 };
 struct forward;
 

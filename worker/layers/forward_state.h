@@ -127,6 +127,23 @@ struct forward {
 
 const struct layer_weights *forward_layer(const struct forward *forward, uint32_t layer);
 
+/* work.c: an operation has ended; and what the one under way reads, writes and computes. */
+void forward_lap(const struct forward *forward, uint32_t layer, enum operation operation,
+                 uint32_t row_count);
+void store_count(const struct forward *forward, uint32_t row_count); /* cache entries of a layer */
+void attention_count(const struct forward *forward, const struct forward_row *rows,
+                     uint32_t row_count);
+/* Prompt rows in their own segments, the keys of each sequence's segment expanded once. */
+void expanded_count(const struct forward *forward, const struct packed_matrix *w_uk,
+                    const struct packed_matrix *w_uv, const struct forward_row *rows,
+                    uint32_t row_count);
+/* W_UK or W_UV of all heads: matrices of one shape. */
+void heads_count(const struct forward *forward, const struct packed_matrix *heads,
+                 uint32_t row_count);
+/* Gate and up, or down alone (other NULL), of distinct experts of that shape. */
+void experts_count(const struct forward *forward, const struct packed_matrix *matrix,
+                   const struct packed_matrix *other, uint32_t expert_count, uint32_t job_count);
+
 /* The token's embedding, widened to f32 [hidden]. */
 void embedding_read(const struct forward *forward, uint32_t token, float *out);
 /* Runs fn for every row: on the team, or here when there are only a few. */
@@ -151,6 +168,9 @@ struct product {
 };
 /* How many panels one tile takes: `panels`, cut to what suits the kernels; 1 … panels_max. */
 uint32_t panels_rounded(size_t panels, uint32_t panels_max);
+/* What product_run counts (work.c). */
+void products_count(const struct forward *forward, const struct product *products,
+                    uint32_t product_count, uint32_t row_count);
 /* All products in one pass of the team: tiles of rows x panels. */
 void product_run(struct forward *forward, const struct product *products, uint32_t product_count,
                  uint32_t row_count);

@@ -7,17 +7,24 @@
 
 #include <string.h>
 
-static void mlp_run(struct forward *forward, const struct mlp_weights *mlp, uint32_t row_count,
-                    const float *x, float *out)
+static void gate_up_run(struct forward *forward, const struct mlp_weights *mlp, uint32_t row_count,
+                        const float *x)
 {
-    uint32_t hidden = forward->config.arch->hidden;
-    uint32_t width = mlp->gate.rows;
-    float *act = forward->mlp.act;
-    struct product gate_up = {
-        .w = &mlp->gate, .up = &mlp->up, .x = {x, hidden}, .out = {act, width}};
-    struct product down = {.w = &mlp->down, .x = {act, width}, .out = {out, hidden}};
+    struct product gate_up = {.w = &mlp->gate,
+                              .up = &mlp->up,
+                              .x = {x, forward->config.arch->hidden},
+                              .out = {forward->mlp.act, mlp->gate.rows}};
 
     product_run(forward, &gate_up, 1, row_count);
+}
+
+static void down_run(struct forward *forward, const struct mlp_weights *mlp, uint32_t row_count,
+                     float *out)
+{
+    struct product down = {.w = &mlp->down,
+                           .x = {forward->mlp.act, mlp->gate.rows},
+                           .out = {out, forward->config.arch->hidden}};
+
     product_run(forward, &down, 1, row_count);
 }
 
@@ -30,8 +37,12 @@ void forward_dense(struct forward *forward, uint32_t layer, uint32_t row_count, 
         return;
     }
     rows_norm(forward, x, weights->post_norm, row_count, forward->normed);
-    mlp_run(forward, &weights->dense, row_count, forward->normed, forward->mlp.out);
+    forward_lap(forward, layer, OPERATION_MLP_NORM, row_count);
+    gate_up_run(forward, &weights->dense, row_count, forward->normed);
+    forward_lap(forward, layer, OPERATION_MLP_GATE_UP, row_count);
+    down_run(forward, &weights->dense, row_count, forward->mlp.out);
     rows_add(forward, x, forward->mlp.out, row_count);
+    forward_lap(forward, layer, OPERATION_MLP_DOWN, row_count);
 }
 
 void forward_shared(struct forward *forward, uint32_t layer, uint32_t row_count,
@@ -47,5 +58,8 @@ void forward_shared(struct forward *forward, uint32_t layer, uint32_t row_count,
         memset(out, 0, (size_t)row_count * forward->config.arch->hidden * sizeof(float));
         return;
     }
-    mlp_run(forward, &weights->shared, row_count, normed, out);
+    gate_up_run(forward, &weights->shared, row_count, normed);
+    forward_lap(forward, layer, OPERATION_SHARED_GATE_UP, row_count);
+    down_run(forward, &weights->shared, row_count, out);
+    forward_lap(forward, layer, OPERATION_SHARED_DOWN, row_count);
 }

@@ -106,6 +106,7 @@ void product_run(struct forward *forward, const struct product *products, uint32
         work.tile_begin[i + 1] = work.tile_begin[i] + chunks * work.row_blocks;
     }
     team_run(forward->config.team, product_tile, &work, work.tile_begin[product_count]);
+    products_count(forward, products, product_count, row_count);
 }
 
 void rows_run(struct forward *forward, team_fn fn, void *context, uint32_t row_count)

@@ -176,6 +176,8 @@ void forward_route(struct forward *forward, uint32_t layer, uint32_t row_count, 
         return;
     }
     rows_norm(forward, x, weights->post_norm, row_count, forward->normed);
+    forward_lap(forward, layer, OPERATION_MLP_NORM, row_count);
     product_run(forward, &scores, 1, row_count);
     rows_run(forward, route_row, &work, row_count);
+    forward_lap(forward, layer, OPERATION_ROUTER, row_count);
 }

@@ -156,6 +156,7 @@ static bool answer_chunk(struct stage *stage, struct stage_job *job, struct answ
     } else {
         team_run(stage->team, answer_row, &work, count);
     }
+    meter_lap(stage->meter, OPERATION_NO_LAYER, OPERATION_SAMPLING, count);
     for (uint32_t i = 0; i < count; i++) {
         if (!rows[i].is_finite) {
             return error_set(err, ERROR_INPUT, "after layer %u: logits are not finite",

@@ -223,6 +223,7 @@ static enum stage_outcome run_layer(struct stage *stage, struct exchange *frames
     struct expert_layer experts = {
         .forward = stage->forward,
         .team = stage->team,
+        .meter = stage->meter,
         .frames = frames,
         .step = step,
         .row_count = draft->run_count,
@@ -309,6 +310,7 @@ static bool run_head(struct stage *stage, struct stage_job *job, uint32_t begin,
     forward_draft_logits(stage->forward, running_x(stage), stage->logits_indexes, count,
                          stage->logits);
     team_run(stage->team, find_best, &work, count);
+    meter_lap(stage->meter, stage->seat->layer_end, OPERATION_SAMPLING, count);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t at = draft->store_count + begin + i;
 

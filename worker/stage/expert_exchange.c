@@ -398,6 +398,7 @@ static enum stage_outcome run_own_rows(struct expert_exchange *exchange,
         send_dispatches(exchange, layer, normed) != STAGE_DONE) {
         return STAGE_ABANDONED;
     }
+    meter_lap(layer->meter, layer->layer, OPERATION_EXPERT_DISPATCH, rows);
     forward_shared(layer->forward, layer->layer, rows, normed, exchange->shared);
     if (exchange->own_jobs > 0) {
         forward_experts(layer->forward, layer->layer, exchange->jobs, exchange->own_jobs);
@@ -417,7 +418,11 @@ enum stage_outcome expert_exchange_run(struct expert_exchange *exchange,
         outcome = await_combines(exchange, layer, err);
     }
     if (outcome == STAGE_DONE) {
+        if (exchange->seat->member_count > 1) {
+            meter_lap(layer->meter, layer->layer, OPERATION_EXPERT_WAIT, layer->row_count);
+        }
         combine_rows(exchange, layer);
+        meter_lap(layer->meter, layer->layer, OPERATION_COMBINE, layer->row_count);
     }
     release_frames(exchange);
     return outcome;

@@ -28,6 +28,7 @@ enum stage_outcome {
 struct expert_layer {
     struct forward *forward;
     struct team *team;
+    struct meter *meter;
     struct exchange *frames;
     const struct step *step;
     uint32_t row_count;          /* own rows */

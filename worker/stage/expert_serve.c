@@ -178,6 +178,9 @@ enum stage_outcome expert_serve_members(struct expert_exchange *exchange,
             }
         }
     }
+    if (seat->member_count > 1) {
+        meter_lap(layer->meter, layer->layer, OPERATION_EXPERT_WAIT, 0);
+    }
     if (exchange->job_count > exchange->own_jobs) {
         forward_experts(layer->forward, layer->layer, exchange->jobs + exchange->own_jobs,
                         exchange->job_count - exchange->own_jobs);
@@ -189,6 +192,8 @@ enum stage_outcome expert_serve_members(struct expert_exchange *exchange,
             if (outcome != STAGE_DONE) {
                 return outcome;
             }
+            meter_lap(layer->meter, layer->layer, OPERATION_EXPERT_DISPATCH,
+                      exchange->members[i].asked.row_count);
         }
     }
     return STAGE_DONE;

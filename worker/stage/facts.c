@@ -58,33 +58,100 @@ static char *read_small(const char *path)
     return file_read(path, PROC_BYTES_MAX, &text, &length, &err) ? text : NULL;
 }
 
-uint64_t facts_group_limit(const char *root, const char *group, const char *file)
+/* The number in a file of the group; UINT64_MAX without one. */
+static uint64_t group_number(const char *root, const char *group, size_t length, const char *file)
 {
     char path[4096];
-    size_t length = strlen(group);
-    uint64_t least = UINT64_MAX;
+    uint64_t number;
+    char *text;
 
-    for (;;) {
-        char *text;
+    (void)snprintf(path, sizeof(path), "%s%.*s/%s", root, (int)length, group, file);
+    text = read_small(path);
+    number = text != NULL ? facts_limit_bytes(text) : UINT64_MAX;
+    mem_free(text);
+    return number;
+}
 
-        while (length > 0 && group[length - 1] == '/') {
-            length--;
-        }
-        (void)snprintf(path, sizeof(path), "%s%.*s/%s", root, (int)length, group, file);
-        text = read_small(path);
-        if (text != NULL) {
-            uint64_t limit = facts_limit_bytes(text);
+/* The value of a line "key value" of the group's memory.stat; 0 without one. */
+static uint64_t group_stat(const char *root, const char *group, size_t length, const char *key)
+{
+    char path[4096];
+    uint64_t value = 0;
+    size_t key_length = strlen(key);
+    char *text;
 
-            least = limit < least ? limit : least;
-            mem_free(text);
+    (void)snprintf(path, sizeof(path), "%s%.*s/memory.stat", root, (int)length, group);
+    text = read_small(path);
+    for (const char *line = text; line != NULL && *line != '\0';) {
+        if (strncmp(line, key, key_length) == 0 && line[key_length] == ' ') {
+            value = strtoull(line + key_length + 1, NULL, 10);
         }
-        if (length == 0) {
-            return least;
-        }
-        while (length > 0 && group[length - 1] != '/') {
-            length--;
-        }
+        line = strchr(line, '\n');
+        line = line != NULL ? line + 1 : NULL;
     }
+    mem_free(text);
+    return value;
+}
+
+static size_t without_slashes(const char *group, size_t length)
+{
+    while (length > 0 && group[length - 1] == '/') {
+        length--;
+    }
+    return length;
+}
+
+static size_t parent_length(const char *group, size_t length)
+{
+    while (length > 0 && group[length - 1] != '/') {
+        length--;
+    }
+    return without_slashes(group, length);
+}
+
+uint64_t facts_group_limit(const char *root, const char *group, const char *file)
+{
+    size_t length = without_slashes(group, strlen(group));
+    uint64_t least = group_number(root, group, length, file);
+
+    while (length > 0) {
+        uint64_t limit;
+
+        length = parent_length(group, length);
+        limit = group_number(root, group, length, file);
+        least = limit < least ? limit : least;
+    }
+    return least;
+}
+
+static uint64_t room_at(const char *root, const char *group, size_t length,
+                        const struct facts_group_files *files)
+{
+    uint64_t limit = group_number(root, group, length, files->limit);
+    uint64_t used = limit != UINT64_MAX ? group_number(root, group, length, files->used) : 0;
+    uint64_t idle = limit != UINT64_MAX ? group_stat(root, group, length, files->idle) : 0;
+
+    if (limit == UINT64_MAX || used == UINT64_MAX) {
+        return UINT64_MAX;
+    }
+    used = used > idle ? used - idle : 0;
+    return limit > used ? limit - used : 0;
+}
+
+uint64_t facts_group_room(const char *root, const char *group,
+                          const struct facts_group_files *files)
+{
+    size_t length = without_slashes(group, strlen(group));
+    uint64_t least = room_at(root, group, length, files);
+
+    while (length > 0) {
+        uint64_t room;
+
+        length = parent_length(group, length);
+        room = room_at(root, group, length, files);
+        least = room < least ? room : least;
+    }
+    return least;
 }
 
 bool facts_group_path(const char *text, const char *controller, char *out, size_t out_bytes)
@@ -110,7 +177,21 @@ bool facts_group_path(const char *text, const char *controller, char *out, size_
     return false;
 }
 
-static uint64_t cgroup_limit(void)
+static const struct facts_group_files files_v2 = {"memory.max", "memory.current", "inactive_file"};
+static const struct facts_group_files files_v1 = {"memory.limit_in_bytes", "memory.usage_in_bytes",
+                                                  "total_inactive_file"};
+
+enum group_question { GROUP_LIMIT, GROUP_ROOM };
+
+static uint64_t group_ask(const char *root, const char *group,
+                          const struct facts_group_files *files, enum group_question question)
+{
+    return question == GROUP_LIMIT ? facts_group_limit(root, group, files->limit)
+                                   : facts_group_room(root, group, files);
+}
+
+/* Of the control groups of either version. */
+static uint64_t groups_ask(enum group_question question)
 {
     char *text = read_small("/proc/self/cgroup");
     char group[2048];
@@ -121,16 +202,16 @@ static uint64_t cgroup_limit(void)
         return UINT64_MAX;
     }
     if (facts_group_path(text, "", group, sizeof(group))) {
-        v2 = facts_group_limit("/sys/fs/cgroup", group, "memory.max");
+        v2 = group_ask("/sys/fs/cgroup", group, &files_v2, question);
     }
     if (facts_group_path(text, "memory", group, sizeof(group))) {
-        v1 = facts_group_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes");
+        v1 = group_ask("/sys/fs/cgroup/memory", group, &files_v1, question);
     }
     mem_free(text);
     return v1 < v2 ? v1 : v2;
 }
 
-uint64_t facts_available_now(void)
+static uint64_t machine_available(void)
 {
     char *meminfo = read_small("/proc/meminfo");
     uint64_t available = meminfo != NULL ? facts_available_bytes(meminfo) : UINT64_MAX;
@@ -139,10 +220,18 @@ uint64_t facts_available_now(void)
     return available;
 }
 
+uint64_t facts_available_now(void)
+{
+    uint64_t available = machine_available();
+    uint64_t room = groups_ask(GROUP_ROOM);
+
+    return room < available ? room : available;
+}
+
 static uint64_t memory_limit(uint64_t wanted)
 {
-    uint64_t available = facts_available_now();
-    uint64_t group = cgroup_limit();
+    uint64_t available = machine_available();
+    uint64_t group = groups_ask(GROUP_LIMIT);
     uint64_t limit = wanted > 0 ? wanted : UINT64_MAX;
 
     limit = available < limit ? available : limit;

@@ -20,7 +20,8 @@ struct facts {
 /* `memory_bytes`: --memory, 0 for none. Measures for some 20 ms on the team's threads. */
 void facts_collect(uint64_t memory_bytes, struct team *team, struct facts *out);
 
-/* What the system can still give without swapping; UINT64_MAX: it does not say. */
+/* What the system and the control groups can still give without swapping; UINT64_MAX: they do not
+ * say. */
 uint64_t facts_available_now(void);
 /* Anonymous memory of this process that is resident now. */
 uint64_t facts_resident_bytes(void);
@@ -33,6 +34,13 @@ uint64_t facts_limit_bytes(const char *text);
 /* The least limit of the control group and its ancestors; `group` as /proc/self/cgroup has it.
  *   root  "/sys/fs/cgroup" or, for v1, "/sys/fs/cgroup/memory"; file "memory.max" … */
 uint64_t facts_group_limit(const char *root, const char *group, const char *file);
+/* What the group and its ancestors can still give: limit - used + idle, at least 0; `idle` is the
+ * key of page cache in memory.stat that would be given up first. */
+struct facts_group_files {
+    const char *limit, *used, *idle;
+};
+uint64_t facts_group_room(const char *root, const char *group,
+                          const struct facts_group_files *files);
 /* The path of the memory controller in /proc/self/cgroup: controller "" names the v2 line. */
 bool facts_group_path(const char *text, const char *controller, char *out, size_t out_bytes);
 

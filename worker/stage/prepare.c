@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/units.h"
+#include "worker/kernels/limits.h"
 #include "worker/stage/compute.h"
 #include "worker/stage/load.h"
 
@@ -21,6 +22,8 @@
 
 /* Programs, libraries, sockets, the catalog. */
 #define FIXED_BYTES ((uint64_t)40 << 20)
+/* Measuring takes at most this part of the memory that the worker may use. */
+#define LIMITS_MEMORY_SHARE 4
 
 struct prepare {
     struct prepare_config config;
@@ -31,6 +34,7 @@ struct prepare {
     char *fetch_id;
     struct model_source source;
     enum numerics numerics;
+    bool measure_limits;
     struct model *kept;
     struct prepared *out;
     struct load_progress progress;
@@ -327,11 +331,33 @@ static bool load_model(struct prepare *prepare, struct error *err)
     return true;
 }
 
+/* While there is room, before the share is loaded, and while the team has nothing else to do. */
+static bool measure_limits(struct prepare *prepare, struct error *err)
+{
+    struct machine_limits *limits = &prepare->out->limits;
+    struct units_text rate;
+
+    *limits = prepare->config.limits;
+    if (!prepare->measure_limits || limits->read_bytes_per_s > 0 ||
+        prepare->config.goal == PREPARE_PRELOAD) {
+        return true;
+    }
+    if (!limits_measure(prepare->config.team, prepare->config.cpu_level,
+                        prepare->config.limit_bytes / LIMITS_MEMORY_SHARE, limits, err)) {
+        return false;
+    }
+    log_info("limits: read=%s/s %s=%.3g operations/s %s=%.3g operations/s",
+             units_bytes(&rate, (uint64_t)limits->read_bytes_per_s), limits->int8_unit,
+             limits->int8_operations_per_s, limits->f32_unit, limits->f32_operations_per_s);
+    return true;
+}
+
 static bool prepare_all(struct prepare *prepare, struct error *err)
 {
     struct prepared *out = prepare->out;
 
-    if (!check_placement(prepare, err) || !open_model(prepare, err) || !check_model(prepare, err)) {
+    if (!measure_limits(prepare, err) || !check_placement(prepare, err) ||
+        !open_model(prepare, err) || !check_model(prepare, err)) {
         return false;
     }
     out->seat = seat_create(out->placement, prepare->config.worker, &out->arena);
@@ -407,6 +433,7 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
         prepare->source.fetch_endpoint = prepare->fetch_endpoint;
     }
     prepare->kept = config->model_kept;
+    prepare->measure_limits = config->assign->measure_limits;
     prepare->out = mem_new(struct prepared);
     copy_assignment(prepare->out, config->assign);
     problem = pthread_create(&prepare->thread, NULL, prepare_main, prepare);

@@ -29,8 +29,9 @@ struct prepare_config {
     uint64_t limit_bytes;     /* of the ledger */
     uint64_t available_bytes; /* that the system can give now; UINT64_MAX: unknown */
     enum cpu_level cpu_level;
-    struct team *team;        /* lent until the end */
-    struct model *model_kept; /* taken; NULL: none */
+    struct team *team;            /* lent until the end */
+    struct machine_limits limits; /* known already; zeros: measured if the assignment wants it */
+    struct model *model_kept;     /* taken; NULL: none */
     /* PRELOAD: only the weights, no stage, while another epoch may compute with the team. */
     enum prepare_goal goal;
     /* PRELOAD: memory that such an epoch takes; model_kept is only lent then, until the end.
@@ -55,6 +56,7 @@ struct prepared {
     uint32_t work_count;
     int64_t load_ns;
     uint64_t read_bytes, kept_bytes; /* of files: what was read, what needed not be */
+    struct machine_limits limits;    /* zeros: not measured */
 };
 /* Destroys all but the model, which the caller owns then. */
 struct model *prepared_end(struct prepared *prepared);

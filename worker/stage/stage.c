@@ -60,7 +60,7 @@ struct stage_bytes stage_bytes(const struct seat *seat, const struct arch *arch,
                                  cache.blocks_per_slot_max * KV_BLOCK_TOKENS, thread_count) +
                    expert_exchange_bytes(seat, arch) + row_map_bytes(seat) +
                    rows_bytes(seat, arch) + answer_bytes(seat, arch, thread_count) +
-                   draft_bytes(seat),
+                   draft_bytes(seat) + meter_bytes(seat->held_end - seat->layer_begin),
     };
 }
 
@@ -73,6 +73,10 @@ static bool make_parts(struct stage *stage, struct error *err)
     if (stage->cache == NULL) {
         return false;
     }
+    stage->meter = meter_create(seat->layer_begin, seat->held_end, err);
+    if (stage->meter == NULL) {
+        return false;
+    }
     stage->forward = forward_create(
         &(struct forward_config){
             .arch = stage->arch,
@@ -80,6 +84,7 @@ static bool make_parts(struct stage *stage, struct error *err)
             .cache = stage->cache,
             .kernels = stage->kernels,
             .team = stage->team,
+            .meter = stage->meter,
             .rows_max = seat->placement->step_rows_max,
             .expert_rows_max = expert_rows_of(seat, stage->arch),
         },
@@ -136,9 +141,15 @@ void stage_destroy(struct stage *stage)
     expert_exchange_destroy(stage->experts);
     mem_unmap_pages(stage->x, rows_bytes(stage->seat, stage->arch));
     forward_destroy(stage->forward);
+    meter_destroy(stage->meter);
     kv_cache_destroy(stage->cache);
     arena_deinit(&stage->arena);
     mem_free(stage);
+}
+
+const struct meter *stage_meter(const struct stage *stage)
+{
+    return stage->meter;
 }
 
 void stage_job_init(struct stage_job *job)
@@ -313,6 +324,7 @@ static enum stage_outcome run_layer(struct stage *stage, struct exchange *frames
     struct expert_layer experts = {
         .forward = stage->forward,
         .team = stage->team,
+        .meter = stage->meter,
         .frames = frames,
         .step = &job->step,
         .row_count = map->count,
@@ -363,7 +375,10 @@ static enum stage_outcome take_input(struct stage *stage, struct exchange *frame
                                      struct stage_job *job, struct error *err)
 {
     if (!stage->seat->is_first) {
-        return receive_hidden(stage, frames, &job->step, err);
+        enum stage_outcome outcome = receive_hidden(stage, frames, &job->step, err);
+
+        meter_lap(stage->meter, OPERATION_NO_LAYER, OPERATION_RECEIVE, stage->map.count);
+        return outcome;
     }
     if (stage->map.count > 0) {
         forward_embed(stage->forward, stage->map.rows, stage->map.count, stage->x);
@@ -384,12 +399,39 @@ static enum stage_outcome give_output(struct stage *stage, struct exchange *fram
     }
     answer_hidden(stage, job);
     if (!stage->seat->is_last) {
-        return send_hidden(stage, frames, &job->step);
+        enum stage_outcome outcome = send_hidden(stage, frames, &job->step);
+
+        meter_lap(stage->meter, OPERATION_NO_LAYER, OPERATION_SEND, stage->map.count);
+        return outcome;
     }
     if (!answer_logits(stage, job, err)) {
         return STAGE_FAILED;
     }
     return stage->draft == NULL ? STAGE_DONE : draft_run(stage, frames, job, err);
+}
+
+/* A step with prompt rows is one of its phase, whatever else it has. */
+static enum operation_phase phase_of(const struct stage *stage, const struct step *step)
+{
+    for (uint32_t i = 0; i < step->entry_count; i++) {
+        const struct step_entry *entry = &step->entries[i];
+
+        if (stage->seat->lane_index[entry->lane] != PLACEMENT_NONE &&
+            entry->position < entry->generated_begin) {
+            return OPERATION_PROMPT;
+        }
+    }
+    return OPERATION_DECODE;
+}
+
+/* What the step read and computed, for the coordinator. */
+static void work_report(const struct stage *stage, struct step_result *result)
+{
+    struct operation_work work = meter_step_work(stage->meter);
+
+    result->read_bytes = work.weight_bytes + work.cache_bytes;
+    result->int8_operations = work.int8_operations;
+    result->f32_operations = work.f32_operations;
 }
 
 static enum stage_outcome run(struct stage *stage, struct exchange *frames, struct stage_job *job,
@@ -398,12 +440,14 @@ static enum stage_outcome run(struct stage *stage, struct exchange *frames, stru
     enum stage_outcome outcome;
 
     row_map_fill(&stage->map, stage->seat, &job->step);
+    meter_step_begin(stage->meter, phase_of(stage, &job->step), stage->map.count);
     if (!extend_tables(stage, &job->step, err) || !answer_begin(stage, job, err)) {
         return STAGE_FAILED;
     }
     if (stage->seat->is_last) {
         keep_tokens(stage);
     }
+    meter_lap(stage->meter, OPERATION_NO_LAYER, OPERATION_OTHER, 0);
     outcome = take_input(stage, frames, job, err);
     if (outcome != STAGE_DONE) {
         return outcome;
@@ -414,8 +458,10 @@ static enum stage_outcome run(struct stage *stage, struct exchange *frames, stru
     if (outcome == STAGE_DONE) {
         outcome = give_output(stage, frames, job, err);
     }
+    meter_lap(stage->meter, OPERATION_NO_LAYER, OPERATION_OTHER, 0);
     job->result.end_ns = clock_monotonic_ns();
     job->result.wait_ns = frames->wait_ns;
+    work_report(stage, &job->result);
     return outcome;
 }
 

@@ -33,6 +33,9 @@ struct stage *stage_create(const struct stage_config *config, struct error *err)
 void stage_destroy(struct stage *stage); /* NULL is legal */
 /* The calling thread is the one that will run the steps: thread 0 of the team. */
 void stage_thread_begin(const struct stage *stage);
+/* Where the time of its steps went; lent for the stage's life. meter_records may be called on it
+ * from any thread. */
+const struct meter *stage_meter(const struct stage *stage);
 
 /* A step with room for its answer. The step (checked, in the arena) is the caller's; stage_run adds
  * the result's arrays to the arena. */

@@ -13,6 +13,7 @@ struct stage {
     const struct kernels *kernels;
     struct team *team;
     struct kv_cache *cache;
+    struct meter *meter;
     struct forward *forward;
     struct expert_exchange *experts; /* NULL in a dense model */
     struct draft *draft;             /* NULL without the draft layer */

@@ -268,6 +268,9 @@ static void handle(struct worker *worker, struct message *message)
     case MESSAGE_ATTEMPT:
         worker_epoch_attempt(worker, &message->attempt);
         break;
+    case MESSAGE_PROFILE_ASK:
+        worker_epoch_profile(worker);
+        break;
     case MESSAGE_DRAIN:
         leave(worker);
         worker->may_leave_ns = clock_monotonic_ns();
@@ -282,6 +285,7 @@ static void handle(struct worker *worker, struct message *message)
     case MESSAGE_READY:
     case MESSAGE_STEP_RESULT:
     case MESSAGE_LINK_LOST:
+    case MESSAGE_PROFILE:
         break; /* a sign of life, or not for us */
     }
 }

@@ -47,6 +47,7 @@ struct worker {
     struct team *team; /* used by the loading thread, then by the compute thread */
     enum cpu_level cpu_level;
     struct facts facts;
+    struct machine_limits limits; /* once measured */
     char bind_host[256];
     int parent; /* process that started us */
 
@@ -120,6 +121,8 @@ void worker_epoch_connect(struct worker *worker, uint64_t epoch);
 void worker_epoch_start(struct worker *worker, uint64_t epoch);
 void worker_epoch_step(struct worker *worker, struct message *message);
 void worker_epoch_attempt(struct worker *worker, const struct attempt_message *attempt);
+/* Sends where the time of this epoch's steps went. */
+void worker_epoch_profile(struct worker *worker);
 /* Does what can be done now; called once per turn. */
 void worker_epoch_turn(struct worker *worker);
 /* The epoch can't go on here: that is told, and another one awaited. */

@@ -48,6 +48,7 @@ static struct prepare_config config_of(struct worker *worker, const struct assig
         .available_bytes = facts_available_now(),
         .cpu_level = worker->cpu_level,
         .team = worker->team,
+        .limits = worker->limits,
         .model_kept = worker->model,
         .waker = &worker->waker,
     };
@@ -88,6 +89,7 @@ static void send_loaded(struct worker *worker, const struct prepared *epoch)
                 .load_ns = epoch->load_ns,
                 .read_bytes = epoch->read_bytes,
                 .kept_bytes = epoch->kept_bytes,
+                .limits = epoch->limits,
             },
     };
 
@@ -141,6 +143,7 @@ static void finish_prepare(struct worker *worker)
         worker_epoch_break(worker, &err, epoch);
         return;
     }
+    worker->limits = worker->epoch->limits;
     worker->phase = WORKER_LOADED;
     note_held(worker);
     send_loaded(worker, worker->epoch);

@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/mem.h"
 #include "common/net/endpoint.h"
 #include "worker/stage/step_check.h"
 
@@ -421,6 +422,19 @@ static void send_results(struct worker *worker)
         }
         compute_release(work);
     }
+}
+
+void worker_epoch_profile(struct worker *worker)
+{
+    struct message message = {.kind = MESSAGE_PROFILE,
+                              .profile = {.epoch = worker_epoch_number(worker)}};
+
+    if (worker->epoch != NULL && worker->epoch->stage != NULL) {
+        message.profile.records =
+            meter_records(stage_meter(worker->epoch->stage), &message.profile.record_count);
+    }
+    worker_send(worker, &message);
+    mem_free(message.profile.records);
 }
 
 /* --- the turn --- */

@@ -149,6 +149,7 @@ static struct message assign_make(void)
                                        .weights = rtext(),
                                        .fetch_id = rtext(),
                                        .fetch_port = (uint16_t)r32(),
+                                       .measure_limits = true,
                                        .preload = true}};
 }
 
@@ -160,8 +161,32 @@ static struct message loaded_make(void)
         lines[i] = (struct ledger_line){rtext(), random_u64(&source)};
     }
     return (struct message){.kind = MESSAGE_LOADED,
-                            .loaded = {random_u64(&source), 3, lines, random_u64(&source), rns(),
-                                       random_u64(&source), random_u64(&source)}};
+                            .loaded = {random_u64(&source),
+                                       3,
+                                       lines,
+                                       random_u64(&source),
+                                       rns(),
+                                       random_u64(&source),
+                                       random_u64(&source),
+                                       {1.5e10, 1e12, 0, "avx512-vnni", ""}}};
+}
+
+static struct message profile_make(void)
+{
+    struct operation_record *records = arena_new_array(&arena, struct operation_record, 5);
+
+    for (uint32_t i = 0; i < 5; i++) {
+        records[i] = (struct operation_record){
+            .layer = i == 0 ? OPERATION_NO_LAYER : i,
+            .operation = (enum operation)(5 * i),
+            .phase = (enum operation_phase)(i % 2),
+            .row_class = i,
+            .calls = random_u64(&source),
+            .rows = random_u64(&source),
+            .ns = random_u64(&source),
+            .work = {random_u64(&source), 1, 2, 3, 4, random_u64(&source)}};
+    }
+    return (struct message){.kind = MESSAGE_PROFILE, .profile = {random_u64(&source), 5, records}};
 }
 
 static struct message ready_make(void)
@@ -266,6 +291,9 @@ static struct message result_make(void)
                                        .end_ns = rns(),
                                        .wait_ns = rns(),
                                        .row_count = r32(),
+                                       .read_bytes = random_u64(&source),
+                                       .int8_operations = random_u64(&source),
+                                       .f32_operations = random_u64(&source),
                                        .sample_count = 2,
                                        .samples = samples,
                                        .proposal_count = 2,
@@ -312,7 +340,10 @@ static struct message message_make(enum message_kind kind)
     case MESSAGE_HEARTBEAT:
         return heartbeat_make();
     case MESSAGE_DRAIN:
+    case MESSAGE_PROFILE_ASK:
         return (struct message){.kind = kind};
+    case MESSAGE_PROFILE:
+        return profile_make();
     case MESSAGE_LINK_LOST:
         return (struct message){.kind = kind,
                                 .link_lost = {random_u64(&source), r32(), r32(), rtext()}};
@@ -357,6 +388,7 @@ static void assign_compare(const struct assign_message *a, const struct assign_m
     assert_string_equal(a->model_hash, b->model_hash);
     assert_string_equal(a->fetch_id, b->fetch_id);
     assert_int_equal(a->fetch_port, b->fetch_port);
+    assert_true(b->measure_limits);
     assert_string_equal(a->weights, b->weights);
 }
 
@@ -422,6 +454,8 @@ static void result_compare(const struct step_result *a, const struct step_result
 {
     assert_true(a->begin_ns == b->begin_ns && a->end_ns == b->end_ns && a->wait_ns == b->wait_ns);
     assert_true(a->epoch == b->epoch && a->step == b->step && a->worker == b->worker);
+    assert_true(a->read_bytes == b->read_bytes && a->int8_operations == b->int8_operations &&
+                a->f32_operations == b->f32_operations);
     assert_int_equal(a->sample_count, b->sample_count);
     assert_memory_equal(a->samples, b->samples, a->sample_count * sizeof(*a->samples));
     assert_int_equal(a->logits_count, b->logits_count);
@@ -462,6 +496,7 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_string_equal(a->loaded.lines[2].what, b->loaded.lines[2].what);
         assert_true(a->loaded.lines[2].bytes == b->loaded.lines[2].bytes);
         assert_true(a->loaded.load_ns == b->loaded.load_ns);
+        assert_memory_equal(&a->loaded.limits, &b->loaded.limits, sizeof(a->loaded.limits));
         assert_true(a->loaded.read_bytes == b->loaded.read_bytes);
         assert_true(a->loaded.kept_bytes == b->loaded.kept_bytes);
         break;
@@ -475,6 +510,12 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_true(a->heartbeat.frames_dropped == b->heartbeat.frames_dropped);
         assert_true(a->heartbeat.links[1].frames_sent == b->heartbeat.links[1].frames_sent);
         assert_int_equal(b->heartbeat.links[1].frames_dropped, 5);
+        break;
+    case MESSAGE_PROFILE:
+        assert_true(a->profile.epoch == b->profile.epoch);
+        assert_int_equal(b->profile.record_count, 5);
+        assert_memory_equal(a->profile.records, b->profile.records,
+                            5 * sizeof(*a->profile.records));
         break;
     case MESSAGE_ERROR:
         assert_int_equal(a->error.code, b->error.code);
@@ -523,7 +564,7 @@ static void every_kind_comes_back_as_it_went(void **state)
     (void)state;
     random_init(&source, 11);
     for (int round = 0; round < 50; round++) {
-        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ATTEMPT; kind++) {
+        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_PROFILE; kind++) {
             struct message message = message_make((enum message_kind)kind);
             struct message got;
             struct buffer bytes = {0};
@@ -545,7 +586,7 @@ static void messages_cut_at_any_byte_are_safe(void **state)
 {
     (void)state;
     random_init(&source, 12);
-    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ATTEMPT; kind++) {
+    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_PROFILE; kind++) {
         struct message message = message_make((enum message_kind)kind);
         struct buffer bytes = {0};
         struct arena local;
@@ -619,6 +660,12 @@ static void wrong_values_are_refused_by_the_name_of_their_field(void **state)
     message = register_make();
     message.reg.world_rank = 4;
     bytes_are_refused(&message, "register: world_rank");
+    message = profile_make();
+    message.profile.records[2].operation = OPERATION_COUNT;
+    bytes_are_refused(&message, "profile: record 2");
+    message = loaded_make();
+    message.loaded.limits.f32_operations_per_s = -1;
+    bytes_are_refused(&message, "limits: f32_operations_per_s");
     message = register_make();
     message.reg.read_bytes_per_s = -1;
     bytes_are_refused(&message, "read_bytes_per_s");
@@ -646,6 +693,7 @@ static void unknown_kinds_and_codes_are_refused(void **state)
     raw_is_refused("\x6a\x02\x08\x09", 4, "code: unknown value 9");
     raw_is_refused("\x6a\x00", 2, "code: unknown value 0");
     raw_is_refused("\x1a\x00", 2, "placement: missing");
+    raw_is_refused("\x8a\x01\x02\x10\x01", 5, "operation: 0 values for 1 records");
     raw_is_refused("hello world", 11, "malformed");
 }
 

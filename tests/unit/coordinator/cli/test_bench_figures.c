@@ -110,6 +110,86 @@ static void rows_of_a_step_are_summed_over_members(void **state)
     assert_float_equal(bench_rows_per_step(spans, 0, &window), 0, 0);
 }
 
+/* One machine of each stage reads and computes a unit a nanosecond; the last one twice as fast. */
+static const struct bench_machine machines[] = {
+    {.worker = 7, .stage = 0, .limits = {1e9, 1e9, 1e9, "", ""}},
+    {.worker = 8, .stage = 1, .limits = {1e9, 2e9, 1e9, "", ""}},
+    {.worker = 9, .stage = 1, .limits = {2e9, 2e9, 2e9, "", ""}},
+};
+
+static void the_stages_of_one_step_need_their_times_one_after_another(void **state)
+{
+    const struct cluster_step_span spans[] = {
+        {.worker = 7,
+         .stage = 0,
+         .step = 1,
+         .begin_ns = 0,
+         .end_ns = 50,
+         .read_bytes = 20,
+         .int8_operations = 4,
+         .f32_operations = 6},
+        {.worker = 8,
+         .stage = 1,
+         .step = 1,
+         .begin_ns = 50,
+         .end_ns = 100,
+         .read_bytes = 30,
+         .int8_operations = 40},
+    };
+    const struct bench_window window = {0, 100};
+    struct bench_shares shares = bench_limit_shares(spans, 2, &window, machines, 3, 2);
+
+    (void)state;
+    assert_float_equal(shares.steps_in_flight, 1, 1e-12);
+    assert_float_equal(shares.memory, 0.50, 1e-12);
+    assert_float_equal(shares.arithmetic, 0.10 + 0.20, 1e-12);
+}
+
+static void steps_in_flight_let_stages_read_at_the_same_time(void **state)
+{
+    const struct cluster_step_span spans[] = {
+        {.worker = 7, .stage = 0, .step = 4, .begin_ns = 0, .end_ns = 50, .read_bytes = 20},
+        {.worker = 7, .stage = 0, .step = 5, .begin_ns = 50, .end_ns = 100, .read_bytes = 20},
+        {.worker = 8, .stage = 1, .step = 3, .begin_ns = 0, .end_ns = 50, .read_bytes = 30},
+        {.worker = 8, .stage = 1, .step = 4, .begin_ns = 50, .end_ns = 100, .read_bytes = 30},
+        {.worker = 7, .stage = 0, .step = 3, .begin_ns = -50, .end_ns = 0, .read_bytes = 20},
+        {.worker = 8, .stage = 1, .step = 5, .begin_ns = 100, .end_ns = 150, .read_bytes = 30},
+    };
+    const struct bench_window window = {0, 100};
+    struct bench_shares shares = bench_limit_shares(spans, 6, &window, machines, 3, 2);
+
+    (void)state;
+    assert_float_equal(shares.steps_in_flight, 2, 1e-12);
+    assert_float_equal(shares.memory, 0.60, 1e-12); /* the slower stage: not (0.4 + 0.6) / 2 */
+}
+
+static void a_stage_is_as_slow_as_its_slowest_member(void **state)
+{
+    const struct cluster_step_span spans[] = {
+        {.worker = 8, .stage = 1, .step = 1, .begin_ns = 0, .end_ns = 100, .read_bytes = 10},
+        {.worker = 9, .stage = 1, .step = 1, .begin_ns = 50, .end_ns = 150, .read_bytes = 80},
+    };
+    const struct bench_window window = {0, 100}; /* half of the second span */
+    struct bench_shares shares = bench_limit_shares(spans, 2, &window, machines, 3, 2);
+
+    (void)state;
+    assert_float_equal(shares.memory, 0.20, 1e-12);
+}
+
+static void without_limits_there_are_no_shares(void **state)
+{
+    const struct bench_machine unknown = {.worker = 7};
+    const struct cluster_step_span span = {
+        .worker = 7, .step = 1, .begin_ns = 0, .end_ns = 100, .read_bytes = 10};
+    const struct bench_window window = {0, 100};
+    const struct bench_window nothing = {5, 5};
+
+    (void)state;
+    assert_float_equal(bench_limit_shares(&span, 1, &window, &unknown, 1, 1).memory, 0, 0);
+    assert_float_equal(bench_limit_shares(&span, 1, &nothing, machines, 3, 1).memory, 0, 0);
+    assert_float_equal(bench_limit_shares(&span, 0, &window, machines, 3, 1).memory, 0, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +200,10 @@ int main(void)
         cmocka_unit_test(waiting_for_peers_is_not_computing),
         cmocka_unit_test(a_stage_is_as_busy_as_its_members_on_average),
         cmocka_unit_test(rows_of_a_step_are_summed_over_members),
+        cmocka_unit_test(the_stages_of_one_step_need_their_times_one_after_another),
+        cmocka_unit_test(steps_in_flight_let_stages_read_at_the_same_time),
+        cmocka_unit_test(a_stage_is_as_slow_as_its_slowest_member),
+        cmocka_unit_test(without_limits_there_are_no_shares),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

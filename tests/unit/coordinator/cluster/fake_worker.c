@@ -128,7 +128,8 @@ static void answer_assign(struct fake_worker *worker, const struct assign_messag
                                         .lines = &line,
                                         .limit_bytes = 2000,
                                         .load_ns = 1,
-                                        .read_bytes = 1000}};
+                                        .read_bytes = 1000,
+                                        .limits = {.read_bytes_per_s = 1e9}}};
     struct message refusal = {.kind = MESSAGE_ERROR,
                               .error = {.code = ERROR_LIMIT,
                                         .epoch = assign->placement->epoch,
@@ -245,6 +246,19 @@ static void steps_answer(struct fake_worker *worker)
     atomic_store(&worker->held_count, 0);
 }
 
+/* 100 + its number of calls. */
+static void profile_answer(struct fake_worker *worker)
+{
+    struct operation_record record = {.layer = worker->options.with_wrong_layer ? 99 : 1,
+                                      .operation = OPERATION_ROUTER,
+                                      .calls = 100 + worker->id};
+    struct message message = {.kind = MESSAGE_PROFILE, .profile = {worker->epoch, 1, &record}};
+
+    if (!worker->options.without_profile) {
+        send(worker, &message);
+    }
+}
+
 static void message_answer(struct fake_worker *worker, const struct message *message)
 {
     struct message ready = {.kind = MESSAGE_READY, .ready = {.epoch = message->connect_epoch}};
@@ -258,6 +272,9 @@ static void message_answer(struct fake_worker *worker, const struct message *mes
         break;
     case MESSAGE_CONNECT:
         send(worker, &ready);
+        break;
+    case MESSAGE_PROFILE_ASK:
+        profile_answer(worker);
         break;
     case MESSAGE_STEP:
         step_keep(worker, &message->step);

@@ -16,6 +16,8 @@ struct fake_options {
     const char *fast_numerics;               /* NULL: "fast-blas" */
     const char *load_refusal; /* answers the assignment with this error; NULL: loads */
     bool without_logprobs;    /* leaves them out */
+    bool without_profile;     /* keeps silent when it is asked */
+    bool with_wrong_layer;    /* its profile has one that the model lacks */
 };
 
 struct fake_worker;

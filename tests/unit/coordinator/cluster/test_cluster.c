@@ -251,7 +251,7 @@ static void a_worker_of_another_protocol_is_refused_with_both_versions(void **st
 
     options.protocol_major = 2;
     options.protocol_minor = 7;
-    refusal_expect(fixture, &options, "2.7", "1.4");
+    refusal_expect(fixture, &options, "2.7", "1.5");
 }
 
 static void a_worker_of_another_build_is_refused_with_both_builds(void **state)
@@ -361,6 +361,70 @@ static void status_tells_what_runs_where(void **state)
     cluster_status_destroy(status);
 }
 
+static void a_profile_has_every_workers_answer(void **state)
+{
+    struct fixture *fixture = *state;
+    struct profile *profile;
+    struct arena arena;
+    struct error err;
+
+    arena_init(&arena, 4096);
+    assert_null(cluster_profile(fixture->cluster, &arena, &err));
+    assert_non_null(strstr(err.message, "does not serve"));
+    serve(fixture);
+    profile = cluster_profile(fixture->cluster, &arena, &err);
+    if (profile == NULL) {
+        fail_msg("%s", err.message);
+    }
+    assert_string_equal(profile->architecture, "deepseek_v3");
+    assert_string_equal(profile->numerics_id, "exact/f32/k1");
+    assert_int_equal(profile->worker_count, WORKERS);
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        assert_int_equal(profile->workers[i].stage, i);
+        assert_string_equal(profile->workers[i].host, "fakehost");
+        assert_float_equal(profile->workers[i].limits.read_bytes_per_s, 1e9, 0);
+        assert_int_equal(profile->workers[i].record_count, 1);
+        assert_int_equal(profile->workers[i].records[0].operation, OPERATION_ROUTER);
+        assert_int_equal(profile->workers[i].records[0].calls, 100 + i);
+    }
+    arena_deinit(&arena);
+}
+
+/* The second worker is of its own kind. */
+static void profile_fails(struct fixture *fixture, const struct fake_options *second,
+                          const char *why)
+{
+    struct fake_options options = plain_worker(fixture);
+    struct arena arena;
+    struct error err;
+
+    fixture->workers[0] = fake_worker_start(&options);
+    WAIT_FOR(worker_count_is(fixture, 1));
+    fixture->workers[1] = fake_worker_start(second);
+    assert_true(cluster_wait(fixture->cluster, NULL, NULL, NULL, &err));
+    arena_init(&arena, 4096);
+    assert_null(cluster_profile(fixture->cluster, &arena, &err));
+    assert_int_equal(err.code, ERROR_PEER);
+    assert_non_null(strstr(err.message, why));
+    arena_deinit(&arena);
+}
+
+static void a_worker_that_is_silent_about_its_profile_is_not_awaited_for_ever(void **state)
+{
+    struct fake_options silent = plain_worker(*state);
+
+    silent.without_profile = true;
+    profile_fails(*state, &silent, "does not answer");
+}
+
+static void a_profile_of_layers_that_are_not_there_is_refused(void **state)
+{
+    struct fake_options wrong = plain_worker(*state);
+
+    wrong.with_wrong_layer = true;
+    profile_fails(*state, &wrong, "layer that the model does not have");
+}
+
 static void a_prompt_that_does_not_fit_is_refused_at_once(void **state)
 {
     struct fixture *fixture = *state;
@@ -381,29 +445,49 @@ static void a_prompt_that_does_not_fit_is_refused_at_once(void **state)
     mem_free(prompt);
 }
 
-static void a_lost_worker_fails_its_sequences_by_name_and_a_new_one_heals(void **state)
+static uint64_t epoch_of(struct fixture *fixture)
+{
+    struct cluster_status *status = cluster_status(fixture->cluster);
+    uint64_t epoch = status->epoch;
+
+    cluster_status_destroy(status);
+    return epoch;
+}
+
+/* All that it asked for, in order, each token once. */
+static void client_has_all(struct client *client, uint32_t tokens_max)
+{
+    client_wait_finished(client);
+    assert_int_equal(client->reason, FINISH_LENGTH);
+    assert_int_equal(client->token_count, tokens_max);
+    for (uint32_t i = 0; i < tokens_max; i++) {
+        assert_int_equal(client->tokens[i], fake_token(3 + i));
+    }
+}
+
+static void a_lost_worker_costs_no_answer_and_a_new_one_is_taken(void **state)
 {
     struct fixture *fixture = *state;
     struct fake_options options = plain_worker(fixture);
     struct client client;
     struct error err;
+    uint64_t epoch;
 
     serve(fixture);
+    epoch = epoch_of(fixture);
     hold_all(fixture);
     assert_true(client_submit(fixture, &client, 50, &err));
     WAIT_FOR(fake_worker_held_steps(fixture->workers[1]) > 0);
     fake_worker_kill(fixture->workers[1]);
     fixture->workers[1] = NULL;
-    client_wait_finished(&client);
-    assert_int_equal(client.reason, FINISH_FAILED);
-    assert_string_equal(client.problem, "worker 1 (fakehost, stage 1) was lost: connection closed");
-    WAIT_FOR(state_is(fixture, CLUSTER_GATHERING));
     fake_worker_release(fixture->workers[0]);
+    client_has_all(&client, 50);
+    assert_true(epoch_of(fixture) > epoch);
+    epoch = epoch_of(fixture);
     fixture->workers[1] = fake_worker_start(&options);
-    WAIT_FOR(state_is(fixture, CLUSTER_SERVING));
+    WAIT_FOR(epoch_of(fixture) > epoch && state_is(fixture, CLUSTER_SERVING));
     assert_true(client_submit(fixture, &client, 5, &err));
-    client_wait_finished(&client);
-    assert_int_equal(client.token_count, 5);
+    client_has_all(&client, 5);
 }
 
 static struct scheduler_stats stats_of(struct fixture *fixture)
@@ -447,12 +531,7 @@ static void a_lost_link_is_opened_anew_and_the_steps_follow_again(void **state)
     }
     fake_worker_lose_link(fixture->workers[0], 1, 0); /* the same one, from the other end */
     release_all(fixture);
-    client_wait_finished(&client);
-    assert_int_equal(client.reason, FINISH_LENGTH);
-    assert_int_equal(client.token_count, 4);
-    for (uint32_t i = 0; i < 4; i++) {
-        assert_int_equal(client.tokens[i], fake_token(3 + i));
-    }
+    client_has_all(&client, 4);
     WAIT_FOR(all_ended(fixture, 1));
     assert_int_equal(stats_of(fixture).retries, 1);
     assert_int_equal(stats_of(fixture).steps_reissued, 1);
@@ -472,11 +551,12 @@ static void a_link_that_is_lost_again_and_again_ends_the_epoch(void **state)
         fake_worker_lose_link(fixture->workers[1], 0, attempt);
         WAIT_FOR(fake_worker_attempt(fixture->workers[1]) == attempt + 1);
     }
+    assert_int_equal(epoch_of(fixture), 1);
     fake_worker_lose_link(fixture->workers[1], 0, RETRIES_MAX);
-    client_wait_finished(&client);
-    assert_int_equal(client.reason, FINISH_FAILED);
-    assert_non_null(strstr(client.problem, "a spade cut the cable: 9 attempts"));
-    assert_non_null(strstr(client.problem, "worker 1"));
+    WAIT_FOR(epoch_of(fixture) == 2);
+    release_all(fixture);
+    client_has_all(&client, 4);
+    assert_int_equal(stats_of(fixture).retries, RETRIES_MAX);
 }
 
 static void workers_of_an_older_minor_have_one_attempt(void **state)
@@ -493,9 +573,10 @@ static void workers_of_an_older_minor_have_one_attempt(void **state)
     WAIT_FOR(state_is(fixture, CLUSTER_SERVING));
     begin_and_hold(fixture, &client, 4);
     fake_worker_lose_link(fixture->workers[1], 0, 0);
-    client_wait_finished(&client);
-    assert_int_equal(client.reason, FINISH_FAILED);
-    assert_non_null(strstr(client.problem, "worker 0 speaks protocol 1.3"));
+    WAIT_FOR(epoch_of(fixture) == 2);
+    release_all(fixture);
+    client_has_all(&client, 4);
+    assert_int_equal(stats_of(fixture).retries, 0);
 }
 
 static void a_cancelled_sequence_finishes_and_leaves_nothing(void **state)
@@ -536,7 +617,7 @@ static void draining_finishes_what_runs_and_takes_nothing_new(void **state)
     assert_int_equal(running.token_count, 5);
 }
 
-static void a_leaving_worker_is_let_go_after_its_sequences(void **state)
+static void a_leaving_worker_is_let_go_and_the_others_go_on(void **state)
 {
     struct fixture *fixture = *state;
     struct client client;
@@ -548,10 +629,10 @@ static void a_leaving_worker_is_let_go_after_its_sequences(void **state)
     WAIT_FOR(fake_worker_held_steps(fixture->workers[0]) > 0);
     fake_worker_ask_to_leave(fixture->workers[0]);
     release_all(fixture);
-    client_wait_finished(&client);
-    assert_int_equal(client.reason, FINISH_LENGTH);
+    client_has_all(&client, 5);
     WAIT_FOR(fake_worker_was_dismissed(fixture->workers[0]));
-    WAIT_FOR(state_is(fixture, CLUSTER_GATHERING));
+    WAIT_FOR(worker_count_is(fixture, 1) && state_is(fixture, CLUSTER_SERVING));
+    assert_true(epoch_of(fixture) > 1);
 }
 
 static void a_worker_that_refuses_its_assignment_fails_the_cluster_with_its_words(void **state)
@@ -631,14 +712,17 @@ int main(void)
         CASE(gathering_says_how_many_are_there),
         CASE(tokens_come_in_order_then_one_finish),
         CASE(status_tells_what_runs_where),
+        CASE(a_profile_has_every_workers_answer),
+        CASE(a_worker_that_is_silent_about_its_profile_is_not_awaited_for_ever),
+        CASE(a_profile_of_layers_that_are_not_there_is_refused),
         CASE(a_prompt_that_does_not_fit_is_refused_at_once),
-        CASE(a_lost_worker_fails_its_sequences_by_name_and_a_new_one_heals),
+        CASE(a_lost_worker_costs_no_answer_and_a_new_one_is_taken),
         CASE(a_lost_link_is_opened_anew_and_the_steps_follow_again),
         CASE(a_link_that_is_lost_again_and_again_ends_the_epoch),
         CASE(workers_of_an_older_minor_have_one_attempt),
         CASE(a_cancelled_sequence_finishes_and_leaves_nothing),
         CASE(draining_finishes_what_runs_and_takes_nothing_new),
-        CASE(a_leaving_worker_is_let_go_after_its_sequences),
+        CASE(a_leaving_worker_is_let_go_and_the_others_go_on),
         CASE(a_worker_that_refuses_its_assignment_fails_the_cluster_with_its_words),
         CASE(stopping_fails_what_runs_and_dismisses_workers),
         CASE(a_layout_without_enough_workers_is_refused_with_figures),

@@ -79,7 +79,8 @@ static struct fixture *fixture_open(const struct router_config *router)
                                     kernels_for(CPU_REF, NUMERICS_EXACT),
                                     fixture->team,
                                     8,
-                                    8};
+                                    8,
+                                    NULL};
     fixture->forward = forward_create(&config, &err);
     assert_non_null(fixture->forward);
     return fixture;

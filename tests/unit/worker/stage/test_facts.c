@@ -70,6 +70,30 @@ static void the_least_limit_of_all_ancestors_counts(void **state)
     scratch_close(&scratch);
 }
 
+static void the_least_room_of_all_ancestors_counts(void **state)
+{
+    static const struct facts_group_files files = {"memory.max", "memory.current", "inactive_file"};
+    struct scratch scratch;
+
+    (void)state;
+    scratch_open(&scratch);
+    assert_int_equal(mkdir(scratch_path(&scratch, "a"), 0700), 0);
+    assert_int_equal(mkdir(scratch_path(&scratch, "a/b"), 0700), 0);
+    assert_true(facts_group_room(scratch.folder, "/a/b", &files) == UINT64_MAX);
+    write_limit(&scratch, "a/memory.max", "5000\n");
+    assert_true(facts_group_room(scratch.folder, "/a/b", &files) == UINT64_MAX); /* use unknown */
+    write_limit(&scratch, "a/memory.current", "3000\n");
+    assert_int_equal(facts_group_room(scratch.folder, "/a/b", &files), 2000);
+    write_limit(&scratch, "a/memory.stat", "anon 100\nactive_file 7\ninactive_file 400\n");
+    assert_int_equal(facts_group_room(scratch.folder, "/a/b", &files), 2400);
+    write_limit(&scratch, "a/b/memory.max", "max\n");
+    write_limit(&scratch, "memory.max", "4000\n");
+    write_limit(&scratch, "memory.current", "4100\n");
+    assert_int_equal(facts_group_room(scratch.folder, "/a/b", &files), 0);
+    assert_int_equal(facts_group_room(scratch.folder, "/", &files), 0);
+    scratch_close(&scratch);
+}
+
 static void this_machine_has_facts(void **state)
 {
     struct team_config config = {.thread_count = 2, .spin_ns = -1};
@@ -95,6 +119,7 @@ int main(void)
         cmocka_unit_test(no_limit_is_written_in_two_ways),
         cmocka_unit_test(the_group_of_either_version_is_found),
         cmocka_unit_test(the_least_limit_of_all_ancestors_counts),
+        cmocka_unit_test(the_least_room_of_all_ancestors_counts),
         cmocka_unit_test(this_machine_has_facts),
     };
 

@@ -173,7 +173,7 @@ static struct prepare *office_assign(struct office *office, const struct place *
     prepare = prepare_start(
         &(struct prepare_config){
             .assign = &(struct assign_message){placement, placement->stage_count * 2, peers,
-                                               office->path, hash, "", "", 0, false},
+                                               office->path, hash, "", "", 0, false, false},
             .worker = SELF,
             .thread_count = 2,
             .limit_bytes = office->limit_bytes,

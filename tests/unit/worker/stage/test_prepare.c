@@ -200,7 +200,7 @@ static struct prepared *prepare_layers(uint32_t begin, uint32_t end, struct team
     prepare = prepare_start(
         &(struct prepare_config){
             .assign = &(struct assign_message){make_placement(&arena, begin, end), 3, peers,
-                                               scratch.folder, hash, "", "", 0, false},
+                                               scratch.folder, hash, "", "", 0, false, false},
             .worker = WORKER,
             .thread_count = 3,
             .limit_bytes = 24 * GB,
