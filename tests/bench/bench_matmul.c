@@ -1,8 +1,9 @@
 /* bench_matmul.c - products of published weight types against what the machine can do.
  *
- * Usage: bench.matmul [threads] [MB of weights]; SHOAL_CPU chooses the level. Times of different
- * runs do not compare (machines drift), so each figure stands beside a limit measured in the same
- * run: decode beside a plain read of the same memory, prefill beside FMAs on registers.
+ * Usage: bench.matmul [threads] [MB of weights] [weight type, all: ""] [numerics, int8]; SHOAL_CPU
+ * chooses the level. Times of different runs do not compare (machines drift), so each figure stands
+ * beside a limit measured in the same run: of reading the same memory, or of FMAs on registers,
+ * whichever is nearer.
  */
 #include "common/base/check.h"
 #include "common/base/clock.h"
@@ -198,8 +199,10 @@ static void measure_product(struct bench *b, uint32_t columns, uint32_t row_coun
     fflush(stdout);
 }
 
-static bool bench_init(struct bench *b, uint32_t threads, uint64_t megabytes, struct error *err)
+static bool bench_init(struct bench *b, uint32_t threads, uint64_t megabytes,
+                       const char *numerics_text, struct error *err)
 {
+    enum numerics numerics = NUMERICS_INT8;
     const struct team_config config = {.thread_count = threads, .spin_ns = -1};
     enum cpu_level level;
 
@@ -207,7 +210,11 @@ static bool bench_init(struct bench *b, uint32_t threads, uint64_t megabytes, st
     if (!cpu_level_choose(&level, err)) {
         return false;
     }
-    b->kernels = kernels_for(level, NUMERICS_INT8);
+    if (numerics_text != NULL &&
+        (!numerics_find(numerics_text, &numerics) || !kernels_available(level, numerics))) {
+        return error_set(err, ERROR_USAGE, "no numerics %s here", numerics_text);
+    }
+    b->kernels = kernels_for(level, numerics);
     b->team = team_create(&config, err);
     b->memory = b->team != NULL ? mem_map_pages(b->bytes, err) : NULL;
     if (b->memory == NULL) {
@@ -241,13 +248,13 @@ int main(int argc, char **argv)
         WEIGHT_BF16, WEIGHT_F16,  WEIGHT_F32,  WEIGHT_F8_E4M3, WEIGHT_Q8_0, WEIGHT_Q5_0,
         WEIGHT_Q4_K, WEIGHT_Q6_K, WEIGHT_Q2_K, WEIGHT_IQ2_XXS, WEIGHT_IQ1_S};
     static const uint32_t columns[] = {2048, 7168}, rows[] = {1, 4, 8, 16, PREFILL_ROWS};
-    const char *only = argc > 3 ? argv[3] : NULL;
+    const char *only = argc > 3 && argv[3][0] != '\0' ? argv[3] : NULL;
     const uint32_t threads = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
     const uint64_t megabytes = argc > 2 ? strtoull(argv[2], NULL, 10) : 1024;
     struct bench b;
     struct error err;
 
-    if (!bench_init(&b, threads, megabytes, &err)) {
+    if (!bench_init(&b, threads, megabytes, argc > 4 ? argv[4] : NULL, &err)) {
         fprintf(stderr, "bench.matmul: %s\n", err.message);
         bench_deinit(&b);
         return 1;

@@ -16,11 +16,16 @@
 
 typedef struct lanes (*lanes_load_fn)(const void *values);
 
-/* How 16 weights of one k are read. Two steps of k make a pair, which may be interleaved. */
+/* How 16 weights of one k are read. Two steps of k make a pair, which may be interleaved. Where
+ * `unpack` is not NULL, CHAIN_GROUP steps are unpacked at once into 64 bytes for each pair, which
+ * the loads read. */
 struct chain_loads {
     lanes_load_fn even, odd;
     size_t odd_bytes; /* from where `even` reads to where `odd` does */
+    void (*unpack)(void *out, const void *group);
 };
+#define CHAIN_GROUP       4
+#define CHAIN_GROUP_BYTES (CHAIN_GROUP / 2 * 64)
 
 struct chain {
     const char *w;      /* weights of output 0 at k = 0 */
@@ -61,14 +66,14 @@ CHAIN_INLINE void chain_store(size_t rows, size_t panels, const struct chain *c,
 }
 
 CHAIN_INLINE void chain_step(size_t rows, size_t panels, lanes_load_fn load, const struct chain *c,
-                             const char *weights, size_t k,
+                             const char *weights, size_t panel_bytes, size_t k,
                              struct lanes (*sum)[CHAIN_PANELS_SINGLE])
 {
     struct lanes w[CHAIN_PANELS_SINGLE];
 
 #pragma GCC unroll 4
     for (size_t panel = 0; panel < panels; panel++) {
-        w[panel] = load(weights + panel * c->panel_bytes);
+        w[panel] = load(weights + panel * panel_bytes);
     }
 #pragma GCC unroll 16
     for (size_t row = 0; row < rows; row++) {
@@ -94,23 +99,69 @@ CHAIN_INLINE void chain_ahead(size_t panels, const struct chain *c, size_t k)
     }
 }
 
-/* rows, panels and loads are constants at each call, so that everything below unrolls. */
+CHAIN_INLINE void chain_group(size_t rows, size_t panels, size_t steps,
+                              const struct chain_loads *loads, const struct chain *c, size_t k,
+                              struct lanes (*sum)[CHAIN_PANELS_SINGLE])
+{
+    _Alignas(64) char group[CHAIN_PANELS_SINGLE][CHAIN_GROUP_BYTES];
+
+    chain_ahead(panels, c, k);
+#pragma GCC unroll 4
+    for (size_t panel = 0; panel < panels; panel++) {
+        loads->unpack(group[panel], c->w + panel * c->panel_bytes + k * c->step_bytes);
+    }
+    /* Through memory indeed: a conversion from there is cheaper than from half a register. */
+    __asm__ volatile("" : : "r"(group) : "memory");
+#pragma GCC unroll 4
+    for (size_t i = 0; i < steps; i++) {
+        chain_step(rows, panels, loads->even, c, group[0] + i * loads->odd_bytes, CHAIN_GROUP_BYTES,
+                   k + i, sum);
+    }
+}
+
+/* Unpacking and multiplying take turns after a few steps, so that memory is never idle. */
+CHAIN_INLINE void chain_groups(size_t rows, size_t panels, const struct chain_loads *loads,
+                               const struct chain *c, struct lanes (*sum)[CHAIN_PANELS_SINGLE])
+{
+    size_t k = 0;
+
+    for (; k + CHAIN_GROUP <= c->k_count; k += CHAIN_GROUP) {
+        chain_group(rows, panels, CHAIN_GROUP, loads, c, k, sum);
+    }
+    if (k < c->k_count) {
+        chain_group(rows, panels, c->k_count - k, loads, c, k, sum);
+    }
+}
+
+CHAIN_INLINE void chain_pairs(size_t rows, size_t panels, const struct chain_loads *loads,
+                              const struct chain *c, struct lanes (*sum)[CHAIN_PANELS_SINGLE])
+{
+    const char *weights = c->w;
+    size_t k = 0;
+
+    for (; k + 2 <= c->k_count; k += 2) {
+        chain_ahead(panels, c, k);
+        chain_step(rows, panels, loads->even, c, weights, c->panel_bytes, k, sum);
+        chain_step(rows, panels, loads->odd, c, weights + loads->odd_bytes, c->panel_bytes, k + 1,
+                   sum);
+        weights += 2 * c->step_bytes;
+    }
+    if (k < c->k_count) {
+        chain_step(rows, panels, loads->even, c, weights, c->panel_bytes, k, sum);
+    }
+}
+
+/* rows, panels and loads are constants at each call, so that everything unrolls. */
 CHAIN_INLINE void chain_block(size_t rows, size_t panels, const struct chain_loads *loads,
                               const struct chain *c)
 {
     struct lanes sum[CHAIN_ROWS_SINGLE][CHAIN_PANELS_SINGLE];
-    const char *weights = c->w;
-    size_t k = 0;
 
     chain_load(rows, panels, c, sum);
-    for (; k + 2 <= c->k_count; k += 2) {
-        chain_ahead(panels, c, k);
-        chain_step(rows, panels, loads->even, c, weights, k, sum);
-        chain_step(rows, panels, loads->odd, c, weights + loads->odd_bytes, k + 1, sum);
-        weights += 2 * c->step_bytes;
-    }
-    if (k < c->k_count) {
-        chain_step(rows, panels, loads->even, c, weights, k, sum);
+    if (loads->unpack != NULL) {
+        chain_groups(rows, panels, loads, c, sum);
+    } else {
+        chain_pairs(rows, panels, loads, c, sum);
     }
     chain_store(rows, panels, c, sum);
 }
@@ -249,28 +300,9 @@ CHAIN_INLINE struct chain chain_asking_ahead(struct chain c)
 CHAIN_INLINE void chain_product(size_t row_count, size_t panel_count, lanes_load_fn load,
                                 struct chain c)
 {
-    const struct chain_loads loads = {load, load, c.step_bytes};
+    const struct chain_loads loads = {load, load, c.step_bytes, NULL};
 
     chain_run(row_count, panel_count, &loads, chain_asking_ahead(c));
-}
-
-/* All rows over one panel: a taller block keeps as many sums going as several panels would. */
-CHAIN_INLINE void chain_single_panel(size_t row_count, lanes_load_fn load, struct chain c)
-{
-    const struct chain_loads loads = {load, load, c.step_bytes};
-
-    c = chain_asking_ahead(c);
-    for (; row_count >= CHAIN_ROWS_SINGLE; row_count -= CHAIN_ROWS_SINGLE) {
-        chain_block(CHAIN_ROWS_SINGLE, 1, &loads, &c);
-        c.x += CHAIN_ROWS_SINGLE * c.x_stride;
-        c.sums += CHAIN_ROWS_SINGLE * c.sums_stride;
-    }
-    for (size_t rows; row_count > 0; row_count -= rows) {
-        rows = row_count < CHAIN_ROWS ? row_count : CHAIN_ROWS;
-        chain_rows(rows, 1, &loads, &c);
-        c.x += rows * c.x_stride;
-        c.sums += rows * c.sums_stride;
-    }
 }
 
 #endif

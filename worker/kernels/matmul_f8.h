@@ -6,8 +6,8 @@
  * matmul_float.h.
  *
  * Codes become f16 first, value / 256, by moving their fields only; the packed scales are 256 times
- * as large. One group of rows takes them so, since a conversion from memory is cheap; for more rows
- * they become f32. Both stay in the nearest cache. */
+ * as large. Few rows take them so, a few columns at a time, since a conversion from memory is
+ * cheap; for more rows a block becomes f16 and then f32. All of it stays in the nearest cache. */
 #include "worker/kernels/matmul_float.h"
 
 /* What one block of columns adds to the tile. */
@@ -18,6 +18,9 @@ struct f8_block {
     size_t panel_bytes;
     size_t k_count;
 };
+
+static const struct chain_loads chain_loads_f8 = {lanes_load_f16, lanes_load_f16,
+                                                  PANEL_ROWS * sizeof(uint16_t), lanes_f16_of_f8};
 
 /* Whole groups of codes: what follows an odd end stays in the panel. */
 CHAIN_INLINE void f8_halves(const struct f8_block *block, uint16_t *halves)
@@ -55,16 +58,27 @@ CHAIN_INLINE void f8_close(const struct f8_block *block, const float *sums)
     }
 }
 
+/* Sums of many rows. */
+CHAIN_INLINE void f8_blocked(const struct f8_block *block, struct chain chain)
+{
+    _Alignas(64) uint16_t halves[TILE_PANELS * SCALE_BLOCK * PANEL_ROWS];
+
+    f8_halves(block, halves);
+    chain.w = (const char *)halves;
+    chain.panel_bytes = SCALE_BLOCK * PANEL_ROWS * sizeof(*halves);
+    chain.step_bytes = PANEL_ROWS * sizeof(*halves);
+    float_blocked(block->tile, &chain_loads_f16, chain);
+}
+
 /* The block's sums. `ahead` is what will be read next from memory. */
 CHAIN_INLINE void f8_sum(const struct f8_block *block, const float *x, const char *ahead,
                          float *sums)
 {
-    _Alignas(64) uint16_t halves[TILE_PANELS * SCALE_BLOCK * PANEL_ROWS];
     const struct matmul_tile *tile = block->tile;
-    struct chain chain = {
-        .w = (const char *)halves,
-        .panel_bytes = SCALE_BLOCK * PANEL_ROWS * sizeof(*halves),
-        .step_bytes = PANEL_ROWS * sizeof(*halves),
+    const struct chain chain = {
+        .w = block->codes,
+        .panel_bytes = block->panel_bytes,
+        .step_bytes = PANEL_ROWS,
         .x = x,
         .x_stride = tile->x.stride,
         .k_count = block->k_count,
@@ -75,12 +89,11 @@ CHAIN_INLINE void f8_sum(const struct f8_block *block, const float *x, const cha
         .ahead_step_bytes = PANEL_ROWS,
     };
 
-    f8_halves(block, halves);
     memset(sums, 0, (size_t)tile->row_count * TILE_OUTPUTS * sizeof(float));
     if (tile->row_count > CHAIN_ROWS_TALL) {
-        float_blocked(tile, &chain_loads_f16, chain);
+        f8_blocked(block, chain);
     } else {
-        chain_run_once(tile->row_count, tile->panel_count, &chain_loads_f16, chain);
+        chain_run_once(tile->row_count, tile->panel_count, &chain_loads_f8, chain);
     }
 }
 

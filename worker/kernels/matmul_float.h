@@ -13,10 +13,11 @@
 #define FLOAT_AHEAD_BYTES 4096 /* of each panel; a multiple of every type's pair */
 
 static const struct chain_loads chain_loads_f32 = {lanes_load_f32, lanes_load_f32,
-                                                   PANEL_ROWS * sizeof(float)};
+                                                   PANEL_ROWS * sizeof(float), NULL};
 static const struct chain_loads chain_loads_f16 = {lanes_load_f16, lanes_load_f16,
-                                                   PANEL_ROWS * sizeof(uint16_t)};
-static const struct chain_loads chain_loads_bf16 = {lanes_load_bf16_even, lanes_load_bf16_odd, 0};
+                                                   PANEL_ROWS * sizeof(uint16_t), NULL};
+static const struct chain_loads chain_loads_bf16 = {lanes_load_bf16_even, lanes_load_bf16_odd, 0,
+                                                    NULL};
 
 /* wide: [panel][FLOAT_COLUMNS][16] */
 CHAIN_INLINE void float_widen(const struct chain_loads *loads, const struct chain *c,
