@@ -2,6 +2,7 @@
 #include "worker/kernels/kernels.h"
 
 #include "common/base/check.h"
+#include "worker/kernels/block_kernel.h"
 #include "worker/kernels/grids.h"
 #include "worker/kernels/levels.h"
 
@@ -17,6 +18,11 @@ const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics)
     ASSERT(level < CPU_LEVEL_COUNT && numerics < NUMERICS_COUNT);
     grids_expand();
     return &tables[level][numerics];
+}
+
+uint64_t int8_rows_bytes(uint32_t columns, size_t stride)
+{
+    return int8_chunk_count(columns) * stride * sizeof(struct int8_chunk);
 }
 
 static size_t padded(size_t count, size_t multiple)

@@ -11,13 +11,14 @@ extern const struct kernels kernels_vnni[NUMERICS_COUNT];
 
 #define KERNELS_OF_LEVEL(this_level)                                                               \
     {                                                                                              \
-        [NUMERICS_EXACT] = KERNELS_OF(this_level, matmul, matmul_gate_up),                         \
-        [NUMERICS_INT8] = KERNELS_OF(this_level, matmul_int8, matmul_gate_up_int8),                \
+        [NUMERICS_EXACT] = KERNELS_OF(this_level, matmul, matmul_gate_up, NULL, NULL),             \
+        [NUMERICS_INT8] = KERNELS_OF(this_level, matmul_int8, matmul_gate_up_int8, int8_rows_make, \
+                                     matmul_codes),                                                \
     }
-#define KERNELS_OF(this_level, product, gate_up)                                                   \
+#define KERNELS_OF(this_level, product, gate_up, codes_make, product_codes)                        \
     {                                                                                              \
         .level = (this_level), .matmul = product, .matmul_gate_up = gate_up,                       \
-        .matmul_exact = matmul, .rms_norm = row_rms_norm, .add = row_add, .scale = row_scale,      \
+        .code_rows = codes_make, .matmul_codes = product_codes, .matmul_exact = matmul, .rms_norm = row_rms_norm, .add = row_add, .scale = row_scale,      \
         .sigmoid = row_sigmoid, .softmax = row_softmax, .max = row_max,                            \
         .exp_total = row_exp_total, .exp_each = row_exp_each, .find_from = row_find_from,          \
         .count_above = row_count_above, .rope = row_rope, .rope_halves = row_rope_halves,          \
