@@ -173,7 +173,7 @@ BLOCK_INLINE struct words sum_begin(const struct block_form *form, const struct 
     int32_t sum;
 
     if (WORDS_ACTIVATION_BIAS != 0) {
-        return words_load(group->chunks[panel].begins[index]);
+        return words_load_apart(group->chunks[panel].begins[index]);
     }
     if (form->codes == CODES_SIGNED || form->bias == 0) {
         return words_set(0);

@@ -10,6 +10,7 @@
 #include "worker/kernels/int8_rows.h"
 
 #define FETCH_AHEAD_BYTES 4096
+#define FETCH_ROWS_MAX    16 /* more keep the processor busy longer than the memory */
 #define LINE_BYTES        64
 
 /* [row][panel][16] */
@@ -61,8 +62,10 @@ static inline void int8_multiply(const struct int8_panels *panels, uint32_t chun
     for (uint32_t i = 0; i < panels->panel_count; i++) {
         const char *panel = int8_panel_at(w, panels->panel + i);
 
-        int8_fetch(panel, panel_bytes,
-                   panels->next != NULL ? panels->next + i * panel_bytes : NULL, offset, bytes);
+        if (row_count <= FETCH_ROWS_MAX) {
+            int8_fetch(panel, panel_bytes,
+                       panels->next != NULL ? panels->next + i * panel_bytes : NULL, offset, bytes);
+        }
         leaf_reads(panel + offset, bytes);
         kernel->unpack(panel + offset, block_count, &chunks[i]);
     }

@@ -145,6 +145,11 @@ static inline struct words words_dot_signed(struct words acc, struct words w, st
         dot_half(acc.high, _mm256_abs_epi8(w.high), _mm256_sign_epi8(a.high, w.high))};
 }
 
+static inline struct words words_load_apart(const void *values)
+{
+    return words_load(values);
+}
+
 static inline struct words words_sum_four(struct words a, struct words ones)
 {
     return words_dot(words_set(0), ones, a);

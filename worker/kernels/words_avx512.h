@@ -25,6 +25,11 @@ static inline struct words words_dot_signed(struct words acc, struct words w, st
     return words_dot(acc, (struct words){_mm512_abs_epi8(w.v)}, (struct words){turned});
 }
 
+static inline struct words words_load_apart(const void *values)
+{
+    return words_load(values);
+}
+
 static inline struct words words_sum_four(struct words a, struct words ones)
 {
     return words_dot(words_set(0), ones, a);

@@ -149,6 +149,12 @@ static inline struct words words_dot_signed(struct words acc, struct words w, st
     return words_dot(acc, w, a);
 }
 
+/* The same as words_load, of values that other sums begin with too. */
+static inline struct words words_load_apart(const void *values)
+{
+    return words_load(values);
+}
+
 /* The sum of the four signed bytes of each word; `ones` are bytes of 1. */
 static inline struct words words_sum_four(struct words a, struct words ones)
 {

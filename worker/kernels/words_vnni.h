@@ -31,4 +31,13 @@ static inline struct words words_dot_pairs(struct words acc, struct words a, str
     return (struct words){_mm512_dpwssd_epi32(acc.v, a.v, b.v)};
 }
 
+/* A load of its own: sums that begin alike would be copied from one register otherwise. */
+static inline struct words words_load_apart(const void *values)
+{
+    struct words out;
+
+    __asm__ volatile("vmovdqu32 %1, %0" : "=v"(out.v) : "m"(*(const __m512i_u *)values));
+    return out;
+}
+
 #endif
