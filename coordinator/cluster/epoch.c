@@ -57,10 +57,10 @@ static void seats_clear(struct cluster *cluster)
 }
 
 /* Steps are lost, sequences wait, seats are free. */
-static void epoch_end(struct cluster *cluster, int64_t now_ns)
+static void epoch_end(struct cluster *cluster, enum suspend_reason reason, int64_t now_ns)
 {
     if (cluster->state == CLUSTER_SERVING || cluster->state == CLUSTER_DRAINING) {
-        scheduler_suspend(cluster->scheduler, now_ns);
+        scheduler_suspend(cluster->scheduler, reason, now_ns);
         sequences_deliver(cluster, "the steps that computed it were lost again and again", now_ns);
     }
     profiles_abandon(cluster, "the epoch ended");
@@ -98,7 +98,7 @@ void epoch_abandon(struct cluster *cluster, const char *why, int64_t now_ns)
         return;
     }
     log_warn("epoch %" PRIu64 " ends: %s", cluster->epoch, why);
-    epoch_end(cluster, now_ns);
+    epoch_end(cluster, SUSPEND_LOSS, now_ns);
     (void)snprintf(cluster->epoch_end_reason, sizeof(cluster->epoch_end_reason), "%s", why);
     cluster->settle_until_ns = now_ns + settle_ns(cluster);
     if (cluster->epoch_failures >= EPOCH_FAILURES_MAX && !cluster->served_once) {
@@ -124,7 +124,7 @@ void epoch_refuse(struct cluster *cluster, struct member *member, const char *wh
 static void epoch_renew(struct cluster *cluster, const char *why, int64_t now_ns)
 {
     log_info("epoch %" PRIu64 " ends: %s", cluster->epoch, why);
-    epoch_end(cluster, now_ns);
+    epoch_end(cluster, SUSPEND_CHANGE, now_ns);
     cluster->epoch_end_reason[0] = '\0';
     cluster->settle_until_ns = now_ns;
     epoch_set_state(cluster, CLUSTER_GATHERING, now_ns);
@@ -142,7 +142,7 @@ void epoch_fail_cluster(struct cluster *cluster, int64_t now_ns, const char *for
     va_start(args, format);
     (void)vsnprintf(problem, sizeof(problem), format, args);
     va_end(args);
-    epoch_end(cluster, now_ns);
+    epoch_end(cluster, SUSPEND_LOSS, now_ns);
     sequences_end(cluster, problem, now_ns);
     cluster->state = CLUSTER_FAILED;
     cluster->state_since_ns = now_ns;
@@ -153,7 +153,7 @@ void epoch_fail_cluster(struct cluster *cluster, int64_t now_ns, const char *for
 
 void epoch_stop(struct cluster *cluster, int64_t now_ns)
 {
-    epoch_end(cluster, now_ns);
+    epoch_end(cluster, SUSPEND_LOSS, now_ns);
     sequences_end(cluster, "the coordinator stops", now_ns);
     cluster->state = CLUSTER_FAILED;
     (void)snprintf(cluster->problem, sizeof(cluster->problem), "the coordinator stops");

@@ -158,7 +158,11 @@ uint32_t scheduler_attempt(const struct scheduler *scheduler); /* 0, and one mor
  * may be what kills workers: it ends as FINISH_FAILED. Until scheduler_resume there is no step;
  * requests are accepted as before, into the queue. */
 #define SCHEDULER_LOSSES_MAX 4
-void scheduler_suspend(struct scheduler *scheduler, int64_t now_ns);
+enum suspend_reason {
+    SUSPEND_LOSS,  /* a worker died, or could not go on */
+    SUSPEND_CHANGE /* one joins or leaves: no fault of any sequence */
+};
+void scheduler_suspend(struct scheduler *scheduler, enum suspend_reason reason, int64_t now_ns);
 /* Goes on with another placement. What of it can't hold a sequence at full length ends that as
  * FINISH_FAILED. */
 void scheduler_resume(struct scheduler *scheduler, const struct scheduler_config *config,

@@ -89,7 +89,8 @@ void scheduler_epoch_end(struct scheduler *scheduler)
 }
 
 /* Its steps will not come back. */
-static void sequence_suspend(struct scheduler *scheduler, uint32_t index)
+static void sequence_suspend(struct scheduler *scheduler, enum suspend_reason reason,
+                             uint32_t index)
 {
     struct sequence *sequence = &scheduler->pool.sequences[index];
 
@@ -97,7 +98,7 @@ static void sequence_suspend(struct scheduler *scheduler, uint32_t index)
         return;
     }
     scheduler_unlist(scheduler, index);
-    sequence->losses += sequence->steps_in_flight > 0;
+    sequence->losses += reason == SUSPEND_LOSS && sequence->steps_in_flight > 0;
     sequence->steps_in_flight = 0;
     if (sequence->state == SEQUENCE_LEAVING && !BUG(16)) {
         scheduler_release(scheduler, index);
@@ -126,11 +127,11 @@ static void flight_lose(struct scheduler *scheduler, const struct flight *flight
     }
 }
 
-void scheduler_suspend(struct scheduler *scheduler, int64_t now_ns)
+void scheduler_suspend(struct scheduler *scheduler, enum suspend_reason reason, int64_t now_ns)
 {
     scheduler->now_ns = now_ns;
     for (uint32_t index = 0; index < scheduler->pool.capacity; index++) {
-        sequence_suspend(scheduler, index);
+        sequence_suspend(scheduler, reason, index);
     }
     for (uint32_t i = 0; i < scheduler->deck.count && !BUG(15); i++) {
         flight_lose(scheduler, flight_deck_at(&scheduler->deck, i));

@@ -2,8 +2,9 @@
  *
  * Usage: bench.matmul [threads] [MB of weights] [weight type, all: ""] [numerics, int8]; SHOAL_CPU
  * chooses the level. Times of different runs do not compare (machines drift), so each figure stands
- * beside a limit measured in the same run: of reading the same memory, or of FMAs on registers,
- * whichever is nearer.
+ * beside a limit measured in the same run: decode beside a plain read of the same memory, prefill
+ * beside FMAs on registers, or beside int8 dot products on registers where the machine has VNNI and
+ * the type blocks.
  */
 #include "common/base/check.h"
 #include "common/base/clock.h"
@@ -17,8 +18,9 @@
 #include <string.h>
 
 #define ROUNDS        5
-#define PANELS_A_TILE 8
+#define PANELS_A_TILE 16
 #define PREFILL_ROWS  512
+#define CODE_ROWS     16
 #define FMA_TURNS     (1 << 21)
 #define FMA_CHAINS    12
 #define READ_BYTES    ((size_t)1 << 20) /* of one read tile */
@@ -33,9 +35,10 @@ struct bench {
     uint64_t bytes;
     struct packed_matrix w; /* the matrix at hand */
     float *x, *out;
+    struct int8_rows codes;
     uint32_t row_count;
-    uint64_t *sink; /* [tile], keeps results alive */
-    double read_gb_s, fma_gflop_s;
+    uint64_t *sink;                           /* [tile], keeps results alive */
+    double read_gb_s, fma_gflop_s, dot_gop_s; /* the last: FMAs again without VNNI */
 };
 
 static void product_tile(void *context, size_t tile, uint32_t thread)
@@ -46,8 +49,25 @@ static void product_tile(void *context, size_t tile, uint32_t thread)
     const uint32_t end = begin + PANELS_A_TILE < panels ? begin + PANELS_A_TILE : panels;
 
     (void)thread;
+    if (weight_type_is_blocks(b->w.type)) {
+        b->kernels->matmul_codes(&b->w, NULL, begin, end, b->codes, b->row_count,
+                                 (struct rows_out){b->out, b->w.rows});
+        return;
+    }
     b->kernels->matmul(&b->w, begin, end, (struct rows_view){b->x, b->w.columns}, b->row_count,
                        (struct rows_out){b->out, b->w.rows});
+}
+
+static void code_tile(void *context, size_t tile, uint32_t thread)
+{
+    const struct bench *b = context;
+    const uint32_t row = (uint32_t)tile * CODE_ROWS;
+    const uint32_t rows = b->row_count - row < CODE_ROWS ? b->row_count - row : CODE_ROWS;
+
+    (void)thread;
+    b->kernels->code_rows(b->w.type, b->w.columns,
+                          (struct rows_view){b->x + (size_t)row * b->w.columns, b->w.columns}, rows,
+                          (struct int8_rows){b->codes.chunks, b->codes.stride, row});
 }
 
 /* Four streams, asked for ahead: one alone does not fill the memory system. */
@@ -84,6 +104,7 @@ __attribute__((target("avx512f"))) static void fma_tile_avx512(void *context, si
     __m512 sum[FMA_CHAINS];
 
     (void)thread;
+#pragma GCC unroll 12
     for (int i = 0; i < FMA_CHAINS; i++) {
         sum[i] = _mm512_set1_ps((float)i);
     }
@@ -93,6 +114,7 @@ __attribute__((target("avx512f"))) static void fma_tile_avx512(void *context, si
             sum[i] = _mm512_fmadd_ps(sum[i], a, c);
         }
     }
+#pragma GCC unroll 12
     for (int i = 1; i < FMA_CHAINS; i++) {
         sum[0] = _mm512_add_ps(sum[0], sum[i]);
     }
@@ -107,6 +129,7 @@ __attribute__((target("avx2,fma"))) static void fma_tile_avx2(void *context, siz
     __m256 sum[FMA_CHAINS];
 
     (void)thread;
+#pragma GCC unroll 12
     for (int i = 0; i < FMA_CHAINS; i++) {
         sum[i] = _mm256_set1_ps((float)i);
     }
@@ -116,10 +139,37 @@ __attribute__((target("avx2,fma"))) static void fma_tile_avx2(void *context, siz
             sum[i] = _mm256_fmadd_ps(sum[i], a, c);
         }
     }
+#pragma GCC unroll 12
     for (int i = 1; i < FMA_CHAINS; i++) {
         sum[0] = _mm256_add_ps(sum[0], sum[i]);
     }
     b->sink[tile] = (uint64_t)_mm256_cvtss_f32(sum[0]);
+}
+
+__attribute__((target("avx512f,avx512vnni"))) static void dot_tile(void *context, size_t tile,
+                                                                   uint32_t thread)
+{
+    const struct bench *b = context;
+    const __m512i a = _mm512_set1_epi8(3), c = _mm512_set1_epi8(5);
+    __m512i sum[FMA_CHAINS];
+
+    (void)thread;
+#pragma GCC unroll 12
+    for (int i = 0; i < FMA_CHAINS; i++) {
+        sum[i] = _mm512_set1_epi32(i);
+    }
+    for (int turn = 0; turn < FMA_TURNS; turn++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < FMA_CHAINS; i++) {
+            sum[i] = _mm512_dpbusd_epi32(sum[i], a, c);
+            __asm__("" : "+v"(sum[i])); /* no sum is foreseen */
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 1; i < FMA_CHAINS; i++) {
+        sum[0] = _mm512_add_epi32(sum[0], sum[i]);
+    }
+    b->sink[tile] = (uint64_t)_mm_cvtsi128_si32(_mm512_castsi512_si128(sum[0]));
 }
 
 static double seconds_since(int64_t start_ns)
@@ -147,7 +197,8 @@ static void measure_limits(struct bench *b)
     const bool wide = b->kernels->level >= CPU_AVX512;
     const team_fn fma_tile = wide ? fma_tile_avx512 : fma_tile_avx2;
     const double flops = 2.0 * (wide ? 16 : 8) * FMA_CHAINS * FMA_TURNS * threads;
-    double read[ROUNDS], fma[ROUNDS];
+    const double dots = 2.0 * 64 * FMA_CHAINS * FMA_TURNS * threads;
+    double read[ROUNDS], fma[ROUNDS], dot[ROUNDS];
 
     for (int round = 0; round < ROUNDS; round++) {
         int64_t start_ns = clock_monotonic_ns();
@@ -161,7 +212,15 @@ static void measure_limits(struct bench *b)
         } else {
             fma[round] = 0;
         }
+        start_ns = clock_monotonic_ns();
+        if (cpu_level_available(CPU_VNNI)) {
+            team_run(b->team, dot_tile, b, threads);
+            dot[round] = dots / seconds_since(start_ns) / 1e9;
+        } else {
+            dot[round] = fma[round];
+        }
     }
+    b->dot_gop_s = median(dot);
     b->read_gb_s = median(read);
     b->fma_gflop_s = median(fma);
 }
@@ -173,29 +232,36 @@ static void measure_product(struct bench *b, uint32_t columns, uint32_t row_coun
     const uint64_t fit = b->bytes / matrix_bytes;
     const uint64_t matrices = row_count < PREFILL_ROWS ? fit : 1;
     const size_t tiles = (packed_panel_count(b->w.rows) + PANELS_A_TILE - 1) / PANELS_A_TILE;
-    double gb_s[ROUNDS], gflop_s[ROUNDS], read_share, fma_share;
+    const bool is_blocks = weight_type_is_blocks(b->w.type);
+    double gb_s[ROUNDS], gop_s[ROUNDS], read_share, peak_share;
     const char *bound;
 
     b->w.columns = columns;
     b->row_count = row_count;
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = -1; round < ROUNDS; round++) { /* the first finds cold pages */
         int64_t start_ns = clock_monotonic_ns();
         double s;
 
+        if (is_blocks) {
+            team_run(b->team, code_tile, b, (row_count + CODE_ROWS - 1) / CODE_ROWS);
+        }
         for (uint64_t matrix = 0; matrix < matrices; matrix++) {
             b->w.data = b->memory + matrix * matrix_bytes;
             team_run(b->team, product_tile, b, tiles);
         }
         s = seconds_since(start_ns);
+        if (round < 0) {
+            continue;
+        }
         gb_s[round] = (double)(matrices * matrix_bytes) / s / 1e9;
-        gflop_s[round] = 2.0 * (double)matrices * b->w.rows * columns * row_count / s / 1e9;
+        gop_s[round] = 2.0 * (double)matrices * b->w.rows * columns * row_count / s / 1e9;
     }
     read_share = median(gb_s) / b->read_gb_s;
-    fma_share = median(gflop_s) / b->fma_gflop_s;
-    bound = read_share > fma_share ? "read" : "FMA";
-    printf("%-7s %u x %u, %3u rows: %7.2f GB/s, %7.1f GFLOPS: %3.0f %% of %s\n",
+    peak_share = median(gop_s) / (is_blocks ? b->dot_gop_s : b->fma_gflop_s);
+    bound = read_share > peak_share ? "read" : is_blocks ? "int8" : "FMA";
+    printf("%-7s %u x %u, %3u rows: %7.2f GB/s, %7.1f GOPS: %3.0f %% of %s\n",
            weight_type_name(b->w.type), b->w.rows, columns, row_count, gb_s[ROUNDS / 2],
-           gflop_s[ROUNDS / 2], 100 * (read_share > fma_share ? read_share : fma_share), bound);
+           gop_s[ROUNDS / 2], 100 * (read_share > peak_share ? read_share : peak_share), bound);
     fflush(stdout);
 }
 
@@ -226,6 +292,11 @@ static bool bench_init(struct bench *b, uint32_t threads, uint64_t megabytes,
     }
     b->x = mem_new_array(float, (size_t)PREFILL_ROWS * 7168);
     b->out = mem_new_array(float, (size_t)PREFILL_ROWS * b->w.rows);
+    b->codes.chunks = mem_map_pages(int8_rows_bytes(7168, PREFILL_ROWS), err);
+    b->codes.stride = PREFILL_ROWS;
+    if (b->codes.chunks == NULL) {
+        return false;
+    }
     b->sink = mem_new_array(uint64_t, b->bytes / READ_BYTES + team_thread_count(b->team));
     for (size_t i = 0; i < (size_t)PREFILL_ROWS * 7168; i++) {
         b->x[i] = (float)(i % 17) / 16.0f - 0.5f;
@@ -237,6 +308,7 @@ static void bench_deinit(struct bench *b)
 {
     team_destroy(b->team);
     mem_unmap_pages(b->memory, b->bytes);
+    mem_unmap_pages(b->codes.chunks, int8_rows_bytes(7168, PREFILL_ROWS));
     mem_free(b->x);
     mem_free(b->out);
     mem_free(b->sink);
@@ -265,9 +337,9 @@ int main(int argc, char **argv)
             continue;
         }
         measure_limits(&b);
-        printf("level %s, %u threads, %llu MB: read %.2f GB/s, FMA %.1f GFLOPS\n",
+        printf("level %s, %u threads, %llu MB: read %.2f GB/s, FMA %.1f GFLOPS, int8 %.1f GOPS\n",
                cpu_level_name(b.kernels->level), team_thread_count(b.team),
-               (unsigned long long)megabytes, b.read_gb_s, b.fma_gflop_s);
+               (unsigned long long)megabytes, b.read_gb_s, b.fma_gflop_s, b.dot_gop_s);
         for (size_t c = 0; c < ARRAY_LENGTH(columns); c++) {
             for (size_t r = 0; r < ARRAY_LENGTH(rows); r++) {
                 measure_product(&b, columns[c], rows[r]);

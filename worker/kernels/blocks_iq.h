@@ -206,22 +206,28 @@ BLOCK_INLINE void unpack_iq4_xs(const char *block, uint32_t sub, struct sub_bloc
     out->scale = words_sub(words_or(low, words_left(high, 4)), words_set(32));
 }
 
-static const struct block_type type_iq1_s = {FORM_256(8, CODES_SIGNED, 0, MINS_NONE, 0.125f),
-                                             unpack_iq1_s, floats_iq1_s, 50 * PANEL_ROWS};
-static const struct block_type type_iq1_m = {FORM_256(16, CODES_SIGNED, 0, MINS_NONE, 0.125f),
-                                             unpack_iq1_m, floats_iq1_m, 56 * PANEL_ROWS};
-static const struct block_type type_iq2_xxs = {FORM_256(8, CODES_SIGNED, 0, MINS_NONE, 0.125f),
-                                               unpack_iq2_xxs, floats_iq2_xxs, 66 * PANEL_ROWS};
-static const struct block_type type_iq2_xs = {FORM_256(16, CODES_SIGNED, 0, MINS_NONE, 0.125f),
-                                              unpack_iq2_xs, floats_iq2_xs, 74 * PANEL_ROWS};
-static const struct block_type type_iq2_s = {FORM_256(16, CODES_SIGNED, 0, MINS_NONE, 0.125f),
-                                             unpack_iq2_s, floats_iq2_s, 82 * PANEL_ROWS};
-static const struct block_type type_iq3_xxs = {FORM_256(8, CODES_SIGNED, 0, MINS_NONE, 0.25f),
-                                               unpack_iq3_xxs, floats_iq3_xxs, 98 * PANEL_ROWS};
-static const struct block_type type_iq3_s = {FORM_256(8, CODES_SIGNED, 0, MINS_NONE, 1.0f),
-                                             unpack_iq3_s, floats_iq3_s, 110 * PANEL_ROWS};
-static const struct block_type type_iq4_xs = {FORM_256(8, CODES_SIGNED, 0, MINS_NONE, 1.0f),
-                                              unpack_iq4_xs, floats_q4_1, 136 * PANEL_ROWS};
+#define FORM_IQ(subs, factor) FORM_256(subs, CODES_SIGNED, 0, MINS_NONE, 0, factor)
+static const struct block_form form_signed_8 = FORM_IQ(8, 1.0f);
+static const struct block_form form_signed_16 = FORM_IQ(16, 1.0f);
+BLOCK_FORM(signed_8)
+BLOCK_FORM(signed_16)
+
+static const struct block_type type_iq1_s = {FORM_IQ(8, 0.125f), unpack_iq1_s, floats_iq1_s,
+                                             50 * PANEL_ROWS};
+static const struct block_type type_iq1_m = {FORM_IQ(16, 0.125f), unpack_iq1_m, floats_iq1_m,
+                                             56 * PANEL_ROWS};
+static const struct block_type type_iq2_xxs = {FORM_IQ(8, 0.125f), unpack_iq2_xxs, floats_iq2_xxs,
+                                               66 * PANEL_ROWS};
+static const struct block_type type_iq2_xs = {FORM_IQ(16, 0.125f), unpack_iq2_xs, floats_iq2_xs,
+                                              74 * PANEL_ROWS};
+static const struct block_type type_iq2_s = {FORM_IQ(16, 0.125f), unpack_iq2_s, floats_iq2_s,
+                                             82 * PANEL_ROWS};
+static const struct block_type type_iq3_xxs = {FORM_IQ(8, 0.25f), unpack_iq3_xxs, floats_iq3_xxs,
+                                               98 * PANEL_ROWS};
+static const struct block_type type_iq3_s = {FORM_IQ(8, 1.0f), unpack_iq3_s, floats_iq3_s,
+                                             110 * PANEL_ROWS};
+static const struct block_type type_iq4_xs = {FORM_IQ(8, 1.0f), unpack_iq4_xs, floats_q4_1,
+                                              136 * PANEL_ROWS};
 BLOCK_LEAVES(iq1_s)
 BLOCK_LEAVES(iq1_m)
 BLOCK_LEAVES(iq2_xxs)
@@ -234,16 +240,22 @@ BLOCK_LEAVES(iq4_xs)
 /* All block types of a level. */
 #define BLOCK_KERNELS                                                                              \
     {                                                                                              \
-        [WEIGHT_Q4_0] = BLOCK_KERNEL(q4_0, 32), [WEIGHT_Q4_1] = BLOCK_KERNEL(q4_1, 32),            \
-        [WEIGHT_Q5_0] = BLOCK_KERNEL(q5_0, 32), [WEIGHT_Q5_1] = BLOCK_KERNEL(q5_1, 32),            \
-        [WEIGHT_Q8_0] = BLOCK_KERNEL(q8_0, 32), [WEIGHT_IQ4_NL] = BLOCK_KERNEL(iq4_nl, 32),        \
-        [WEIGHT_Q2_K] = BLOCK_KERNEL(q2_k, 16), [WEIGHT_Q3_K] = BLOCK_KERNEL(q3_k, 16),            \
-        [WEIGHT_Q4_K] = BLOCK_KERNEL(q4_k, 32), [WEIGHT_Q5_K] = BLOCK_KERNEL(q5_k, 32),            \
-        [WEIGHT_Q6_K] = BLOCK_KERNEL(q6_k, 16), [WEIGHT_IQ1_S] = BLOCK_KERNEL(iq1_s, 32),          \
-        [WEIGHT_IQ1_M] = BLOCK_KERNEL(iq1_m, 16), [WEIGHT_IQ2_XXS] = BLOCK_KERNEL(iq2_xxs, 32),    \
-        [WEIGHT_IQ2_XS] = BLOCK_KERNEL(iq2_xs, 16), [WEIGHT_IQ2_S] = BLOCK_KERNEL(iq2_s, 16),      \
-        [WEIGHT_IQ3_XXS] = BLOCK_KERNEL(iq3_xxs, 32), [WEIGHT_IQ3_S] = BLOCK_KERNEL(iq3_s, 32),    \
-        [WEIGHT_IQ4_XS] = BLOCK_KERNEL(iq4_xs, 32),                                                \
+        [WEIGHT_Q4_0] = BLOCK_KERNEL(q4_0, 32_less_8),                                             \
+        [WEIGHT_Q4_1] = BLOCK_KERNEL(q4_1, 32_mins),                                               \
+        [WEIGHT_Q5_0] = BLOCK_KERNEL(q5_0, 32_less_16),                                            \
+        [WEIGHT_Q5_1] = BLOCK_KERNEL(q5_1, 32_mins),                                               \
+        [WEIGHT_Q8_0] = BLOCK_KERNEL(q8_0, 32_signed),                                             \
+        [WEIGHT_IQ4_NL] = BLOCK_KERNEL(iq4_nl, 32_signed),                                         \
+        [WEIGHT_Q2_K] = BLOCK_KERNEL(q2_k, q2_k), [WEIGHT_Q3_K] = BLOCK_KERNEL(q3_k, q3_k),        \
+        [WEIGHT_Q4_K] = BLOCK_KERNEL(q4_k, q4_k), [WEIGHT_Q5_K] = BLOCK_KERNEL(q5_k, q5_k),        \
+        [WEIGHT_Q6_K] = BLOCK_KERNEL(q6_k, q6_k), [WEIGHT_IQ1_S] = BLOCK_KERNEL(iq1_s, signed_8),  \
+        [WEIGHT_IQ1_M] = BLOCK_KERNEL(iq1_m, signed_16),                                           \
+        [WEIGHT_IQ2_XXS] = BLOCK_KERNEL(iq2_xxs, signed_8),                                        \
+        [WEIGHT_IQ2_XS] = BLOCK_KERNEL(iq2_xs, signed_16),                                         \
+        [WEIGHT_IQ2_S] = BLOCK_KERNEL(iq2_s, signed_16),                                           \
+        [WEIGHT_IQ3_XXS] = BLOCK_KERNEL(iq3_xxs, signed_8),                                        \
+        [WEIGHT_IQ3_S] = BLOCK_KERNEL(iq3_s, signed_8),                                            \
+        [WEIGHT_IQ4_XS] = BLOCK_KERNEL(iq4_xs, signed_8),                                          \
     }
 
 #endif

@@ -126,20 +126,33 @@ BLOCK_INLINE void floats_q6_k(const char *block, struct block_floats *out)
     floats_of_half(block, 52, out);
 }
 
-#define FORM_256(subs, codes, bias, mins, factor)                                                  \
+/* Sums of `words` words times their largest code times 127 stay below 2^15: 4 * 4 * 15 * 127 in
+ * Q4_K, where all of a sub-block would not; 2 * 4 * 32 * 127 in Q6_K. */
+#define FORM_256(subs, codes, bias, mins, words, factor)                                           \
     {                                                                                              \
-        subs, 64 / (subs), codes, bias, SCALES_INTEGER, mins, factor                               \
+        subs, 64 / (subs), codes, bias, SCALES_INTEGER, mins, words, factor                        \
     }
-static const struct block_type type_q2_k = {FORM_256(16, CODES_UNSIGNED, 0, MINS_TAKEN, 1.0f),
-                                            unpack_q2_k, floats_q2_k, 84 * PANEL_ROWS};
-static const struct block_type type_q3_k = {FORM_256(16, CODES_UNSIGNED, 4, MINS_NONE, 1.0f),
-                                            unpack_q3_k, floats_q3_k, 110 * PANEL_ROWS};
-static const struct block_type type_q4_k = {FORM_256(8, CODES_UNSIGNED, 0, MINS_TAKEN, 1.0f),
-                                            unpack_q4_k, floats_q4_1, 144 * PANEL_ROWS};
-static const struct block_type type_q5_k = {FORM_256(8, CODES_UNSIGNED, 0, MINS_TAKEN, 1.0f),
-                                            unpack_q5_k, floats_q4_1, 176 * PANEL_ROWS};
-static const struct block_type type_q6_k = {FORM_256(16, CODES_UNSIGNED, 32, MINS_NONE, 1.0f),
-                                            unpack_q6_k, floats_q6_k, 210 * PANEL_ROWS};
+#define FORM_Q2_K FORM_256(16, CODES_UNSIGNED, 0, MINS_TAKEN, 4, 1.0f)
+#define FORM_Q3_K FORM_256(16, CODES_UNSIGNED, 4, MINS_NONE, 4, 1.0f)
+#define FORM_Q4_K FORM_256(8, CODES_UNSIGNED, 0, MINS_TAKEN, 4, 1.0f)
+#define FORM_Q5_K FORM_256(8, CODES_UNSIGNED, 0, MINS_TAKEN, 0, 1.0f)
+#define FORM_Q6_K FORM_256(16, CODES_UNSIGNED, 32, MINS_NONE, 2, 1.0f)
+static const struct block_form form_q2_k = FORM_Q2_K;
+static const struct block_form form_q3_k = FORM_Q3_K;
+static const struct block_form form_q4_k = FORM_Q4_K;
+static const struct block_form form_q5_k = FORM_Q5_K;
+static const struct block_form form_q6_k = FORM_Q6_K;
+BLOCK_FORM(q2_k)
+BLOCK_FORM(q3_k)
+BLOCK_FORM(q4_k)
+BLOCK_FORM(q5_k)
+BLOCK_FORM(q6_k)
+
+static const struct block_type type_q2_k = {FORM_Q2_K, unpack_q2_k, floats_q2_k, 84 * PANEL_ROWS};
+static const struct block_type type_q3_k = {FORM_Q3_K, unpack_q3_k, floats_q3_k, 110 * PANEL_ROWS};
+static const struct block_type type_q4_k = {FORM_Q4_K, unpack_q4_k, floats_q4_1, 144 * PANEL_ROWS};
+static const struct block_type type_q5_k = {FORM_Q5_K, unpack_q5_k, floats_q4_1, 176 * PANEL_ROWS};
+static const struct block_type type_q6_k = {FORM_Q6_K, unpack_q6_k, floats_q6_k, 210 * PANEL_ROWS};
 BLOCK_LEAVES(q2_k)
 BLOCK_LEAVES(q3_k)
 BLOCK_LEAVES(q4_k)

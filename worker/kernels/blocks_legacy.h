@@ -124,8 +124,17 @@ BLOCK_INLINE void unpack_iq4_nl(const char *block, uint32_t sub, struct sub_bloc
 
 #define FORM_32(codes, bias, mins)                                                                 \
     {                                                                                              \
-        1, 8, codes, bias, SCALES_ONE, mins, 1.0f                                                  \
+        1, 8, codes, bias, SCALES_ONE, mins, 0, 1.0f                                               \
     }
+static const struct block_form form_32_less_8 = FORM_32(CODES_UNSIGNED, 8, MINS_NONE);
+static const struct block_form form_32_less_16 = FORM_32(CODES_UNSIGNED, 16, MINS_NONE);
+static const struct block_form form_32_mins = FORM_32(CODES_UNSIGNED, 0, MINS_ADDED);
+static const struct block_form form_32_signed = FORM_32(CODES_SIGNED, 0, MINS_NONE);
+BLOCK_FORM(32_less_8)
+BLOCK_FORM(32_less_16)
+BLOCK_FORM(32_mins)
+BLOCK_FORM(32_signed)
+
 static const struct block_type type_q4_0 = {FORM_32(CODES_UNSIGNED, 8, MINS_NONE), unpack_q4_0,
                                             floats_q4_0, 18 * PANEL_ROWS};
 static const struct block_type type_q4_1 = {FORM_32(CODES_UNSIGNED, 0, MINS_ADDED), unpack_q4_1,

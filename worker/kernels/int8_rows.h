@@ -7,45 +7,56 @@
 #include "worker/kernels/int8_codes.h"
 #include "worker/kernels/kernels.h"
 
-#define INT8_COLUMNS 1024 /* converted at a time; a multiple of every block */
-
-struct int8_rows {
-    int8_t codes[BLOCK_ROWS][INT8_COLUMNS];
-    float scales[BLOCK_ROWS][INT8_COLUMNS / 32];
-    int32_t sums[BLOCK_ROWS][INT8_COLUMNS / 16];
-};
-
-static inline void int8_sums(const int8_t *codes, uint32_t count, uint32_t sum_values,
-                             int32_t *sums)
+/* `out` holds codes without a bias yet. */
+static inline void int8_sums(struct int8_chunk *out)
 {
-    for (uint32_t i = 0; i < count; i += sum_values) {
-        int32_t sum = 0;
+    const struct words ones = words_set(0x01010101);
+    int32_t fours[CHUNK_WORDS];
 
-        for (uint32_t j = 0; j < sum_values; j++) {
-            sum += codes[i + j];
-        }
-        sums[i / sum_values] = sum;
+    for (uint32_t i = 0; i < CHUNK_WORDS; i += PANEL_ROWS) {
+        struct words codes = words_load(out->codes + (size_t)4 * i);
+
+        words_store(fours + i, words_sum_four(codes, ones));
+    }
+    for (uint32_t i = 0; i < CHUNK_VALUES / 16; i++) {
+        const int32_t *four = fours + (size_t)4 * i;
+
+        out->sums_16[i] = (int16_t)(four[0] + four[1] + four[2] + four[3]);
+    }
+    for (uint32_t i = 0; i < CHUNK_VALUES / 32; i++) {
+        out->sums_32[i] = (int16_t)(out->sums_16[2 * i] + out->sums_16[2 * i + 1]);
     }
 }
 
-/* How a weight type cuts its rows. */
-struct int8_cut {
-    uint32_t block_values;
-    uint32_t sum_values;
-};
-
-/* `count` columns, at most INT8_COLUMNS and whole blocks, of up to BLOCK_ROWS rows. */
-static inline void int8_rows_make(struct int8_rows *out, struct int8_cut cut, struct rows_view x,
-                                  uint32_t row_count, uint32_t count)
+/* `count` values, at most CHUNK_VALUES and whole blocks; the rest of the chunk is zero. */
+static inline void int8_chunk_make(struct int8_chunk *out, const float *x, uint32_t count,
+                                   uint32_t block_values)
 {
+    const struct words bias = words_set(WORDS_ACTIVATION_BIAS * 0x01010101);
+
+    for (uint32_t k = 0; k < count; k += block_values) {
+        out->scales[k / block_values] = int8_codes(x + k, block_values, (int8_t *)out->codes + k);
+    }
+    memset(out->codes + count, 0, CHUNK_VALUES - count);
+    int8_sums(out);
+    for (uint32_t i = 0; i < CHUNK_VALUES && WORDS_ACTIVATION_BIAS != 0; i += 4 * PANEL_ROWS) {
+        words_store(out->codes + i, words_xor(words_load(out->codes + i), bias));
+    }
+}
+
+static inline void int8_rows_make(enum weight_type type, uint32_t columns, struct rows_view x,
+                                  uint32_t row_count, struct int8_rows out)
+{
+    const uint32_t block_values = weight_type_block_values(type);
+
     for (uint32_t row = 0; row < row_count; row++) {
         const float *values = x.values + row * x.stride;
 
-        for (uint32_t k = 0; k < count; k += cut.block_values) {
-            out->scales[row][k / cut.block_values] =
-                int8_codes(values + k, cut.block_values, &out->codes[row][k]);
+        for (uint32_t chunk = 0; chunk < int8_chunk_count(columns); chunk++) {
+            int8_chunk_make(out.chunks + chunk * out.stride + out.row + row,
+                            values + (size_t)chunk * CHUNK_VALUES,
+                            int8_chunk_values(columns, chunk), block_values);
         }
-        int8_sums(out->codes[row], count, cut.sum_values, out->sums[row]);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/base/check.h"
 #include "worker/kernels/amx.h"
+#include "worker/kernels/block_kernel.h"
 #include "worker/kernels/grids.h"
 #include "worker/kernels/levels.h"
 
@@ -18,6 +19,11 @@ const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics)
     ASSERT(level < CPU_LEVEL_COUNT && numerics < NUMERICS_COUNT);
     grids_expand();
     return &tables[level][numerics];
+}
+
+uint64_t int8_rows_bytes(uint32_t columns, size_t stride)
+{
+    return int8_chunk_count(columns) * stride * sizeof(struct int8_chunk);
 }
 
 bool kernels_available(enum cpu_level level, enum numerics numerics)

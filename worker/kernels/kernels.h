@@ -30,6 +30,16 @@ struct rows_out {
     size_t stride;
 };
 
+/* Rows of activations as int8 codes, in the form that a level's products read; int8_rows_bytes says
+ * how many bytes they take. */
+struct int8_chunk;
+struct int8_rows {
+    struct int8_chunk *chunks; /* [256 columns][stride], 64-byte aligned */
+    size_t stride;
+    size_t row; /* the first of the rows that are meant */
+};
+uint64_t int8_rows_bytes(uint32_t columns, size_t stride);
+
 /* The keys and values of one KV block that some heads share, as the cache stores them
  * (common/model/kv_type.h), and queries of several rows that meet them. */
 struct attend_block_args {
@@ -69,6 +79,15 @@ struct kernels {
     void (*matmul_gate_up)(const struct packed_matrix *gate, const struct packed_matrix *up,
                            uint32_t panel_begin, uint32_t panel_end, struct rows_view x,
                            uint32_t row_count, struct rows_out out);
+    /* In NUMERICS_INT8, else NULL: rows become codes once, for all weights whose type has blocks of
+     * the same length as `type`, a block type. A chunk of the last columns may have a rest. */
+    void (*code_rows)(enum weight_type type, uint32_t columns, struct rows_view x,
+                      uint32_t row_count, struct int8_rows out);
+    /* matmul, or matmul_gate_up where `up` is not NULL, of block types with rows of codes. The
+     * types of both have blocks of the same length. */
+    void (*matmul_codes)(const struct packed_matrix *w, const struct packed_matrix *up,
+                         uint32_t panel_begin, uint32_t panel_end, struct int8_rows x,
+                         uint32_t row_count, struct rows_out out);
     /* matmul of NUMERICS_EXACT, for what is never rounded to int8 (W_UK, W_UV, kv_a, the
      * router). */
     void (*matmul_exact)(const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end,

@@ -22,8 +22,8 @@ static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
 
 #include "worker/kernels/attend.h"
 #include "worker/kernels/matmul_driver.h"
-#include "worker/kernels/matrix_widen.h"
 #include "worker/kernels/matmul_int8.h"
+#include "worker/kernels/matrix_widen.h"
 
 #include "worker/kernels/matmul_fast.h"
 

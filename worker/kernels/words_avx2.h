@@ -8,7 +8,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#define WORDS_SIGNED_BIAS 0
+#define WORDS_ACTIVATION_BIAS 0U
+#define WORDS_GROUP_ROWS      2
+#define WORDS_GROUP_PANELS    1
 
 typedef uint32_t words8 __attribute__((vector_size(32)));
 typedef int32_t words8_signed __attribute__((vector_size(32)));
@@ -141,6 +143,22 @@ static inline struct words words_dot_signed(struct words acc, struct words w, st
     return (struct words){
         dot_half(acc.low, _mm256_abs_epi8(w.low), _mm256_sign_epi8(a.low, w.low)),
         dot_half(acc.high, _mm256_abs_epi8(w.high), _mm256_sign_epi8(a.high, w.high))};
+}
+
+static inline struct words words_load_apart(const void *values)
+{
+    return words_load(values);
+}
+
+static inline struct words words_sum_four(struct words a, struct words ones)
+{
+    return words_dot(words_set(0), ones, a);
+}
+
+static inline struct words words_dot_pairs(struct words acc, struct words a, struct words b)
+{
+    return (struct words){_mm256_add_epi32(acc.low, _mm256_madd_epi16(a.low, b.low)),
+                          _mm256_add_epi32(acc.high, _mm256_madd_epi16(a.high, b.high))};
 }
 
 static inline struct lanes words_to_lanes(struct words a)

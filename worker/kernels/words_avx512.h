@@ -5,7 +5,9 @@
  * words_ref.h. */
 #include "worker/kernels/words_512.h"
 
-#define WORDS_SIGNED_BIAS 0
+#define WORDS_ACTIVATION_BIAS 0U
+#define WORDS_GROUP_ROWS      6
+#define WORDS_GROUP_PANELS    2
 
 static inline struct words words_dot(struct words acc, struct words w, struct words a)
 {
@@ -21,6 +23,21 @@ static inline struct words words_dot_signed(struct words acc, struct words w, st
         _mm512_mask_sub_epi8(a.v, _mm512_movepi8_mask(w.v), _mm512_setzero_si512(), a.v);
 
     return words_dot(acc, (struct words){_mm512_abs_epi8(w.v)}, (struct words){turned});
+}
+
+static inline struct words words_load_apart(const void *values)
+{
+    return words_load(values);
+}
+
+static inline struct words words_sum_four(struct words a, struct words ones)
+{
+    return words_dot(words_set(0), ones, a);
+}
+
+static inline struct words words_dot_pairs(struct words acc, struct words a, struct words b)
+{
+    return (struct words){_mm512_add_epi32(acc.v, _mm512_madd_epi16(a.v, b.v))};
 }
 
 #endif

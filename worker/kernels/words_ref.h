@@ -11,8 +11,12 @@
 #include <stdint.h>
 #include <string.h>
 
-/* words_dot_signed's sums begin at -WORDS_SIGNED_BIAS times the sum of the activations. */
-#define WORDS_SIGNED_BIAS 0
+/* What activations have on top of their int8, because a level's instruction takes unsigned bytes;
+ * its weights are then signed, and sums begin at minus this times the sum of the weights. */
+#define WORDS_ACTIVATION_BIAS 0U
+/* How many sums are held at a time: rows times panels. */
+#define WORDS_GROUP_ROWS   1
+#define WORDS_GROUP_PANELS 1
 
 struct words {
     uint32_t v[LANE_COUNT];
@@ -139,10 +143,34 @@ static inline struct words words_dot(struct words acc, struct words w, struct wo
                byte_of(w.v[i], 3) * byte_of(a.v[i], 3));
 }
 
-/* The same with any signed bytes in w, and with WORDS_SIGNED_BIAS times the sum of a too much. */
+/* The same with any signed bytes in w. */
 static inline struct words words_dot_signed(struct words acc, struct words w, struct words a)
 {
     return words_dot(acc, w, a);
+}
+
+/* The same as words_load, of values that other sums begin with too. */
+static inline struct words words_load_apart(const void *values)
+{
+    return words_load(values);
+}
+
+/* The sum of the four signed bytes of each word; `ones` are bytes of 1. */
+static inline struct words words_sum_four(struct words a, struct words ones)
+{
+    return words_dot(words_set(0), ones, a);
+}
+
+static inline int32_t short_of(uint32_t word, int index)
+{
+    return (int16_t)(word >> 16 * index);
+}
+
+/* acc + a.low * b.low + a.high * b.high of the int16 in each word. */
+static inline struct words words_dot_pairs(struct words acc, struct words a, struct words b)
+{
+    WORDS_EACH((int32_t)acc.v[i] + short_of(a.v[i], 0) * short_of(b.v[i], 0) +
+               short_of(a.v[i], 1) * short_of(b.v[i], 1));
 }
 
 /* As signed integers, to the nearest even. */

@@ -3,8 +3,8 @@
  * Jobs are sorted by expert; all experts' gate and up products form one pass of the team, all down
  * products a second one, without a barrier between experts, so that a few rows on many experts
  * still fill every thread. Tiles are (expert, panels, rows), rows innermost: the panels stay in a
- * cache from one row block to the next. Inputs that lie at equal distances are read in place;
- * others are first gathered side by side.
+ * cache from one row block to the next. Where products read int8, inputs become codes side by side;
+ * floats that lie at equal distances are read in place, others are first gathered.
  */
 #include "worker/layers/forward_state.h"
 
@@ -20,6 +20,8 @@ struct experts_work {
     uint32_t span_count;
     uint32_t up_panels;   /* of one tile */
     uint32_t down_panels; /* of one tile */
+    bool up_is_coded;     /* all experts alike */
+    bool down_is_coded;
 };
 
 static uint32_t blocks_of(uint32_t count, uint32_t block)
@@ -54,6 +56,24 @@ static void spans_make(struct experts_work *work)
     }
 }
 
+/* Whether a pass over all spans can read codes of one kind. */
+static void kinds_find(struct experts_work *work)
+{
+    const struct expert_span *spans = work->forward->experts.spans;
+    const struct mlp_weights *first = &work->weights->experts[spans[0].expert];
+
+    work->up_is_coded = true;
+    work->down_is_coded = true;
+    for (uint32_t i = 0; i < work->span_count; i++) {
+        const struct mlp_weights *expert = &work->weights->experts[spans[i].expert];
+
+        work->up_is_coded &= product_is_coded(work->forward, &expert->gate, &expert->up) &&
+                             expert->gate.type == first->gate.type;
+        work->down_is_coded &= product_is_coded(work->forward, &expert->down, NULL) &&
+                               expert->down.type == first->down.type;
+    }
+}
+
 /* The distance in values between the inputs of a span; 0: not all the same, or not rising. */
 static size_t span_stride(const struct experts_work *work, const struct expert_span *span)
 {
@@ -83,12 +103,32 @@ static void gather_row(void *context, size_t place, uint32_t thread)
            hidden * sizeof(float));
 }
 
+static void code_input(void *context, size_t place, uint32_t thread)
+{
+    const struct experts_work *work = context;
+    const struct expert_buffers *buffers = &work->forward->experts;
+    const struct expert_job *job = &work->jobs[buffers->order[place]];
+    const struct packed_matrix *gate = &work->weights->experts[job->expert].gate;
+    struct int8_rows out = buffers->input;
+
+    (void)thread;
+    out.row = place;
+    work->forward->config.kernels->code_rows(gate->type, gate->columns,
+                                             (struct rows_view){job->input, gate->columns}, 1, out);
+}
+
 /* Sets each span's input; gathers all rows if any span needs it. */
 static void inputs_find(struct experts_work *work)
 {
     struct expert_buffers *buffers = &work->forward->experts;
     size_t hidden = work->forward->config.arch->hidden;
     bool gather = false;
+
+    if (work->up_is_coded) {
+        buffers->input.stride = work->job_count;
+        rows_run(work->forward, code_input, work, work->job_count);
+        return;
+    }
 
     for (uint32_t i = 0; i < work->span_count; i++) {
         struct expert_span *span = &buffers->spans[i];
@@ -193,13 +233,34 @@ static void up_tile(void *context, size_t tile, uint32_t thread)
     size_t width = forward->config.arch->expert_width;
     struct expert_tile at = tile_find(work, PASS_UP, tile);
     const struct mlp_weights *expert = &work->weights->experts[at.span->expert];
-    struct rows_view x = {at.span->input.values + at.row * at.span->input.stride,
-                          at.span->input.stride};
+    struct rows_view x = {at.span->input.values, at.span->input.stride};
+    struct int8_rows codes = forward->experts.input;
     struct rows_out out = {forward->experts.act + (at.span->begin + at.row) * width, width};
 
     (void)thread;
+    if (work->up_is_coded) {
+        codes.row = at.span->begin + at.row;
+        forward->config.kernels->matmul_codes(&expert->gate, &expert->up, at.panel_begin,
+                                              at.panel_end, codes, at.row_count, out);
+        return;
+    }
+    x.values += at.row * x.stride;
     forward->config.kernels->matmul_gate_up(&expert->gate, &expert->up, at.panel_begin,
                                             at.panel_end, x, at.row_count, out);
+}
+
+/* The activations between the passes, where the second one reads codes. */
+static void act_code(struct experts_work *work)
+{
+    struct expert_buffers *buffers = &work->forward->experts;
+    const struct mlp_weights *first = &work->weights->experts[buffers->spans[0].expert];
+
+    if (work->down_is_coded) {
+        buffers->act_codes.stride = work->job_count;
+        codes_run(work->forward, first->down.type, first->down.columns,
+                  (struct rows_view){buffers->act, first->down.columns}, work->job_count,
+                  buffers->act_codes);
+    }
 }
 
 /* The kernel writes outputs at their row's index, so the tile's window of `rows` is addressed from
@@ -216,15 +277,21 @@ static void down_tile(void *context, size_t tile, uint32_t thread)
     struct packed_matrix down =
         packed_panels(&work->weights->experts[at.span->expert].down, at.panel_begin, at.panel_end);
     uint32_t first = at.span->begin + at.row;
-    float *rows = buffers->rows + thread * EXPERT_ROWS * stride;
+    uint32_t panels = at.panel_end - at.panel_begin;
+    struct rows_out out = {buffers->rows + thread * EXPERT_ROWS * stride, stride};
+    struct int8_rows codes = buffers->act_codes;
 
-    kernels->matmul(&down, 0, at.panel_end - at.panel_begin,
-                    (struct rows_view){buffers->act + first * width, width}, at.row_count,
-                    (struct rows_out){rows, stride});
+    if (work->down_is_coded) {
+        codes.row = first;
+        kernels->matmul_codes(&down, NULL, 0, panels, codes, at.row_count, out);
+    } else {
+        kernels->matmul(&down, 0, panels, (struct rows_view){buffers->act + first * width, width},
+                        at.row_count, out);
+    }
     for (uint32_t r = 0; r < at.row_count; r++) {
         const struct expert_job *job = &work->jobs[buffers->order[first + r]];
 
-        kernels->scale(rows + r * stride, job->weight, down.rows,
+        kernels->scale(out.values + r * stride, job->weight, down.rows,
                        job->output + (size_t)at.panel_begin * PANEL_ROWS);
     }
 }
@@ -246,10 +313,12 @@ void forward_experts(struct forward *forward, uint32_t layer, const struct exper
         return;
     }
     spans_make(&work);
+    kinds_find(&work);
     inputs_find(&work);
     tiles_number(&work, &up_tiles, &down_tiles);
     expert = &work.weights->experts[forward->experts.spans[0].expert];
     team_run(forward->config.team, up_tile, &work, up_tiles);
+    act_code(&work);
     experts_count(forward, &expert->gate, &expert->up, work.span_count, job_count);
     forward_lap(forward, layer, OPERATION_EXPERT_GATE_UP, job_count);
     team_run(forward->config.team, down_tile, &work, down_tiles);

@@ -129,13 +129,35 @@ static void experts_lay_out(struct carver *carver, const struct forward_shape *s
     uint64_t experts = arch->router.expert_count;
     uint64_t jobs = shape->expert_rows_max;
     uint64_t tile_values = EXPERT_ROWS * EXPERT_PANELS * PANEL_ROWS;
+    uint64_t input_bytes = int8_rows_bytes(arch->hidden, jobs);
+    uint64_t gathered_bytes = jobs * arch->hidden * sizeof(float);
 
     out->order = carve(carver, jobs, sizeof(uint32_t));
     out->counts = carve(carver, experts + 1, sizeof(uint32_t));
     out->spans = carve(carver, experts, sizeof(*out->spans));
-    out->gathered = carve_floats(carver, jobs, arch->hidden);
+    out->gathered = carve(carver, gathered_bytes > input_bytes ? gathered_bytes : input_bytes, 1);
+    out->input = (struct int8_rows){.chunks = (struct int8_chunk *)(void *)out->gathered};
     out->act = carve_floats(carver, jobs, arch->expert_width);
+    out->act_codes.chunks = carve(carver, int8_rows_bytes(arch->expert_width, jobs), 1);
     out->rows = carve_floats(carver, shape->thread_count, tile_values);
+}
+
+/* Codes of the widest activations that a product reads, or of hidden states in two forms: blocks of
+ * 32 and of 256. */
+static uint64_t codes_bytes_max(const struct forward_shape *shape)
+{
+    const struct arch *arch = shape->arch;
+    const uint32_t columns[] = {arch->q_lora_rank, arch->head_count * arch->v_head_dim,
+                                arch->dense_width, arch->shared_width,
+                                arch->draft_layer_count > 0 ? 2 * arch->hidden : 0};
+    uint64_t most = 2 * int8_rows_bytes(arch->hidden, shape->rows_max);
+
+    for (size_t i = 0; i < ARRAY_LENGTH(columns); i++) {
+        uint64_t bytes = int8_rows_bytes(columns[i], shape->rows_max);
+
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }
 
 /* Sets every buffer of `out`; returns the bytes of all. */
@@ -148,6 +170,8 @@ static uint64_t lay_out(char *base, const struct forward_shape *shape, struct fo
     out->normed = carve_floats(&carver, shape->rows_max, shape->arch->hidden);
     out->rope_frequencies = carve(&carver, shape->arch->qk_rope_dim / 2, sizeof(double));
     out->rope_table = carve_floats(&carver, out->rope_positions, shape->arch->qk_rope_dim);
+    out->codes_bytes = codes_bytes_max(shape);
+    out->codes = carve(&carver, out->codes_bytes, 1);
     common = carver.used;
     attention_lay_out(&carver, shape, &out->attention);
     most = carver.used;

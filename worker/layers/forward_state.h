@@ -13,7 +13,7 @@
 #define ATTEND_ROWS          64 /* rows whose absorbed queries are held at a time */
 #define ATTEND_PAIRS         64 /* (row, later split) pairs whose states wait to be joined */
 #define ATTEND_QUERIES       64 /* rows times heads of one attention tile, at most */
-#define EXPERT_ROWS          48 /* rows of one expert tile, at most */
+#define EXPERT_ROWS          64 /* rows of one expert tile, at most */
 #define EXPERT_PANELS        16 /* panels of one expert tile, at most */
 #define ROPE_TABLE_BYTES_MAX ((uint64_t)64 << 20)
 
@@ -101,9 +101,11 @@ struct expert_buffers {
     uint32_t *order;           /* [jobs]: job indexes by expert */
     uint32_t *counts;          /* [experts + 1] */
     struct expert_span *spans; /* [experts] */
-    float *gathered;           /* [jobs][hidden] */
+    float *gathered;           /* [jobs][hidden]; or in its place: */
+    struct int8_rows input;    /* [jobs], hidden columns */
     float *act;                /* [jobs][expert_width] */
-    float *rows;               /* [threads][EXPERT_ROWS][EXPERT_PANELS * PANEL_ROWS] */
+    struct int8_rows act_codes;
+    float *rows; /* [threads][EXPERT_ROWS][EXPERT_PANELS * PANEL_ROWS] */
 };
 
 struct forward {
@@ -117,6 +119,9 @@ struct forward {
     double rope_multiplier;
     float *rope_table;       /* [rope_positions][rope] */
     uint32_t rope_positions; /* 0: too large a table; rows are made when they are needed */
+
+    char *codes; /* activations of product_run as int8 */
+    uint64_t codes_bytes;
 
     struct attention_buffers attention;
     struct mlp_buffers mlp;
@@ -166,6 +171,12 @@ struct product {
     struct rows_out out;
     enum product_activations activations; /* PRODUCT_F32 only without `up` */
 };
+/* Whether products of these weights read activations as codes; `up` may be NULL. */
+bool product_is_coded(const struct forward *forward, const struct packed_matrix *w,
+                      const struct packed_matrix *up);
+/* Rows become codes for weights of `type`, on the team or here when they are few. */
+void codes_run(struct forward *forward, enum weight_type type, uint32_t columns, struct rows_view x,
+               uint32_t row_count, struct int8_rows out);
 /* How many panels one tile takes: `panels`, cut to what suits the kernels; 1 … panels_max. */
 uint32_t panels_rounded(size_t panels, uint32_t panels_max);
 /* What product_run counts (work.c). */

@@ -9,6 +9,9 @@
 
 #define PRODUCTS_MAX     3
 #define PRODUCT_ROWS     48 /* the kernels' own tile: more would read the panels again */
+#define CODED_ROWS       64 /* the same of int8 kernels */
+#define CODE_TILE_ROWS   4
+#define CODES_INLINE     16384 /* values that become codes sooner than the team wakes up */
 #define PRODUCT_PANELS   16
 #define KERNEL_PANELS    4
 #define TILES_PER_THREAD 8 /* so that threads finish together */
@@ -22,11 +25,57 @@ const struct layer_weights *forward_layer(const struct forward *forward, uint32_
     return &weights->layers[layer - weights->layer_begin];
 }
 
+struct codes_work {
+    const struct kernels *kernels;
+    enum weight_type type;
+    uint32_t columns;
+    struct rows_view x;
+    uint32_t row_count;
+    struct int8_rows out;
+};
+
+static void codes_tile(void *context, size_t tile, uint32_t thread)
+{
+    const struct codes_work *work = context;
+    const size_t row = tile * CODE_TILE_ROWS;
+    const size_t left = work->row_count - row;
+
+    (void)thread;
+    work->kernels->code_rows(
+        work->type, work->columns,
+        (struct rows_view){work->x.values + row * work->x.stride, work->x.stride},
+        (uint32_t)(left < CODE_TILE_ROWS ? left : CODE_TILE_ROWS),
+        (struct int8_rows){work->out.chunks, work->out.stride, work->out.row + row});
+}
+
+void codes_run(struct forward *forward, enum weight_type type, uint32_t columns, struct rows_view x,
+               uint32_t row_count, struct int8_rows out)
+{
+    const struct kernels *kernels = forward->config.kernels;
+    struct codes_work work = {kernels, type, columns, x, row_count, out};
+
+    if ((size_t)row_count * columns <= CODES_INLINE) {
+        kernels->code_rows(type, columns, x, row_count, out);
+        return;
+    }
+    team_run(forward->config.team, codes_tile, &work,
+             (row_count + CODE_TILE_ROWS - 1) / CODE_TILE_ROWS);
+}
+
+bool product_is_coded(const struct forward *forward, const struct packed_matrix *w,
+                      const struct packed_matrix *up)
+{
+    return forward->config.kernels->code_rows != NULL && weight_type_is_blocks(w->type) &&
+           (up == NULL || weight_type_block_values(up->type) == weight_type_block_values(w->type));
+}
+
 struct product_work {
     const struct kernels *kernels;
     const struct product *products;
     uint32_t product_count;
+    struct int8_rows codes[PRODUCTS_MAX]; /* chunks NULL: the product reads floats */
     uint32_t row_count;
+    uint32_t rows_per_tile;
     uint32_t row_blocks;
     uint32_t panels_per_tile;
     size_t tile_begin[PRODUCTS_MAX + 1];
@@ -36,6 +85,7 @@ static void product_tile(void *context, size_t tile, uint32_t thread)
 {
     const struct product_work *work = context;
     const struct product *product = work->products;
+    struct int8_rows codes;
     uint32_t panel_count, panel, panel_end, row, rows;
     struct rows_view x;
     struct rows_out out;
@@ -49,11 +99,16 @@ static void product_tile(void *context, size_t tile, uint32_t thread)
     panel = (uint32_t)(tile / work->row_blocks) * work->panels_per_tile;
     panel_end =
         panel + work->panels_per_tile < panel_count ? panel + work->panels_per_tile : panel_count;
-    row = (uint32_t)(tile % work->row_blocks) * PRODUCT_ROWS;
-    rows = work->row_count - row < PRODUCT_ROWS ? work->row_count - row : PRODUCT_ROWS;
+    row = (uint32_t)(tile % work->row_blocks) * work->rows_per_tile;
+    rows =
+        work->row_count - row < work->rows_per_tile ? work->row_count - row : work->rows_per_tile;
+    codes = work->codes[product - work->products];
+    codes.row = row;
     x = (struct rows_view){product->x.values + row * product->x.stride, product->x.stride};
     out = (struct rows_out){product->out.values + row * product->out.stride, product->out.stride};
-    if (product->up != NULL) {
+    if (codes.chunks != NULL) {
+        work->kernels->matmul_codes(product->w, product->up, panel, panel_end, codes, rows, out);
+    } else if (product->up != NULL) {
         work->kernels->matmul_gate_up(product->w, product->up, panel, panel_end, x, rows, out);
     } else if (product->activations == PRODUCT_F32) {
         work->kernels->matmul_exact(product->w, panel, panel_end, x, rows, out);
@@ -85,6 +140,44 @@ static uint32_t panels_per_tile(const struct product_work *work, uint32_t thread
     return panels_rounded(per_tile, PRODUCT_PANELS);
 }
 
+static bool codes_are_shared(const struct product *a, const struct product *b)
+{
+    return a->x.values == b->x.values && a->x.stride == b->x.stride &&
+           a->w->columns == b->w->columns &&
+           weight_type_block_values(a->w->type) == weight_type_block_values(b->w->type);
+}
+
+/* Makes the codes of every product that reads such, once for those that share them. */
+static void products_code(struct forward *forward, struct product_work *work)
+{
+    uint64_t used = 0;
+
+    work->rows_per_tile = CODED_ROWS;
+    for (uint32_t i = 0; i < work->product_count; i++) {
+        const struct product *product = &work->products[i];
+        struct int8_rows *codes = &work->codes[i];
+
+        if (product->activations == PRODUCT_F32 ||
+            !product_is_coded(forward, product->w, product->up)) {
+            work->rows_per_tile = PRODUCT_ROWS;
+            continue;
+        }
+        for (uint32_t j = 0; j < i && codes->chunks == NULL; j++) {
+            if (work->codes[j].chunks != NULL && codes_are_shared(&work->products[j], product)) {
+                *codes = work->codes[j];
+            }
+        }
+        if (codes->chunks == NULL) {
+            codes->chunks = (struct int8_chunk *)(void *)(forward->codes + used);
+            codes->stride = work->row_count;
+            used += int8_rows_bytes(product->w->columns, work->row_count);
+            ASSERT(used <= forward->codes_bytes);
+            codes_run(forward, product->w->type, product->w->columns, product->x, work->row_count,
+                      *codes);
+        }
+    }
+}
+
 void product_run(struct forward *forward, const struct product *products, uint32_t product_count,
                  uint32_t row_count)
 {
@@ -93,10 +186,11 @@ void product_run(struct forward *forward, const struct product *products, uint32
         .products = products,
         .product_count = product_count,
         .row_count = row_count,
-        .row_blocks = (row_count + PRODUCT_ROWS - 1) / PRODUCT_ROWS,
     };
 
     ASSERT(product_count <= PRODUCTS_MAX);
+    products_code(forward, &work);
+    work.row_blocks = (row_count + work.rows_per_tile - 1) / work.rows_per_tile;
     work.panels_per_tile = panels_per_tile(&work, forward->thread_count);
     for (uint32_t i = 0; i < product_count; i++) {
         uint32_t panels = packed_panel_count(products[i].w->rows);

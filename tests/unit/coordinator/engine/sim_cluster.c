@@ -604,7 +604,7 @@ void sim_fail_all(struct sim *sim)
 
 void sim_suspend(struct sim *sim)
 {
-    scheduler_suspend(sim->scheduler, sim->now_ns);
+    scheduler_suspend(sim->scheduler, SUSPEND_LOSS, sim->now_ns);
     sim->suspended = true;
     sim->broken_stage = SIM_STAGES_MAX;
     sim->broken_step = 0;

@@ -343,7 +343,7 @@ static void sequences_outlive_their_placement(void **state)
     assert_finished(scheduler, 2, FINISH_CANCELLED);
     assert_int_equal(scheduler_context_needed(scheduler), 409);
 
-    scheduler_suspend(scheduler, 2 * MS);
+    scheduler_suspend(scheduler, SUSPEND_LOSS, 2 * MS);
     assert_silent(scheduler);
     assert_int_equal(driver_stats_of(scheduler).waiting, 2);
     assert_int_equal(driver_stats_of(scheduler).steps_in_flight, 0);
