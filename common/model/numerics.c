@@ -9,6 +9,8 @@
 static const char *const names[NUMERICS_COUNT] = {
     [NUMERICS_EXACT] = "exact",
     [NUMERICS_INT8] = "int8",
+    [NUMERICS_FAST_AMX] = "fast-amx",
+    [NUMERICS_FAST_BLAS] = "fast-blas",
 };
 
 const char *numerics_name(enum numerics numerics)
@@ -26,6 +28,15 @@ bool numerics_find(const char *name, enum numerics *out)
         }
     }
     return false;
+}
+
+bool numerics_asked(const char *text, enum numerics *out)
+{
+    if (strcmp(text, "fast") == 0) {
+        *out = NUMERICS_FAST;
+        return true;
+    }
+    return numerics_find(text, out);
 }
 
 const char *numerics_id_write(enum numerics numerics, enum kv_type kv_type,

@@ -95,6 +95,14 @@ static void member_encode(const struct message *in, struct arena *arena, Shoal__
     case MESSAGE_DRAIN:
         BODY(drain, Shoal__Drain, shoal__drain__init);
         break;
+    case MESSAGE_LINK_LOST:
+        out->link_lost = arena_new(arena, Shoal__LinkLost);
+        codec_link_lost_encode(&in->link_lost, out->link_lost);
+        break;
+    case MESSAGE_ATTEMPT:
+        out->attempt = arena_new(arena, Shoal__Attempt);
+        codec_attempt_encode(&in->attempt, out->attempt);
+        break;
     default:
         ASSERT(in->kind == MESSAGE_ERROR);
         out->failure = arena_new(arena, Shoal__Failure);
@@ -149,7 +157,8 @@ static void epoch_encode(const struct message *in, struct arena *arena, Shoal__M
 /* The oneof has the numbers of enum message_kind. */
 _Static_assert((int)SHOAL__MESSAGE__KIND_REGISTRATION == (int)MESSAGE_REGISTER &&
                    (int)SHOAL__MESSAGE__KIND_STEP == (int)MESSAGE_STEP &&
-                   (int)SHOAL__MESSAGE__KIND_FAILURE == (int)MESSAGE_ERROR,
+                   (int)SHOAL__MESSAGE__KIND_FAILURE == (int)MESSAGE_ERROR &&
+                   (int)SHOAL__MESSAGE__KIND_ATTEMPT == (int)MESSAGE_ATTEMPT,
                "proto/shoal.proto and message.h number the kinds alike");
 
 bool message_encode(const struct message *message, struct buffer *out)
@@ -234,6 +243,7 @@ static bool foreign_register_decode(const uint8_t *bytes, size_t length, struct 
         .cpu_name = "",
         .data_endpoint = "",
         .launch_token = "",
+        .fast_numerics = "",
     };
     return true;
 }
@@ -258,6 +268,11 @@ static bool member_decode(const Shoal__Message *in, struct arena *arena, struct 
         return true;
     case SHOAL__MESSAGE__KIND_FAILURE:
         return codec_failure_decode(in->failure, &out->error, err) || error_wrap(err, "error");
+    case SHOAL__MESSAGE__KIND_LINK_LOST:
+        return codec_link_lost_decode(in->link_lost, &out->link_lost, err) ||
+               error_wrap(err, "link lost");
+    case SHOAL__MESSAGE__KIND_ATTEMPT:
+        return codec_attempt_decode(in->attempt, &out->attempt, err) || error_wrap(err, "attempt");
     default:
         return error_set(err, ERROR_INPUT, "kind: missing or unknown");
     }

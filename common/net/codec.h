@@ -48,6 +48,13 @@ void codec_failure_encode(const struct error_message *in, Shoal__Failure *out);
 bool codec_failure_decode(const Shoal__Failure *in, struct error_message *out,
                           struct error *err) MUST_CHECK;
 
+void codec_link_lost_encode(const struct link_lost_message *in, Shoal__LinkLost *out);
+bool codec_link_lost_decode(const Shoal__LinkLost *in, struct link_lost_message *out,
+                            struct error *err) MUST_CHECK;
+void codec_attempt_encode(const struct attempt_message *in, Shoal__Attempt *out);
+bool codec_attempt_decode(const Shoal__Attempt *in, struct attempt_message *out,
+                          struct error *err) MUST_CHECK;
+
 /* --- codec_placement.c --- */
 void codec_assign_encode(const struct assign_message *in, struct arena *arena, Shoal__Assign *out);
 bool codec_assign_decode(const Shoal__Assign *in, struct arena *arena, struct assign_message *out,

@@ -3,7 +3,10 @@
  */
 #include "common/net/codec.h"
 
+#include <inttypes.h>
 #include <string.h>
+
+#define EPOCH_MAX (UINT64_MAX / 2) /* others follow it */
 
 /* Numbers need no check: every value is legal, policy is the coordinator's. */
 static void register_numbers_decode(const Shoal__Registration *in, struct register_message *out)
@@ -21,6 +24,10 @@ static void register_numbers_decode(const Shoal__Registration *in, struct regist
     out->world_size = in->world_size;
     out->kernels_version = in->kernels_version;
     out->numa_node = in->numa_node;
+    out->held_bytes = in->held_bytes;
+    out->held_stage = in->held_stage;
+    out->held_member = in->held_member;
+    out->last_epoch = in->last_epoch;
 }
 
 void codec_register_encode(const struct register_message *in, Shoal__Registration *out)
@@ -46,6 +53,12 @@ void codec_register_encode(const struct register_message *in, Shoal__Registratio
     out->kernels_version = in->kernels_version;
     out->numa_node = in->numa_node;
     out->launch_token = codec_text(in->launch_token);
+    out->held_model = codec_text(in->held_model);
+    out->held_bytes = in->held_bytes;
+    out->held_stage = in->held_stage;
+    out->held_member = in->held_member;
+    out->last_epoch = in->last_epoch;
+    out->fast_numerics = codec_text(in->fast_numerics);
 }
 
 bool codec_register_decode(const Shoal__Registration *in, struct register_message *out,
@@ -57,12 +70,18 @@ bool codec_register_decode(const Shoal__Registration *in, struct register_messag
         !codec_check_text("cpu_name", in->cpu_name, err) ||
         !codec_check_text("data_endpoint", in->data_endpoint, err) ||
         !codec_check_text("launch_token", in->launch_token, err) ||
+        !codec_check_text("held_model", in->held_model, err) ||
+        !codec_check_text("fast_numerics", in->fast_numerics, err) ||
         !codec_check_amount("read_bytes_per_s", in->read_bytes_per_s, err)) {
         return false;
     }
     if (in->world_id != 0 && in->world_rank >= in->world_size) {
         return error_set(err, ERROR_INPUT, "world_rank: %u in a world of %u", in->world_rank,
                          in->world_size);
+    }
+    if (in->last_epoch > EPOCH_MAX) {
+        return error_set(err, ERROR_INPUT, "last_epoch: %" PRIu64 " is no number of an epoch",
+                         in->last_epoch);
     }
     register_numbers_decode(in, out);
     out->build = in->build;
@@ -72,6 +91,8 @@ bool codec_register_decode(const Shoal__Registration *in, struct register_messag
     out->cpu_name = in->cpu_name;
     out->data_endpoint = in->data_endpoint;
     out->launch_token = in->launch_token;
+    out->held_model = in->held_model;
+    out->fast_numerics = in->fast_numerics;
     return true;
 }
 
@@ -82,6 +103,7 @@ void codec_loaded_encode(const struct loaded_message *in, struct arena *arena, S
     out->limit_bytes = in->limit_bytes;
     out->load_ns = in->load_ns;
     out->read_bytes = in->read_bytes;
+    out->kept_bytes = in->kept_bytes;
     out->n_lines = in->line_count;
     out->lines = (Shoal__LedgerLine **)codec_list(arena, in->line_count, sizeof(Shoal__LedgerLine));
     for (uint32_t i = 0; i < in->line_count; i++) {
@@ -101,6 +123,7 @@ bool codec_loaded_decode(const Shoal__Loaded *in, struct arena *arena, struct lo
     out->limit_bytes = in->limit_bytes;
     out->load_ns = in->load_ns;
     out->read_bytes = in->read_bytes;
+    out->kept_bytes = in->kept_bytes;
     out->line_count = (uint32_t)in->n_lines;
     out->lines = arena_new_array(arena, struct ledger_line, in->n_lines);
     for (size_t i = 0; i < in->n_lines; i++) {
@@ -176,6 +199,7 @@ void codec_heartbeat_encode(const struct heartbeat_message *in, struct arena *ar
     out->busy_ns = in->busy_ns;
     out->wait_ns = in->wait_ns;
     out->memory_bytes = in->memory_bytes;
+    out->frames_dropped = in->frames_dropped;
     out->n_links = in->link_count;
     out->links = (Shoal__LinkUsage **)codec_list(arena, in->link_count, sizeof(Shoal__LinkUsage));
     for (uint32_t i = 0; i < in->link_count; i++) {
@@ -195,6 +219,7 @@ bool codec_heartbeat_decode(const Shoal__Heartbeat *in, struct arena *arena,
                                       .busy_ns = in->busy_ns,
                                       .wait_ns = in->wait_ns,
                                       .memory_bytes = in->memory_bytes,
+                                      .frames_dropped = in->frames_dropped,
                                       .link_count = (uint32_t)in->n_links};
     out->links = arena_new_array(arena, struct link_usage, in->n_links);
     for (size_t i = 0; i < in->n_links; i++) {
@@ -247,5 +272,51 @@ bool codec_failure_decode(const Shoal__Failure *in, struct error_message *out, s
                                   .step = in->step,
                                   .fatal = in->fatal != 0,
                                   .text = in->text};
+    return true;
+}
+
+void codec_link_lost_encode(const struct link_lost_message *in, Shoal__LinkLost *out)
+{
+    shoal__link_lost__init(out);
+    out->epoch = in->epoch;
+    out->attempt = in->attempt;
+    out->peer = in->peer;
+    out->text = codec_text(in->text);
+}
+
+bool codec_link_lost_decode(const Shoal__LinkLost *in, struct link_lost_message *out,
+                            struct error *err)
+{
+    if (!codec_check_text("text", in->text, err)) {
+        return false;
+    }
+    *out = (struct link_lost_message){
+        .epoch = in->epoch, .attempt = in->attempt, .peer = in->peer, .text = in->text};
+    return true;
+}
+
+void codec_attempt_encode(const struct attempt_message *in, Shoal__Attempt *out)
+{
+    shoal__attempt__init(out);
+    out->epoch = in->epoch;
+    out->attempt = in->attempt;
+    out->all_links = in->all_links;
+    out->n_pairs = (size_t)in->pair_count * 2;
+    out->pairs = codec_array(in->pairs);
+}
+
+bool codec_attempt_decode(const Shoal__Attempt *in, struct attempt_message *out, struct error *err)
+{
+    if (!codec_check_count("pairs", in->n_pairs, CODEC_WORKERS_MAX, err)) {
+        return false;
+    }
+    if (in->n_pairs % 2 != 0) {
+        return error_set(err, ERROR_INPUT, "pairs: %zu workers", in->n_pairs);
+    }
+    *out = (struct attempt_message){.epoch = in->epoch,
+                                    .attempt = in->attempt,
+                                    .all_links = in->all_links != 0,
+                                    .pair_count = (uint32_t)(in->n_pairs / 2),
+                                    .pairs = in->pairs};
     return true;
 }

@@ -195,6 +195,7 @@ void codec_assign_encode(const struct assign_message *in, struct arena *arena, S
     out->weights = codec_text(in->weights);
     out->fetch_id = codec_text(in->fetch_id);
     out->fetch_port = in->fetch_port;
+    out->preload = in->preload;
     out->n_peers = in->peer_count;
     out->peers =
         (Shoal__PeerAddress **)codec_list(arena, in->peer_count, sizeof(Shoal__PeerAddress));
@@ -250,5 +251,6 @@ bool codec_assign_decode(const Shoal__Assign *in, struct arena *arena, struct as
         return error_set(err, ERROR_INPUT, "fetch_port: %u is no port", in->fetch_port);
     }
     out->fetch_port = (uint16_t)in->fetch_port;
+    out->preload = in->preload;
     return peers_decode(in, arena, out, err);
 }

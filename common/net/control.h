@@ -39,6 +39,8 @@ struct control_client;
 struct control_client *control_connect(const char *endpoint, const struct cluster_key *key,
                                        struct poller *poller, struct error *err) MUST_CHECK;
 void control_client_destroy(struct control_client *client);
+/* The connection stands, as of the last receive; before, what is sent waits. */
+bool control_client_is_open(const struct control_client *client);
 enum control_result control_client_receive(struct control_client *client, struct arena *arena,
                                            struct message *out, struct error *err);
 enum control_result control_client_send(struct control_client *client,

@@ -58,6 +58,11 @@ void control_client_destroy(struct control_client *client)
     mem_free(client);
 }
 
+bool control_client_is_open(const struct control_client *client)
+{
+    return client->dealer.state == DEALER_OPEN;
+}
+
 static enum control_result connection_lost(struct control_client *client, struct error *err)
 {
     error_set(err, ERROR_PEER, "the connection to the coordinator at %s was closed",

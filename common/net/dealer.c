@@ -40,9 +40,15 @@ static void event_apply(struct dealer *dealer, const struct socket_event *event)
         dealer->state = DEALER_OPEN;
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
         dealer->refused = true;
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        if (dealer->state == DEALER_OPEN) { /* what came can't be decrypted; nothing more comes */
+            dealer->state = DEALER_BROKEN;
+        } else {
+            dealer->refused = true;
+        }
         break;
     case ZMQ_EVENT_DISCONNECTED:
     case ZMQ_EVENT_CLOSED:

@@ -7,6 +7,16 @@
 
 #include <inttypes.h>
 
+void link_counters_add(struct link_counters *sum, const struct link_counters *more)
+{
+    sum->frames_sent += more->frames_sent;
+    sum->frames_received += more->frames_received;
+    sum->bytes_sent += more->bytes_sent;
+    sum->bytes_received += more->bytes_received;
+    sum->crc_errors += more->crc_errors;
+    sum->frames_dropped += more->frames_dropped;
+}
+
 enum link_result link_send(struct link *link, struct frame *frame, struct error *err)
 {
     uint64_t bytes = FRAME_HEADER_BYTES + (uint64_t)frame->header.payload_bytes;

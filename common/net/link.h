@@ -36,6 +36,8 @@ struct link_counters {
     uint64_t frames_dropped; /* older epoch, step or attempt */
 };
 
+void link_counters_add(struct link_counters *sum, const struct link_counters *more);
+
 struct link {
     const struct link_ops *ops;
     uint32_t peer;             /* worker id */

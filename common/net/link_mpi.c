@@ -141,8 +141,10 @@ struct link_mpi {
     struct link link;
     struct mpi_port *port;
     uint64_t epoch;
+    uint32_t attempt;
     uint32_t rank;
     uint32_t sends_max, sends_under_way;
+    bool greeted; /* by the peer */
     bool closed;
 };
 
@@ -464,6 +466,25 @@ static bool arrival_check(struct link_mpi *mpi, struct frame *frame, struct erro
     return true;
 }
 
+/* Whether a frame is the link's own. */
+enum frame_time { FRAME_PAST, FRAME_PRESENT, FRAME_FUTURE };
+
+static enum frame_time frame_time_of(const struct link_mpi *mpi, const struct frame_header *header)
+{
+    bool greets = header->kind == FRAME_HELLO;
+
+    if (header->epoch != mpi->epoch) {
+        return header->epoch < mpi->epoch ? FRAME_PAST : FRAME_FUTURE;
+    }
+    if (mpi->greeted) {
+        return greets ? FRAME_FUTURE : FRAME_PRESENT;
+    }
+    if (!greets || header->attempt < mpi->attempt) {
+        return FRAME_PAST;
+    }
+    return header->attempt == mpi->attempt ? FRAME_PRESENT : FRAME_FUTURE;
+}
+
 static enum link_result mpi_receive(struct link *link, struct frame **frame, struct error *err)
 {
     struct link_mpi *mpi = (struct link_mpi *)link;
@@ -473,14 +494,19 @@ static enum link_result mpi_receive(struct link *link, struct frame **frame, str
         return lost(mpi, err);
     }
     while (queue->first != NULL && arrival_is_whole(mpi->port, queue->first)) {
+        enum frame_time time;
+
         if (!arrival_check(mpi, queue->first, err)) {
+            frame_release(frame_queue_pop(queue));
             return LINK_LOST;
         }
-        if (queue->first->header.epoch > mpi->epoch) {
-            return LINK_AGAIN; /* for the link after this one */
+        time = frame_time_of(mpi, &queue->first->header);
+        if (time == FRAME_FUTURE) {
+            return LINK_AGAIN;
         }
         *frame = frame_queue_pop(queue);
-        if ((*frame)->header.epoch == mpi->epoch) {
+        if (time == FRAME_PRESENT) {
+            mpi->greeted = true;
             return LINK_DONE;
         }
         frame_release(*frame);
@@ -519,6 +545,7 @@ struct link *link_mpi_create(struct mpi_port *port, const struct mpi_link_option
     mpi->link.peer = options->peer;
     mpi->port = port;
     mpi->epoch = options->epoch;
+    mpi->attempt = options->attempt;
     mpi->rank = options->rank;
     mpi->sends_max = options->sends_max;
     return &mpi->link;

@@ -15,11 +15,13 @@ void mpi_port_close(struct mpi_port *port);
 bool mpi_port_poll(struct mpi_port *port);
 bool mpi_port_is_busy(const struct mpi_port *port); /* sends or receives are under way */
 
-/* A link to a rank. Its frames of an earlier epoch are dropped and counted, those of a later one
- * wait for the link of that epoch. One link per rank at a time. */
+/* A link to a rank. It begins with the peer's HELLO of its epoch and attempt: what came before is
+ * of earlier links, dropped and counted. A further HELLO, and frames of a later epoch, wait for the
+ * link that they belong to. One link per rank at a time. */
 struct mpi_link_options {
     uint64_t epoch;
-    uint32_t peer; /* worker id */
+    uint32_t attempt; /* of the epoch's, in which the link is opened */
+    uint32_t peer;    /* worker id */
     uint32_t rank;
     uint32_t sends_max; /* frames under way; beyond: LINK_AGAIN */
 };

@@ -94,6 +94,7 @@ void link_greeting_write(const struct link_greeting *greeting, struct frame *fra
     ASSERT(frame->capacity >= GREETING_BYTES);
     frame->header = (struct frame_header){.kind = FRAME_HELLO,
                                           .epoch = greeting->epoch,
+                                          .attempt = greeting->attempt,
                                           .source = greeting->source,
                                           .rows = greeting->target,
                                           .dtype = FRAME_RAW};
@@ -102,7 +103,8 @@ void link_greeting_write(const struct link_greeting *greeting, struct frame *fra
 bool link_greeting_matches(const struct link_greeting *greeting, const struct frame *frame)
 {
     return frame->header.kind == FRAME_HELLO && frame->header.epoch == greeting->epoch &&
-           frame->header.source == greeting->source && frame->header.rows == greeting->target;
+           frame->header.attempt == greeting->attempt && frame->header.source == greeting->source &&
+           frame->header.rows == greeting->target;
 }
 
 /* --- the data port --- */

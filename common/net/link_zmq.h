@@ -25,6 +25,7 @@ void data_port_forget(struct data_port *port, uint64_t epoch);
 /* Who opens a link, to whom: what a HELLO frame says. */
 struct link_greeting {
     uint64_t epoch;
+    uint32_t attempt;        /* of the epoch's, in which the link is opened */
     uint32_t source, target; /* worker ids */
 };
 void link_greeting_write(const struct link_greeting *greeting, struct frame *frame);

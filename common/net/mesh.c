@@ -108,8 +108,8 @@ static bool mpi_needs_tests(const struct mesh *mesh)
         return false;
     }
     return mpi_port_is_busy(mesh->mpi_port) ||
-           (has_mpi_links(mesh) &&
-            (mesh->state == MESH_CONNECTING || mesh->activity != MESH_QUIET));
+           (has_mpi_links(mesh) && (mesh->state == MESH_CONNECTING ||
+                                    mesh->activity != MESH_QUIET || mesh_is_reopening(mesh)));
 }
 
 bool mesh_needs_tests(const struct mesh *mesh)
@@ -168,6 +168,7 @@ static void ready_enter(struct mesh *mesh)
 
         /* What was measured is no traffic of steps; both ends are done with it. */
         mesh->links[i].link->counters = (struct link_counters){0};
+        mesh->links[i].past = (struct link_counters){0};
 
         log_debug("link to worker %u: kind=%s latency_us=%.1f bytes_per_s=%.3g", report->peer,
                   report->kind, (double)report->latency_ns / 1e3, report->bytes_per_s);
@@ -235,7 +236,7 @@ int64_t mesh_wait_ns(struct mesh *mesh, enum mesh_activity activity)
     if (mpi_needs_tests(mesh)) {
         return test_pause_ns(mesh);
     }
-    if (mesh->state == MESH_CONNECTING) {
+    if (mesh->state == MESH_CONNECTING || mesh_is_reopening(mesh)) {
         return MESH_CONNECT_TICK_NS;
     }
     for (uint32_t i = 0; i < mesh->epoch.peer_count; i++) {
@@ -270,7 +271,7 @@ static bool send_check(const struct mesh *mesh, const struct mesh_link *link, st
         *err = mesh->failure;
         return false;
     }
-    if (link->state != MESH_LINK_OPEN) {
+    if (mesh->state != MESH_READY) {
         return error_set(err, ERROR_PEER, "no link to worker %u", link->address.worker);
     }
     if (link->outgoing.count >= mesh->epoch.frames_per_link_max) {
@@ -291,12 +292,69 @@ bool mesh_send(struct mesh *mesh, uint32_t peer, struct frame *frame, struct err
         frame_release(frame);
         return false;
     }
+    if (link->state == MESH_LINK_LOST || frame->header.attempt < mesh->attempt) {
+        mesh_link_drop(link, frame);
+        return true;
+    }
     mesh_link_queue(mesh, link, frame);
     if (!mesh_link_poll(mesh, link, clock_monotonic_ns(), err)) {
         (void)mesh_fail(mesh, err);
         return false;
     }
     return true;
+}
+
+bool mesh_lost(struct mesh *mesh, struct mesh_loss *out)
+{
+    for (uint32_t i = 0; i < mesh->epoch.peer_count; i++) {
+        struct mesh_link *link = &mesh->links[i];
+
+        if (link->state == MESH_LINK_LOST && !link->is_told) {
+            link->is_told = true;
+            *out = (struct mesh_loss){
+                .peer = link->address.worker, .attempt = link->attempt, .why = link->trouble};
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What arrived of earlier attempts and nobody has read. */
+static void inbox_purge(struct mesh *mesh)
+{
+    struct frame_queue kept = {0};
+    struct frame *frame;
+
+    while ((frame = frame_queue_pop(&mesh->inbox)) != NULL) {
+        struct mesh_link *link = link_to(mesh, frame->header.source);
+
+        if (frame->header.attempt < mesh->attempt) {
+            link->inbox_count--;
+            mesh_link_drop(link, frame);
+        } else {
+            frame_queue_push(&kept, frame);
+        }
+    }
+    mesh->inbox = kept;
+}
+
+void mesh_attempt(struct mesh *mesh, uint32_t attempt, const uint32_t *peers, uint32_t peer_count)
+{
+    if (mesh->state != MESH_READY || attempt <= mesh->attempt) {
+        return;
+    }
+    mesh->attempt = attempt;
+    inbox_purge(mesh);
+    for (uint32_t i = 0; i < mesh->epoch.peer_count; i++) {
+        struct mesh_link *link = &mesh->links[i];
+        enum link_fate fate = LINK_STAYS;
+
+        for (uint32_t k = 0; k < peer_count; k++) {
+            fate = peers[k] == link->address.worker ? LINK_OPENS_ANEW : fate;
+        }
+        mesh_link_attempt(mesh, link, fate);
+    }
+    mesh->backoff = 0;
 }
 
 struct frame *mesh_receive(struct mesh *mesh)
@@ -315,20 +373,22 @@ uint32_t mesh_usage(const struct mesh *mesh, struct link_usage *out, uint32_t ca
 
     for (uint32_t i = 0; i < mesh->epoch.peer_count && count < capacity; i++) {
         const struct mesh_link *link = &mesh->links[i];
-        const struct link_counters *counters;
+        struct link_counters sum = link->past;
 
-        if (link->link == NULL) {
+        if (mesh->state == MESH_CONNECTING && link->link == NULL) {
             continue;
         }
-        counters = &link->link->counters;
+        if (link->link != NULL) {
+            link_counters_add(&sum, &link->link->counters);
+        }
         out[count++] = (struct link_usage){.peer = link->address.worker,
-                                           .kind = link->link->ops->kind,
-                                           .frames_sent = counters->frames_sent,
-                                           .frames_received = counters->frames_received,
-                                           .bytes_sent = counters->bytes_sent,
-                                           .bytes_received = counters->bytes_received,
-                                           .crc_errors = counters->crc_errors,
-                                           .frames_dropped = counters->frames_dropped};
+                                           .kind = link->is_mpi ? "mpi" : "zmq",
+                                           .frames_sent = sum.frames_sent,
+                                           .frames_received = sum.frames_received,
+                                           .bytes_sent = sum.bytes_sent,
+                                           .bytes_received = sum.bytes_received,
+                                           .crc_errors = sum.crc_errors,
+                                           .frames_dropped = sum.frames_dropped};
     }
     return count;
 }

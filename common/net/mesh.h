@@ -6,8 +6,9 @@
  * it). Nothing above knows which transport carries a frame.
  *
  * A pair of workers of one MPI world (same non-zero world id) uses mpi, every other pair zmq. For a
- * zmq pair the worker with the lower id dials the other's data endpoint, with a new connection for
- * each epoch (ZMQ_RECONNECT_IVL -1).
+ * zmq pair the worker with the lower id dials the other's data endpoint. A connection is used once
+ * (ZMQ_RECONNECT_IVL -1): an epoch begins with new ones, and what breaks in it is opened anew only
+ * when the coordinator says so, as part of a further attempt of the steps in flight.
  */
 #include "common/base/error.h"
 #include "common/net/keys.h"
@@ -34,6 +35,7 @@ struct mesh_config {
     struct mpi_world world;
     struct poller *poller;  /* borrowed */
     int64_t connect_ns_max; /* for a connect; 0: 20 s */
+    int64_t reopen_ns_max;  /* for a link that is opened anew; 0: 5 s */
 };
 struct mesh;
 struct mesh *mesh_create(const struct mesh_config *config, struct error *err) MUST_CHECK;
@@ -56,21 +58,35 @@ bool mesh_connect(struct mesh *mesh, const struct mesh_epoch *epoch, struct erro
 
 enum mesh_state { MESH_IDLE, MESH_CONNECTING, MESH_READY, MESH_FAILED };
 /* Does what can be done without waiting: accepts, dials, probes, flushes send queues, progresses
- * MPI. Call after each poller_wait, which mesh_wait_ns times. MESH_READY: every link stands and is
- * measured from both ends. MESH_FAILED, until the next mesh_connect: a link was lost, or a connect
- * took longer than 20 s ("firewall?"); err names both ends, address, port. */
+ * MPI. Call after each poller_wait, which mesh_wait_ns times. MESH_READY: every link stood and was
+ * measured from both ends; of those that are lost from then on mesh_lost tells. MESH_FAILED, until
+ * the next mesh_connect: a connect took longer than 20 s ("firewall?"), or a link could not be
+ * opened anew within 5 s; err names both ends, address, port. */
 enum mesh_state mesh_poll(struct mesh *mesh, struct error *err);
+/* The next link of a mesh that is ready which was lost and has not been told of yet. What is sent
+ * to its peer is dropped until the link is opened anew. */
+struct mesh_loss {
+    uint32_t peer;
+    uint32_t attempt; /* in which the link was opened */
+    struct error why; /* "crc…", "the connection was closed" */
+};
+bool mesh_lost(struct mesh *mesh, struct mesh_loss *out);
+/* A further attempt begins: frames of earlier ones are dropped and counted from now on, whether
+ * they wait to be sent or arrive. The links to these peers (to those that this worker talks to) are
+ * opened anew, with another connection; frames for them wait until it stands. */
+void mesh_attempt(struct mesh *mesh, uint32_t attempt, const uint32_t *peers, uint32_t peer_count);
+
 /* Measurements of all links, once ready; lent until the next mesh_connect. */
 const struct link_report *mesh_reports(const struct mesh *mesh, uint32_t *count);
 
 /* Queues a frame from a pool to a peer of the epoch; takes it, also when it fails. The header's
  * kind, step, attempt, layer, rows, columns, dtype and payload_bytes are the caller's; epoch,
  * source and link_sequence are stamped here, into the bytes in front of the payload: so a frame is
- * sent once, to one peer. ERROR_PEER when the link is lost, ERROR_LIMIT when the bound is exceeded
- * (a bug above). */
+ * sent once, to one peer. ERROR_PEER when the mesh has failed, ERROR_LIMIT when the bound is
+ * exceeded (a bug above). */
 bool mesh_send(struct mesh *mesh, uint32_t peer, struct frame *frame, struct error *err) MUST_CHECK;
 /* One received frame of the current epoch, or NULL; the caller releases it. Frames of older epochs
- * are dropped and counted; of the next epoch kept back (bounded). */
+ * and attempts are dropped and counted; of the next ones kept back (bounded). */
 struct frame *mesh_receive(struct mesh *mesh);
 
 /* While a step is open, MPI must be tested: gives the time poller_wait may sleep: -1 none needed,

@@ -12,8 +12,9 @@
 
 #include <stdint.h>
 
-#define PROTOCOL_MAJOR 1 /* another major is refused by both sides, with both versions named */
-#define PROTOCOL_MINOR 3 /* fields may be added; the lower minor of the two is spoken */
+#define PROTOCOL_MAJOR          1 /* another major is refused by both sides, with both versions named */
+#define PROTOCOL_MINOR          4 /* fields may be added; the lower minor of the two is spoken */
+#define PROTOCOL_MINOR_ATTEMPTS 4 /* from here on: LINK_LOST, ATTEMPT */
 
 enum message_kind {
     MESSAGE_REGISTER = 1, /* worker → coordinator: who I am */
@@ -29,6 +30,8 @@ enum message_kind {
     MESSAGE_HEARTBEAT,    /* both ways, with counters → */
     MESSAGE_DRAIN,        /* →: I want to leave; ←: finish and leave */
     MESSAGE_ERROR,        /* both ways: what failed; the sender says whether it goes on */
+    MESSAGE_LINK_LOST,    /* →: a link of the serving epoch broke; ATTEMPT follows, or its end */
+    MESSAGE_ATTEMPT,      /* ←: a further attempt begins: the steps in flight follow again */
 };
 
 struct register_message {
@@ -50,6 +53,12 @@ struct register_message {
     uint32_t kernels_version;
     uint32_t numa_node;       /* that it is bound to; UINT32_MAX: none */
     const char *launch_token; /* given by the coordinator to workers it started itself, else "" */
+    const char *held_model;   /* hash of the model whose weights are in memory already; "": none */
+    uint64_t held_bytes;
+    uint32_t held_stage, held_member; /* the seat that they were loaded for */
+    /* That it was assigned, by any coordinator: frames of it may still be under way. 0: none */
+    uint64_t last_epoch;
+    const char *fast_numerics; /* what --numerics fast is there: "fast-amx" */
 };
 struct welcome_message {
     uint32_t worker;
@@ -71,6 +80,9 @@ struct assign_message {
     const char *weights;        /* of a weights_choice: "dummy:SEED"; "": the model's own */
     const char *fetch_id;       /* of the model's content, as it is served and cached; "": not */
     uint16_t fetch_port;        /* of the coordinator, that serves the model's files; 0: none */
+    /* Load what the share lacks beside what is served, which goes on, and answer LOADED, or ERROR
+     * with this epoch's number; the epoch itself begins with an assignment of its own. */
+    bool preload;
 };
 struct ledger_line {
     const char *what; /* "weights", "KV cache", … */
@@ -86,7 +98,8 @@ struct loaded_message {
     struct ledger_line *lines;
     uint64_t limit_bytes;
     int64_t load_ns;
-    uint64_t read_bytes;
+    uint64_t read_bytes; /* of files */
+    uint64_t kept_bytes; /* of files that needed not be read: their tensors were held already */
 };
 struct link_report {
     uint32_t peer;
@@ -106,12 +119,13 @@ struct link_usage {
     uint64_t crc_errors, frames_dropped;
 };
 struct heartbeat_message {
-    int64_t sent_ns;       /* sender's monotonic clock */
-    uint64_t epoch;        /* 0: none */
-    uint64_t steps;        /* finished in this epoch */
-    int64_t busy_ns;       /* computing, since start */
-    int64_t wait_ns;       /* in a step, waiting for frames, since start */
-    uint64_t memory_bytes; /* anonymous resident */
+    int64_t sent_ns;         /* sender's monotonic clock */
+    uint64_t epoch;          /* 0: none */
+    uint64_t steps;          /* finished in this epoch */
+    int64_t busy_ns;         /* computing, since start */
+    int64_t wait_ns;         /* in a step, waiting for frames, since start */
+    uint64_t memory_bytes;   /* anonymous resident */
+    uint64_t frames_dropped; /* of the epoch: of steps that were over or abandoned when they came */
     uint32_t link_count;
     struct link_usage *links;
 };
@@ -121,6 +135,20 @@ struct error_message {
     uint64_t step;  /* UINT64_MAX: none */
     bool fatal;     /* the sender leaves */
     const char *text;
+};
+
+struct link_lost_message {
+    uint64_t epoch;
+    uint32_t attempt; /* in which the link was opened */
+    uint32_t peer;
+    const char *text; /* how we know */
+};
+struct attempt_message {
+    uint64_t epoch;
+    uint32_t attempt;
+    bool all_links;      /* are opened anew; else the links of these pairs of workers: */
+    uint32_t pair_count; /* two entries each */
+    const uint32_t *pairs;
 };
 
 struct message {
@@ -138,10 +166,13 @@ struct message {
         struct step_result result;
         struct heartbeat_message heartbeat;
         struct error_message error; /* DRAIN carries nothing */
+        struct link_lost_message link_lost;
+        struct attempt_message attempt;
     };
 };
 
 /* Big float rows of a step result travel behind the protobuf message as raw little-endian f32 in
- * further ZeroMQ parts, in the order logits, hidden, draft logits: never copied through protobuf. */
+ * further ZeroMQ parts, in the order logits, hidden, draft logits: never copied through protobuf.
+ */
 
 #endif

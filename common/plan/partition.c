@@ -39,34 +39,6 @@ struct search {
     uint32_t *expert_counts; /* scratch, [base_size + 1] */
 };
 
-void partition_init(struct partition *partition, const struct planner_request *request,
-                    const struct planner_worker **workers, struct arena *arena)
-{
-    uint32_t stages = request->stage_count;
-    bool even = request->group_size > 0;
-
-    ASSERT(stages > 0 && stages <= request->layer_count);
-    partition->request = request;
-    partition->workers = workers;
-    partition->stage_count = stages;
-    partition->base_size = even ? request->group_size : request->worker_count / stages;
-    partition->extra_count = even ? 0 : request->worker_count % stages;
-    partition->lane_count = partition->base_size + (partition->extra_count > 0 ? 1 : 0);
-    partition->kv_tokens = request->kv_tokens;
-    partition->common_sums = arena_new_array(arena, uint64_t, (size_t)request->layer_count + 1);
-    partition->expert_sums = arena_new_array(arena, uint64_t, (size_t)request->layer_count + 1);
-    for (uint32_t i = 0; i < request->layer_count; i++) {
-        const struct planner_layer *layer = &request->layers[i];
-
-        partition->common_sums[i + 1] = partition->common_sums[i] + layer->common_bytes;
-        partition->expert_sums[i + 1] = partition->expert_sums[i] + layer->expert_bytes;
-    }
-    if (request->draft_layer_count > 0) {
-        partition->common_sums[request->layer_count] += request->draft.common_bytes;
-        partition->expert_sums[request->layer_count] += request->draft.expert_bytes;
-    }
-}
-
 uint32_t partition_lanes(const struct partition *partition, uint32_t member, uint32_t member_count)
 {
     return (partition->lane_count - member + member_count - 1) / member_count;
@@ -106,6 +78,60 @@ static uint64_t common_bytes_of(const struct partition *partition,
     return stage->layer_end == request->layer_count ? bytes + request->head_bytes : bytes;
 }
 
+/* Bytes that a generating step reads in the layers between, by all members. */
+static double generation_bytes(const struct partition *partition,
+                               const struct partition_stage *stage, uint32_t member_count)
+{
+    return (double)common_bytes_of(partition, stage) * member_count +
+           (double)expert_bytes_of(partition, stage) * partition->request->expert_count;
+}
+
+/* Bytes of the weights that a prompt's row meets there. The draft layer sees prompts, too. */
+static double prompt_bytes(const struct partition *partition, const struct partition_stage *stage)
+{
+    return (double)(partition->common_sums[stage->layer_end] -
+                    partition->common_sums[stage->layer_begin]) +
+           (double)expert_bytes_of(partition, stage) * partition->request->chosen_count;
+}
+
+/* Makes the prompt work of all layers as much as their reading. */
+static double prompt_weight(const struct partition *partition)
+{
+    struct partition_stage all = {.layer_end = partition->request->layer_count};
+    double met = prompt_bytes(partition, &all);
+
+    return met > 0 ? generation_bytes(partition, &all, partition->base_size) / met : 0;
+}
+
+void partition_init(struct partition *partition, const struct planner_request *request,
+                    const struct planner_worker **workers, struct arena *arena)
+{
+    uint32_t stages = request->stage_count;
+    bool even = request->group_size > 0;
+
+    ASSERT(stages > 0 && stages <= request->layer_count);
+    partition->request = request;
+    partition->workers = workers;
+    partition->stage_count = stages;
+    partition->base_size = even ? request->group_size : request->worker_count / stages;
+    partition->extra_count = even ? 0 : request->worker_count % stages;
+    partition->lane_count = partition->base_size + (partition->extra_count > 0 ? 1 : 0);
+    partition->kv_tokens = request->kv_tokens;
+    partition->common_sums = arena_new_array(arena, uint64_t, (size_t)request->layer_count + 1);
+    partition->expert_sums = arena_new_array(arena, uint64_t, (size_t)request->layer_count + 1);
+    for (uint32_t i = 0; i < request->layer_count; i++) {
+        const struct planner_layer *layer = &request->layers[i];
+
+        partition->common_sums[i + 1] = partition->common_sums[i] + layer->common_bytes;
+        partition->expert_sums[i + 1] = partition->expert_sums[i] + layer->expert_bytes;
+    }
+    if (request->draft_layer_count > 0) {
+        partition->common_sums[request->layer_count] += request->draft.common_bytes;
+        partition->expert_sums[request->layer_count] += request->draft.expert_bytes;
+    }
+    partition->prompt_weight = prompt_weight(partition);
+}
+
 struct partition_need partition_need(const struct partition *partition,
                                      const struct partition_stage *stage, uint32_t member,
                                      uint32_t expert_count)
@@ -126,15 +152,16 @@ struct partition_need partition_need(const struct partition *partition,
 
 double partition_time(const struct partition *partition, const struct partition_stage *stage)
 {
-    uint32_t member_count = stage->worker_end - stage->worker_begin;
-    double bytes = (double)common_bytes_of(partition, stage) * member_count +
-                   (double)expert_bytes_of(partition, stage) * partition->request->expert_count;
+    double share = partition->request->prompt_share;
+    double work =
+        (1 - share) * generation_bytes(partition, stage, stage->worker_end - stage->worker_begin) +
+        share * partition->prompt_weight * prompt_bytes(partition, stage);
     double rate = 0;
 
     for (uint32_t i = stage->worker_begin; i < stage->worker_end; i++) {
         rate += partition->workers[i]->read_bytes_per_s;
     }
-    return bytes / rate;
+    return work / rate;
 }
 
 /* How the experts of a stage may be cut. */

@@ -33,6 +33,7 @@ struct partition {
      * draft layer counts with the last one, whose stage holds it. */
     uint64_t *common_sums;
     uint64_t *expert_sums;
+    double prompt_weight; /* what a byte that a prompt's row meets counts beside one that is read */
 };
 
 /* What one member of a stage holds. */
@@ -69,7 +70,8 @@ struct partition_need partition_need(const struct partition *partition,
 /* What one token of a lane takes in the cache of the lane's member of the stage. */
 uint64_t partition_token_bytes(const struct partition *partition,
                                const struct partition_stage *stage);
-/* Seconds: bytes that a step reads over the members' read rates. */
+/* Seconds: bytes that a step reads over the members' read rates; so far as prompts count, the
+ * stage's share of a prompt's work takes the place of its share of the bytes. */
 double partition_time(const struct partition *partition, const struct partition_stage *stage);
 
 #endif

@@ -26,7 +26,7 @@ static int compare_u64(uint64_t a, uint64_t b)
     return (a > b) - (a < b);
 }
 
-/* Islands together, workers without one last; then rank, host, id. */
+/* Islands together, workers without one last; then rank, the seats that were held, host, id. */
 static int worker_compare(const void *left, const void *right)
 {
     const struct planner_worker *a = *(const struct planner_worker *const *)left;
@@ -35,6 +35,9 @@ static int worker_compare(const void *left, const void *right)
 
     if (order == 0 && a->island != 0) {
         order = compare_u64(a->rank, b->rank);
+    }
+    if (order == 0) {
+        order = compare_u64(a->held_seat - 1, b->held_seat - 1); /* as above */
     }
     if (order == 0) {
         order = strncmp(a->host, b->host, sizeof(a->host));
@@ -173,6 +176,10 @@ static bool request_check(const struct planner_request *request, struct error *e
         request->context_tokens_max == 0) {
         return error_set(err, ERROR_USAGE, "%u layers, %u workers, a context of %u: none may be 0",
                          request->layer_count, request->worker_count, request->context_tokens_max);
+    }
+    if (!(request->prompt_share >= 0 && request->prompt_share <= 1)) {
+        return error_set(err, ERROR_USAGE, "prompt share %g is not between 0 and 1",
+                         request->prompt_share);
     }
     if (strlen(request->numerics_id) >= sizeof(((struct placement *)NULL)->numerics_id)) {
         return error_set(err, ERROR_USAGE, "numerics id %s is too long", request->numerics_id);

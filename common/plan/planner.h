@@ -4,9 +4,14 @@
 /* Makes a placement from facts about model and workers. Pure: same facts, same placement.
  *
  * First form: contiguous layers over the stages, so that the slowest stage's time is least, where a
- * stage's time is its bytes / the sum of its members' measured read bandwidth and no member's
+ * stage's time is its work / the sum of its members' measured read bandwidth and no member's
  * memory is exceeded (dynamic programming over layer borders); whole router groups of experts over
  * the members of a stage; one lane for each member number.
+ *
+ * Generation and prompts are different work. A generating step reads all weights of a stage and the
+ * head, whatever its rows; a prompt's row takes arithmetic with the weights that it meets, chosen
+ * experts only, and no head. No borders suit both where the head is large, or some layers have no
+ * experts; prompt_share says which counts how much.
  */
 #include "common/plan/placement.h"
 
@@ -16,6 +21,8 @@ struct planner_worker {
     double read_bytes_per_s; /* measured */
     uint64_t island;         /* MPI world id; 0: none. Islands are kept together */
     uint32_t rank;           /* in the island */
+    /* One more than the seat whose weights it holds, as a number that sorts like seats; 0: none. */
+    uint64_t held_seat;
     char host[64];
 };
 
@@ -36,6 +43,8 @@ struct planner_request {
     uint32_t draft_layer_count; /* 0 or 1: the last stage holds the draft layer too; */
     struct planner_layer draft; /* its bytes, the joint projection and its norms included */
     uint32_t expert_count;
+    uint32_t chosen_count; /* experts of a row */
+    double prompt_share;   /* of the time that prompts take on the whole, 0 … 1 */
     uint32_t
         expert_group_count;  /* arch_combine_group_count: groups are kept whole where possible */
     uint64_t kv_entry_bytes; /* of one token in one layer, */

@@ -69,7 +69,8 @@ struct step_entry {
 struct step {
     uint64_t epoch;
     uint64_t number;  /* rising by one, never reused in an epoch */
-    uint32_t attempt; /* 0, then 1, … when it is issued again */
+    uint32_t attempt; /* of the epoch, in which it was issued last: 0, and one more each time that
+                         the steps in flight are issued again */
     uint32_t entry_count;
     struct step_entry *entries; /* a worker's rows are those of its lanes, in this order */
 };

@@ -61,6 +61,14 @@ static void write_tokens(struct buffer *out, const struct cluster_status *status
     single(out, "shoal_tokens_per_second", "gauge", "Tokens generated, over the last 10 s of work.",
            status->tokens_per_s);
     single(out, "shoal_steps_total", "counter", "Steps issued.", (double)stats->steps);
+    single(out, "shoal_retries_total", "counter",
+           "Further attempts: links were opened anew and steps issued again.",
+           (double)stats->retries);
+    single(out, "shoal_steps_reissued_total", "counter", "Steps issued again.",
+           (double)stats->steps_reissued);
+    single(out, "shoal_answers_ignored_total", "counter",
+           "Workers' answers to steps that were over or belonged to an earlier attempt.",
+           (double)stats->ignored_reports);
     single(out, "shoal_steps_in_flight", "gauge", "Steps under way.", stats->steps_in_flight);
     single(out, "shoal_kv_blocks", "gauge", "KV blocks of 64 tokens, all lanes.",
            stats->kv_blocks_total);
@@ -96,6 +104,10 @@ static double rows(const struct cluster_worker_status *worker)
 {
     return (double)worker->rows;
 }
+static double dropped(const struct cluster_worker_status *worker)
+{
+    return (double)worker->frames_dropped;
+}
 static double resident(const struct cluster_worker_status *worker)
 {
     return (double)worker->resident_bytes;
@@ -107,6 +119,8 @@ static const struct worker_metric worker_metrics[] = {
      busy},
     {"shoal_worker_steps_total", "counter", "Steps finished in this epoch.", steps},
     {"shoal_worker_rows_total", "counter", "Rows computed in this epoch.", rows},
+    {"shoal_worker_dropped_frames_total", "counter",
+     "Frames, behind the links, of steps that were over; in this epoch.", dropped},
     {"shoal_worker_resident_bytes", "gauge", "Anonymous resident memory.", resident},
 };
 

@@ -50,17 +50,20 @@ static json_t *worker_json(const struct cluster_worker_status *worker)
 {
     json_t *links = json_array();
     json_t *json = json_pack(
-        "{s:I, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, "
-        "s:I}",
+        "{s:I, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, "
+        "s:I, "
+        "s:I, s:I}",
         "id", (json_int_t)worker->id, "alive", (int)worker->alive, "host", worker->host, "cpu",
         worker->cpu, "pid", (json_int_t)worker->pid, "threads", (json_int_t)worker->threads,
         "load_done_bytes", (json_int_t)worker->load_done_bytes, "load_total_bytes",
-        (json_int_t)worker->load_total_bytes, "ledger_bytes", (json_int_t)worker->ledger_bytes,
+        (json_int_t)worker->load_total_bytes, "load_kept_bytes",
+        (json_int_t)worker->load_kept_bytes, "ledger_bytes", (json_int_t)worker->ledger_bytes,
         "limit_bytes", (json_int_t)worker->limit_bytes, "resident_bytes",
         (json_int_t)worker->resident_bytes, "weight_bytes", (json_int_t)worker->weight_bytes,
         "kv_bytes", (json_int_t)worker->kv_bytes, "busy_share", worker->busy_share,
         "busy_share_recent", worker->busy_share_recent, "steps", (json_int_t)worker->steps, "rows",
-        (json_int_t)worker->rows, "busy_ns", (json_int_t)worker->busy_ns);
+        (json_int_t)worker->rows, "busy_ns", (json_int_t)worker->busy_ns, "frames_dropped",
+        (json_int_t)worker->frames_dropped);
 
     set_seat(json, worker);
     for (uint32_t i = 0; i < worker->link_count; i++) {
@@ -90,8 +93,14 @@ static json_t *scheduler_json(const struct scheduler_stats *stats)
                   "accepted", (json_int_t)stats->accepted, "preemptions",
                   (json_int_t)stats->preemptions, "evictions", (json_int_t)stats->evictions);
 
+    json_t *trouble = json_pack("{s:I, s:I, s:I}", "retries", (json_int_t)stats->retries,
+                                "steps_reissued", (json_int_t)stats->steps_reissued,
+                                "ignored_reports", (json_int_t)stats->ignored_reports);
+
     json_object_update(json, shared);
+    json_object_update(json, trouble);
     json_decref(shared);
+    json_decref(trouble);
     return json;
 }
 

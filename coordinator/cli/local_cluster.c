@@ -30,7 +30,7 @@ static void numerics_choose(struct local_cluster *local, const struct cluster_op
 {
     local->config.numerics = catalog_numerics(local->catalog);
     if (options->numerics != NULL) {
-        (void)numerics_find(options->numerics, &local->config.numerics); /* checked by the parser */
+        (void)numerics_asked(options->numerics, &local->config.numerics); /* checked by the parser */
     }
 }
 

@@ -31,6 +31,7 @@ enum option_key {
     KEY_CONTEXT,
     KEY_KV_TOKENS,
     KEY_PLACEMENT,
+    KEY_PROMPT_SHARE,
     KEY_CONTROL,
     KEY_FETCH_PORT,
     KEY_KEY,
@@ -47,9 +48,12 @@ static const struct argp_option options[] = {
      10},
     {"weights", KEY_WEIGHTS, "dummy[:SEED]", 0,
      "Plausible random weights in little memory; --model may then be a config.json alone", 10},
-    {"numerics", KEY_NUMERICS, "exact|int8", 0,
+    {"numerics", KEY_NUMERICS, "exact|int8|fast", 0,
      "Activations that meet quantised weights: int8, or as exact floats. Both give the same bits "
-     "everywhere (int8 for quantised models, exact for others)",
+     "everywhere (int8 for quantised models, exact for others). fast: other bits on other CPUs, "
+     "and "
+     "needs equal workers; float weights on AMX tiles (fast-amx) or with OpenBLAS (fast-blas), "
+     "whichever the first worker has",
      10},
     {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Storage of the KV cache: f16, bf16, f32, q8 (f16)", 10},
     {"context", KEY_CONTEXT, "N", 0,
@@ -72,6 +76,10 @@ static const struct argp_option options[] = {
     {"memory", KEY_MEMORY, "BYTES", 0,
      "Memory of each local worker, as 6G or 500M (its share of what is there)", 11},
     {"placement", KEY_PLACEMENT, "FILE", 0, "Use this placement instead of planning one", 11},
+    {"prompt-share", KEY_PROMPT_SHARE, "P", 0,
+     "What the planner evens stages out for: 0 generation, 1 prompts, or how much of the time "
+     "prompts take (0). It matters for small models with a large vocabulary",
+     11},
     {"control", KEY_CONTROL, "tcp://HOST:PORT", 0,
      "Where workers find the coordinator (a free port of 127.0.0.1)", 11},
     {"fetch-port", KEY_FETCH_PORT, "N", 0,
@@ -242,8 +250,9 @@ static void numerics_read(struct cluster_options *own, const char *text, struct 
 {
     enum numerics numerics;
 
-    if (!numerics_find(text, &numerics)) {
-        argp_error(state, "--numerics must be exact or int8, not \"%s\"", text);
+    if (!numerics_asked(text, &numerics)) {
+        argp_error(state, "--numerics must be exact, int8, fast, fast-amx or fast-blas, not \"%s\"",
+                   text);
     }
     own->numerics = text;
 }
@@ -290,6 +299,9 @@ static error_t parse_number(int key, const char *arg, struct argp_state *state)
         return 0;
     case KEY_CONTEXT:
         own->context_tokens_max = option_u32(arg, "--context", 1, UINT32_MAX / 2, state);
+        return 0;
+    case KEY_PROMPT_SHARE:
+        own->prompt_share = option_number(arg, "--prompt-share", 0, 1, state);
         return 0;
     case KEY_KV_TOKENS:
         own->kv_tokens = option_u64(arg, "--kv-tokens", state);
@@ -393,6 +405,7 @@ bool cluster_options_apply(const struct cluster_options *own, struct cluster_con
         .worker_memory_bytes = own->memory_bytes,
         .fetch_port = own->fetch_port,
         .placement_path = own->placement_path,
+        .prompt_share = own->prompt_share,
         .step_log_path = own->step_log_path,
         .step_sink = own->step_sink,
         .step_context = own->step_context,

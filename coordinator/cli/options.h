@@ -45,6 +45,7 @@ struct cluster_options {
     const char *key_path;
     enum keys_policy keys_policy;
     const char *placement_path;
+    double prompt_share;
     const char *step_log_path;
     const char *worker_program;
 

@@ -21,7 +21,8 @@ enum {
     KEY_PREEMPT_EVERY,
 };
 
-#define DRAFT_MAX_DEFAULT 1
+#define DRAFT_MAX_LAYER  1
+#define DRAFT_MAX_LOOKUP 4
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Scheduling (none of these changes an answer):", 12},
@@ -40,7 +41,8 @@ static const struct argp_option options[] = {
      "Who guesses next tokens, which the model then verifies: its multi-token-prediction layer, or "
      "a look at what followed the same words earlier (mtp if the model has the layer, else none)",
      12},
-    {"draft-max", KEY_DRAFT_MAX, "N", 0, "Guess at most N tokens ahead, where that pays (1)", 12},
+    {"draft-max", KEY_DRAFT_MAX, "N", 0,
+     "Guess at most N tokens ahead, where that pays (mtp: 1, lookup: 4)", 12},
     {"preempt-every", KEY_PREEMPT_EVERY, "N", 0,
      "For tests: interrupt each sequence after every N tokens and compute it again, as if memory "
      "had "
@@ -138,13 +140,15 @@ void scheduling_options_apply(const struct scheduling_options *own, struct clust
 bool scheduling_options_draft(const struct scheduling_options *own, const struct arch *arch,
                               const char *model, struct cluster_config *config, struct error *err)
 {
-    config->draft_max = own->draft_max > 0 ? own->draft_max : DRAFT_MAX_DEFAULT;
-    if (own->draft == NULL) {
-        config->draft_mode = arch->draft_layer_count > 0 ? DRAFT_LAYER : DRAFT_NONE;
-        config->draft_layer_optional = true;
-        return true;
+    config->draft_mode = arch->draft_layer_count > 0 ? DRAFT_LAYER : DRAFT_NONE;
+    config->draft_layer_optional = own->draft == NULL;
+    if (own->draft != NULL) {
+        (void)draft_find(own->draft, &config->draft_mode); /* checked by the parser */
     }
-    (void)draft_find(own->draft, &config->draft_mode); /* checked by the parser */
+    config->draft_max = own->draft_max;
+    if (config->draft_max == 0) {
+        config->draft_max = config->draft_mode == DRAFT_LOOKUP ? DRAFT_MAX_LOOKUP : DRAFT_MAX_LAYER;
+    }
     return config->draft_mode != DRAFT_LAYER || arch->draft_layer_count > 0 ||
            error_set(err, ERROR_USAGE,
                      "--draft mtp: %s has no multi-token-prediction layer; --draft lookup works "

@@ -19,6 +19,7 @@ enum {
     KEY_OBJECTIVE,
     KEY_CONTEXT,
     KEY_LAYOUT,
+    KEY_PROMPT_SHARE,
     KEY_KV_TYPE,
     KEY_DRAFT,
     KEY_JSON,
@@ -37,6 +38,10 @@ static const struct argp_option options[] = {
     {"context", KEY_CONTEXT, "TOKENS", 0,
      "Tokens that every sequence may have (the model's, halved until it fits)", 0},
     {"layout", KEY_LAYOUT, "SxG", 0, "Plan S stages of G workers instead of choosing", 0},
+    {"prompt-share", KEY_PROMPT_SHARE, "P", 0,
+     "Even stages out for generation (0, the default), for prompts (1), or for a mixture of which "
+     "prompts take this share of the time",
+     0},
     {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Storage of the KV cache: f16, bf16, f32, q8 (f16)", 0},
     {"draft", KEY_DRAFT, "mtp|lookup|none", 0,
      "mtp: with a place for the multi-token-prediction layer (mtp if the model has it and it fits, "
@@ -88,6 +93,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_LAYOUT:
         option_layout(arg, &own->stage_count, &own->group_size, state);
+        return 0;
+    case KEY_PROMPT_SHARE:
+        own->prompt_share = option_number(arg, "--prompt-share", 0, 1, state);
         return 0;
     case KEY_KV_TYPE:
         kv_type_read(own, arg, state);
@@ -155,6 +163,7 @@ static bool plan_search(struct plan_command *own, uint32_t draft_layer_count,
 
     plan_request_model(own->catalog, PLAN_AS_PUBLISHED, own->kv_type, arena, &request);
     request.draft_layer_count = draft_layer_count;
+    request.prompt_share = own->prompt_share;
     request.epoch = 1;
     request.numerics_id = "plan";
     request.worker_count = own->file->worker_count;

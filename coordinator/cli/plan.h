@@ -16,6 +16,7 @@ struct plan_command {
     enum kv_type kv_type;
     uint32_t context_tokens;          /* 0: the model's, or less */
     uint32_t stage_count, group_size; /* 0: to be chosen */
+    double prompt_share;              /* planner_request's */
     struct scheduling_options drafts; /* only what it says of drafts */
     bool json;
 

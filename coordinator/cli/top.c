@@ -66,13 +66,18 @@ static const char *text(const json_t *object, const char *field)
     return value ? value : "";
 }
 
-/* "mpi 12 us, zmq 31 us": one word for each kind of link, with its best latency. */
+/* "mpi x1 12 us, zmq x2 31 us, 3 damaged": each kind of link with its best latency, and the frames
+ * that came with a wrong checksum. */
 static void describe_links(const json_t *worker, struct buffer *out)
 {
     static const char *const kinds[] = {"mpi", "zmq"};
     const json_t *links = json_object_get(worker, "links");
+    json_int_t damaged = 0;
 
     buffer_clear(out);
+    for (size_t i = 0; i < json_array_size(links); i++) {
+        damaged += integer(json_array_get(links, i), "crc_errors");
+    }
     for (size_t k = 0; k < ARRAY_LENGTH(kinds); k++) {
         json_int_t best_ns = -1;
         unsigned count = 0;
@@ -94,6 +99,9 @@ static void describe_links(const json_t *worker, struct buffer *out)
     }
     if (out->length == 0) {
         buffer_append_text(out, "-");
+    }
+    if (damaged > 0) {
+        buffer_printf(out, ", %lld damaged", (long long)damaged);
     }
 }
 

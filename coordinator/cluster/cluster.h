@@ -58,11 +58,12 @@ struct cluster_config {
     uint64_t worker_memory_bytes; /* --memory of local workers; 0: what is there */
     uint16_t fetch_port;          /* where remote workers get model files; 0: a free one */
     const char *placement_path;   /* --placement FILE; NULL: plan */
+    double prompt_share;          /* planner_request.prompt_share */
     const char *step_log_path;    /* see the end of this file; NULL: off */
     cluster_step_fn step_sink;    /* NULL: none */
     void *step_context;
 
-    enum numerics numerics;
+    enum numerics numerics; /* or NUMERICS_FAST: the first worker's */
     enum kv_type kv_type;
     uint32_t context_tokens_max;                   /* 0: the model's, cut to what memory holds */
     uint64_t kv_tokens;                            /* per lane; 0: the planner's */
@@ -165,14 +166,16 @@ struct cluster_worker_status {
     uint32_t pid, threads;
     uint32_t stage, member; /* PLACEMENT_NONE: no seat */
     uint32_t layer_begin, layer_end;
-    uint32_t expert_slots; /* routed experts held, over all its layers */
-    uint64_t load_done_bytes, load_total_bytes;
+    uint32_t expert_slots;                      /* routed experts held, over all its layers */
+    uint64_t load_done_bytes, load_total_bytes; /* to be read for its share */
+    uint64_t load_kept_bytes; /* of files whose tensors it held from an epoch before */
     uint64_t ledger_bytes, limit_bytes, resident_bytes;
     uint64_t weight_bytes, kv_bytes;
     double busy_share;        /* of the time since start of the epoch, computing */
     double busy_share_recent; /* of the last heartbeat interval */
     uint64_t steps, rows;
-    int64_t busy_ns; /* computing, over the steps that it answered in this epoch */
+    int64_t busy_ns;         /* computing, over the steps that it answered in this epoch */
+    uint64_t frames_dropped; /* behind its links, in this epoch: their steps were over */
     uint32_t link_count;
     struct cluster_link_status *links;
 };

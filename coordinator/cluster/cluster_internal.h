@@ -9,6 +9,7 @@
  *   epoch.c           GATHERING → LOADING → CONNECTING → SERVING, and back
  *   epoch_plan.c      the placement of an epoch
  *   sequences.c       sequences and their sinks; step results
+ *   retry.c           further attempts over fresh links
  *   status.c          the snapshot
  *   local_workers.c   processes on this machine
  *   model_bytes.c, placement_file.c: values
@@ -20,6 +21,7 @@
 #include "common/base/ring.h"
 #include "common/model/model_hash.h"
 #include "common/net/control.h"
+#include "common/plan/plan_keep.h"
 #include "common/plan/planner.h"
 #include "coordinator/cluster/cluster.h"
 #include "coordinator/cluster/local_workers.h"
@@ -39,13 +41,16 @@
 #define LEAVE_TIMEOUT_NS      (20 * NS_PER_S) /* a leaving worker waits so long for sequences */
 #define STOP_TIMEOUT_NS       (5 * NS_PER_S)  /* local workers: until SIGTERM */
 #define TERM_TIMEOUT_NS       (2 * NS_PER_S)  /* then until SIGKILL */
-#define SETTLE_NS             (500 * NS_PER_MS)
+#define SETTLE_NS             (150 * NS_PER_MS)
+#define SETTLE_MAX_NS         (30 * NS_PER_S) /* after epochs that ended without a step */
+#define GROW_NS               (1 * NS_PER_S)  /* a joined worker waits so long for others */
+#define BENCH_NS              (30 * NS_PER_S) /* no seat for who could not take its last one */
 #define STATUS_INTERVAL_NS    (100 * NS_PER_MS)
 #define TICK_NS               (250 * NS_PER_MS)
 #define MESSAGES_PER_TURN_MAX 256
 #define MEMBERS_MAX           4096
 #define SEQUENCE_BUCKETS      1024
-#define EPOCH_FAILURES_MAX    3                    /* in a row, without one finished step between */
+#define EPOCH_FAILURES_MAX    3 /* in a row, before the cluster has ever served */
 #define LOGITS_BYTES_MAX      ((uint64_t)64 << 20) /* of one step's answer */
 
 enum member_phase { MEMBER_IDLE, MEMBER_LOADING, MEMBER_LOADED, MEMBER_CONNECTING, MEMBER_READY };
@@ -55,23 +60,32 @@ struct member {
     uint32_t id;
     uint64_t connection;
     bool local;
-    bool leaving;     /* it asked to; takes no seat in the next epoch */
+    bool leaving;     /* it asked to; takes no seat in the next epoch, if others have room */
+    bool needed;      /* …which they have not */
     int64_t leave_ns; /* since when */
+    int64_t join_ns;
+    int64_t benched_until_ns; /* takes no seat before */
     int64_t heard_ns;
 
     char host[64], cpu[64], data_endpoint[128];
-    uint32_t pid, thread_count, kernels_version;
+    uint32_t pid, thread_count, kernels_version, protocol_minor;
+    enum numerics fast_numerics; /* what it calls fast */
     uint64_t memory_bytes;
     double read_bytes_per_s;
     uint64_t world_id;
     uint32_t world_rank;
+    /* The seat whose weights it held when it registered, as one number that sorts like seats;
+     * UINT64_MAX: none of this model. */
+    uint64_t held_seat;
 
     /* In the current epoch. */
     bool seated;
     struct placement_seat seat;
     enum member_phase phase;
-    int64_t progress_ns; /* when bytes last progressed */
-    uint64_t load_done_bytes, load_total_bytes;
+    int64_t progress_ns;                        /* when bytes last progressed */
+    uint64_t load_done_bytes, load_total_bytes; /* to be read */
+    uint64_t load_kept_bytes;                   /* of files whose tensors it held already */
+    struct plan_holding *holding;               /* what it loaded last; NULL: nothing yet */
     uint64_t ledger_bytes, limit_bytes;
     struct planner_share share;
     uint64_t next_step; /* the first that it has not answered */
@@ -85,10 +99,18 @@ struct member {
 
     /* From heartbeats. */
     uint64_t resident_bytes;
+    uint64_t frames_dropped;            /* behind its links */
     int64_t beat_sent_ns, beat_busy_ns; /* of the last one */
     double busy_share_recent;
     uint32_t link_count;
     struct cluster_link_status *links;
+};
+
+/* One kind of rows: the layer of routing, the boundary of hidden states. */
+struct row_mark {
+    enum cluster_event_kind kind;
+    uint32_t place;
+    uint32_t next; /* rows below have been handed on */
 };
 
 struct sequence {
@@ -96,6 +118,19 @@ struct sequence {
     struct sequence *next; /* in the bucket */
     cluster_sink_fn sink;
     void *context;
+    uint32_t mark_count;
+    struct row_mark *marks; /* what it has had, so that rows computed again are not told again */
+};
+
+/* Which links of the epoch were opened anew, and in which attempt. */
+struct retry {
+    uint64_t epoch;
+    uint32_t all_attempt; /* every link; 0: only the pairs */
+    struct retry_pair {
+        uint32_t low, high; /* worker ids */
+        uint32_t attempt;
+    } * pairs;
+    uint32_t pair_count;
 };
 
 enum mail_kind { MAIL_SUBMIT, MAIL_CANCEL };
@@ -155,10 +190,13 @@ struct cluster {
     struct arena epoch_arena;
     struct planner_request plan; /* of the epoch */
     struct placement *placement; /* NULL: none */
-    struct scheduler *scheduler; /* while serving, else NULL */
-    struct scheduler_stats past; /* counts of earlier epochs */
+    struct scheduler *scheduler; /* from the first epoch on; suspended between epochs */
+    struct scheduler_stats past; /* counts of one that is no more */
+    uint32_t seats_offered;      /* workers that the epoch's plan could use */
     int64_t epoch_start_ns;
-    uint32_t epoch_failures;
+    uint64_t epoch_seen;     /* the latest that a member had from another coordinator */
+    uint32_t epoch_failures; /* epochs in a row that ended without a step */
+    struct retry retry;
     char epoch_end_reason[300]; /* of the last one; "" when there was none */
     int64_t settle_until_ns;    /* no new epoch before: who else is gone shows first */
     bool served_once;
@@ -178,12 +216,15 @@ void *cluster_thread(void *cluster);
 /* --- membership.c --- */
 struct member *membership_by_connection(struct cluster *cluster, uint64_t connection);
 struct member *membership_by_id(struct cluster *cluster, uint32_t id);
-uint32_t membership_usable_count(const struct cluster *cluster); /* not leaving */
+/* May take a seat. */
+bool membership_usable(const struct member *member, int64_t now_ns);
+uint32_t membership_usable_count(const struct cluster *cluster, int64_t now_ns);
 /* The smallest id of the member's island: islands stay together, in order of registration. */
 uint32_t membership_island(const struct cluster *cluster, const struct member *member);
 /* Usable members, islands together, as the planner and placement files count them; returns how
  * many were written, at most `capacity`. */
-uint32_t membership_order(struct cluster *cluster, struct member **out, uint32_t capacity);
+uint32_t membership_order(struct cluster *cluster, int64_t now_ns, struct member **out,
+                          uint32_t capacity);
 void membership_register(struct cluster *cluster, struct control_peer from,
                          const struct register_message *message, int64_t now_ns);
 /* A message with the worker's own time stamp has come. */
@@ -212,22 +253,36 @@ void epoch_loaded(struct cluster *cluster, struct member *member,
 void epoch_ready(struct cluster *cluster, struct member *member,
                  const struct ready_message *message, int64_t now_ns);
 void epoch_tick(struct cluster *cluster, int64_t now_ns);
-/* Ends the epoch: sequences fail with `why`; GATHERING again. */
+/* Ends the epoch: sequences wait for the next one; GATHERING. */
 void epoch_abandon(struct cluster *cluster, const char *why, int64_t now_ns);
-/* FAILED for good. */
+/* The member could not take its seat, or keep its links: it is benched for a while and the epoch
+ * ends; the cluster fails if it has never served. */
+void epoch_refuse(struct cluster *cluster, struct member *member, const char *why, int64_t now_ns);
+/* FAILED for good: sequences fail. */
 void epoch_fail_cluster(struct cluster *cluster, int64_t now_ns, const char *format, ...)
     FORMAT_PRINTF(3, 4);
 /* The coordinator stops: sequences fail, nobody joins any more. */
 void epoch_stop(struct cluster *cluster, int64_t now_ns);
 void epoch_set_state(struct cluster *cluster, enum cluster_state state, int64_t now_ns);
 /* "waiting for workers: 2 of 3" */
-void epoch_describe_gathering(struct cluster *cluster);
+void epoch_describe_gathering(struct cluster *cluster, int64_t now_ns);
 bool epoch_is_running(const struct cluster *cluster); /* a placement is loading or serving */
 
 /* --- epoch_plan.c --- */
 /* The placement for these workers, in the epoch's arena; fills cluster->plan. */
 struct placement *epoch_plan(struct cluster *cluster, struct member **order, uint32_t count,
                              struct error *err) MUST_CHECK;
+
+/* --- retry.c --- */
+/* A worker says that a link of the epoch broke: it is opened anew and all steps in flight are
+ * issued again, unless that has happened meanwhile. False: there is no further attempt, err says
+ * why. */
+bool retry_link_lost(struct cluster *cluster, struct member *member,
+                     const struct link_lost_message *message, int64_t now_ns,
+                     struct error *err) MUST_CHECK;
+/* A step is overdue: all links are opened anew, likewise. */
+bool retry_overdue(struct cluster *cluster, uint64_t step, int64_t now_ns,
+                   struct error *err) MUST_CHECK;
 
 /* --- sequences.c --- */
 bool sequences_submit(struct cluster *cluster, const struct cluster_request *request, seq_id *out,

@@ -66,7 +66,7 @@ static void worker_error(struct cluster *cluster, struct member *member,
         (void)snprintf(why, sizeof(why), "%s: %.240s", membership_name(member, name, sizeof(name)),
                        message->text);
         if (state == CLUSTER_LOADING || state == CLUSTER_CONNECTING) {
-            epoch_fail_cluster(cluster, now_ns, "%s", why);
+            epoch_refuse(cluster, member, why, now_ns);
         } else {
             cluster->epoch_failures++;
             epoch_abandon(cluster, why, now_ns);
@@ -77,6 +77,19 @@ static void worker_error(struct cluster *cluster, struct member *member,
     if (message->fatal) {
         (void)snprintf(why, sizeof(why), "%.240s", message->text);
         membership_lose(cluster, member, why, now_ns);
+    }
+}
+
+static void link_lost(struct cluster *cluster, struct member *member,
+                      const struct link_lost_message *message, int64_t now_ns)
+{
+    struct error err;
+
+    if (!retry_link_lost(cluster, member, message, now_ns, &err)) {
+        struct error_message failure = {
+            .code = err.code, .epoch = message->epoch, .step = UINT64_MAX, .text = err.message};
+
+        worker_error(cluster, member, &failure, now_ns);
     }
 }
 
@@ -115,6 +128,9 @@ static void message_handle(struct cluster *cluster, struct control_peer from,
         break;
     case MESSAGE_ERROR:
         worker_error(cluster, member, &message->error, now_ns);
+        break;
+    case MESSAGE_LINK_LOST:
+        link_lost(cluster, member, &message->link_lost, now_ns);
         break;
     default:
         membership_lose(cluster, member, "it sent a message that only a coordinator sends", now_ns);
@@ -176,6 +192,9 @@ static void children_reap(struct cluster *cluster, int64_t now_ns)
             }
         }
     }
+    if (cluster->local != NULL && cluster->served_once) {
+        local_workers_restart(cluster->local, now_ns);
+    }
 }
 
 /* --- steps --- */
@@ -204,6 +223,14 @@ static int64_t wait_ns(const struct cluster *cluster, int64_t now_ns)
 
     if (cluster->scheduler != NULL && scheduler_deadline_ns(cluster->scheduler) < due_ns) {
         due_ns = scheduler_deadline_ns(cluster->scheduler);
+    }
+    if (cluster->local != NULL && cluster->served_once &&
+        local_workers_restart_ns(cluster->local) < due_ns) {
+        due_ns = local_workers_restart_ns(cluster->local);
+    }
+    if (cluster->state == CLUSTER_GATHERING && cluster->settle_until_ns > now_ns &&
+        cluster->settle_until_ns < due_ns) {
+        due_ns = cluster->settle_until_ns;
     }
     if (cluster->status_stale && cluster->status_ns + STATUS_INTERVAL_NS < due_ns) {
         due_ns = cluster->status_ns + STATUS_INTERVAL_NS;
@@ -303,6 +330,7 @@ static void thread_end(struct cluster *cluster)
     poller_remove_fd(cluster->poller, cluster->waker.fd);
     poller_destroy(cluster->poller);
     membership_destroy(cluster);
+    mem_free(cluster->retry.pairs);
     arena_deinit(&cluster->message_arena);
     arena_deinit(&cluster->epoch_arena);
 }

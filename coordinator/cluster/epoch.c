@@ -28,17 +28,17 @@ void epoch_set_state(struct cluster *cluster, enum cluster_state state, int64_t 
     cluster->state_since_ns = now_ns;
     cluster->problem[0] = '\0';
     if (state == CLUSTER_GATHERING) {
-        epoch_describe_gathering(cluster);
+        epoch_describe_gathering(cluster, now_ns);
     }
     status_publish(cluster, now_ns);
 }
 
-void epoch_describe_gathering(struct cluster *cluster)
+void epoch_describe_gathering(struct cluster *cluster, int64_t now_ns)
 {
     const char *reason = cluster->epoch_end_reason;
 
     (void)snprintf(cluster->problem, sizeof(cluster->problem), "waiting for workers: %u of %u%s%s",
-                   membership_usable_count(cluster), cluster->worker_wanted,
+                   membership_usable_count(cluster, now_ns), cluster->worker_wanted,
                    reason[0] != '\0' ? "; " : "", reason);
     cluster->status_stale = true;
 }
@@ -56,18 +56,39 @@ static void seats_clear(struct cluster *cluster)
     }
 }
 
-/* Sequences fail, the scheduler goes, seats are free. */
-static void epoch_end(struct cluster *cluster, const char *why, int64_t now_ns)
+/* Steps are lost, sequences wait, seats are free. */
+static void epoch_end(struct cluster *cluster, int64_t now_ns)
 {
-    if (cluster->scheduler != NULL) {
-        scheduler_fail_all(cluster->scheduler, now_ns);
-        sequences_deliver(cluster, why, now_ns);
-        status_keep_counts(cluster);
-        scheduler_destroy(cluster->scheduler);
-        cluster->scheduler = NULL;
+    if (cluster->state == CLUSTER_SERVING || cluster->state == CLUSTER_DRAINING) {
+        scheduler_suspend(cluster->scheduler, now_ns);
+        sequences_deliver(cluster, "the steps that computed it were lost again and again", now_ns);
     }
     cluster->placement = NULL;
     seats_clear(cluster);
+}
+
+/* No epoch will follow. */
+static void sequences_end(struct cluster *cluster, const char *why, int64_t now_ns)
+{
+    if (cluster->scheduler == NULL) {
+        return;
+    }
+    scheduler_fail_all(cluster->scheduler, now_ns);
+    sequences_deliver(cluster, why, now_ns);
+    status_keep_counts(cluster);
+    scheduler_destroy(cluster->scheduler);
+    cluster->scheduler = NULL;
+}
+
+/* Twice as long after every epoch that has done nothing. */
+static int64_t settle_ns(const struct cluster *cluster)
+{
+    int64_t pause_ns = SETTLE_NS;
+
+    for (uint32_t i = 1; i < cluster->epoch_failures && pause_ns < SETTLE_MAX_NS; i++) {
+        pause_ns *= 2;
+    }
+    return pause_ns < SETTLE_MAX_NS ? pause_ns : SETTLE_MAX_NS;
 }
 
 void epoch_abandon(struct cluster *cluster, const char *why, int64_t now_ns)
@@ -76,15 +97,37 @@ void epoch_abandon(struct cluster *cluster, const char *why, int64_t now_ns)
         return;
     }
     log_warn("epoch %" PRIu64 " ends: %s", cluster->epoch, why);
-    epoch_end(cluster, why, now_ns);
+    epoch_end(cluster, now_ns);
     (void)snprintf(cluster->epoch_end_reason, sizeof(cluster->epoch_end_reason), "%s", why);
-    cluster->settle_until_ns = now_ns + SETTLE_NS;
-    if (cluster->epoch_failures >= EPOCH_FAILURES_MAX) {
+    cluster->settle_until_ns = now_ns + settle_ns(cluster);
+    if (cluster->epoch_failures >= EPOCH_FAILURES_MAX && !cluster->served_once) {
         epoch_fail_cluster(cluster, now_ns, "%d epochs in a row ended without a step: %s",
                            EPOCH_FAILURES_MAX, why);
         return;
     }
     epoch_set_state(cluster, CLUSTER_GATHERING, now_ns);
+}
+
+void epoch_refuse(struct cluster *cluster, struct member *member, const char *why, int64_t now_ns)
+{
+    if (!cluster->served_once) {
+        epoch_fail_cluster(cluster, now_ns, "%s", why);
+        return;
+    }
+    member->benched_until_ns = now_ns + BENCH_NS;
+    cluster->epoch_failures++;
+    epoch_abandon(cluster, why, now_ns);
+}
+
+/* Another placement for the workers that are there now. */
+static void epoch_renew(struct cluster *cluster, const char *why, int64_t now_ns)
+{
+    log_info("epoch %" PRIu64 " ends: %s", cluster->epoch, why);
+    epoch_end(cluster, now_ns);
+    cluster->epoch_end_reason[0] = '\0';
+    cluster->settle_until_ns = now_ns;
+    epoch_set_state(cluster, CLUSTER_GATHERING, now_ns);
+    epoch_try_begin(cluster, now_ns);
 }
 
 void epoch_fail_cluster(struct cluster *cluster, int64_t now_ns, const char *format, ...)
@@ -98,7 +141,8 @@ void epoch_fail_cluster(struct cluster *cluster, int64_t now_ns, const char *for
     va_start(args, format);
     (void)vsnprintf(problem, sizeof(problem), format, args);
     va_end(args);
-    epoch_end(cluster, problem, now_ns);
+    epoch_end(cluster, now_ns);
+    sequences_end(cluster, problem, now_ns);
     cluster->state = CLUSTER_FAILED;
     cluster->state_since_ns = now_ns;
     memcpy(cluster->problem, problem, sizeof(problem));
@@ -108,7 +152,8 @@ void epoch_fail_cluster(struct cluster *cluster, int64_t now_ns, const char *for
 
 void epoch_stop(struct cluster *cluster, int64_t now_ns)
 {
-    epoch_end(cluster, "the coordinator stops", now_ns);
+    epoch_end(cluster, now_ns);
+    sequences_end(cluster, "the coordinator stops", now_ns);
     cluster->state = CLUSTER_FAILED;
     (void)snprintf(cluster->problem, sizeof(cluster->problem), "the coordinator stops");
 }
@@ -156,6 +201,7 @@ static void seats_take(struct cluster *cluster, int64_t now_ns)
         member->progress_ns = now_ns;
         member->load_done_bytes = 0;
         member->load_total_bytes = 0;
+        member->load_kept_bytes = 0;
         member->ledger_bytes = 0;
         member->share = planner_share_of(&cluster->plan, cluster->placement, member->id);
         member->next_step = 0;
@@ -221,25 +267,77 @@ static void log_placement(const struct cluster *cluster)
     }
 }
 
+/* How many workers the next epoch may have: all that a layout of the planner's can use, else what
+ * the layout wants; fewer when the cluster has served and some are gone. */
+static uint32_t seats_wanted(const struct cluster *cluster, int64_t now_ns)
+{
+    uint32_t usable = membership_usable_count(cluster, now_ns);
+    bool fixed = cluster->file_placement != NULL || cluster->config.stage_count > 0;
+
+    if (!cluster->served_once || (fixed && usable > cluster->worker_wanted)) {
+        return cluster->worker_wanted;
+    }
+    return usable;
+}
+
+/* Those who leave keep their seats when it does not go without them. */
+static bool leaving_are_needed(struct cluster *cluster)
+{
+    bool changed = false;
+
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        struct member *member = &cluster->members[i];
+
+        changed |= member->leaving && !member->needed;
+        member->needed = member->leaving;
+    }
+    return changed;
+}
+
+/* The placement of as many workers as are there; NULL: none fits, and why stands in the problem. */
+static struct placement *placement_find(struct cluster *cluster, int64_t now_ns)
+{
+    uint32_t count = seats_wanted(cluster, now_ns);
+    struct member **order;
+    struct placement *placement;
+    struct error err;
+
+    arena_reset(&cluster->epoch_arena);
+    order = arena_new_array(&cluster->epoch_arena, struct member *, count);
+    ASSERT(membership_order(cluster, now_ns, order, count) == count);
+    cluster->seats_offered = count;
+    placement = epoch_plan(cluster, order, count, &err);
+    if (placement == NULL) {
+        (void)snprintf(cluster->problem, sizeof(cluster->problem),
+                       "waiting for workers: %u of %u cannot hold the model: %.300s", count,
+                       cluster->worker_wanted, err.message);
+    }
+    return placement;
+}
+
 void epoch_try_begin(struct cluster *cluster, int64_t now_ns)
 {
-    struct member **order;
-    struct error err;
+    uint32_t usable = membership_usable_count(cluster, now_ns);
 
     if (cluster->state != CLUSTER_GATHERING || now_ns < cluster->settle_until_ns) {
         return;
     }
-    epoch_describe_gathering(cluster);
-    if (membership_usable_count(cluster) < cluster->worker_wanted) {
+    epoch_describe_gathering(cluster, now_ns);
+    if (usable == 0 || (!cluster->served_once && usable < cluster->worker_wanted)) {
         return;
     }
-    arena_reset(&cluster->epoch_arena);
-    order = arena_new_array(&cluster->epoch_arena, struct member *, cluster->worker_wanted);
-    ASSERT(membership_order(cluster, order, cluster->worker_wanted) == cluster->worker_wanted);
-    cluster->epoch++;
-    cluster->placement = epoch_plan(cluster, order, cluster->worker_wanted, &err);
+    cluster->epoch =
+        (cluster->epoch > cluster->epoch_seen ? cluster->epoch : cluster->epoch_seen) + 1;
+    cluster->placement = placement_find(cluster, now_ns);
+    if (cluster->placement == NULL && leaving_are_needed(cluster)) {
+        cluster->placement = placement_find(cluster, now_ns);
+    }
+    if (cluster->placement == NULL && !cluster->served_once) {
+        epoch_fail_cluster(cluster, now_ns, "%s", cluster->problem);
+        return;
+    }
     if (cluster->placement == NULL) {
-        epoch_fail_cluster(cluster, now_ns, "%s", err.message);
+        cluster->settle_until_ns = now_ns + GROW_NS; /* until one more has joined */
         return;
     }
     seats_take(cluster, now_ns);
@@ -278,10 +376,13 @@ void epoch_loaded(struct cluster *cluster, struct member *member,
     for (uint32_t i = 0; i < message->line_count; i++) {
         member->ledger_bytes += message->lines[i].bytes;
     }
-    if (member->load_total_bytes < message->read_bytes) {
-        member->load_total_bytes = message->read_bytes;
-    }
-    member->load_done_bytes = member->load_total_bytes;
+    member->load_total_bytes = message->read_bytes;
+    member->load_done_bytes = message->read_bytes;
+    member->load_kept_bytes = message->kept_bytes;
+    plan_holding_destroy(member->holding);
+    member->holding = plan_holding_create(cluster->placement, member->seat);
+    log_info("worker %u loaded: read_bytes=%" PRIu64 " kept_bytes=%" PRIu64 " load_ms=%" PRId64,
+             member->id, message->read_bytes, message->kept_bytes, message->load_ns / NS_PER_MS);
     if (all_are(cluster, MEMBER_LOADED)) {
         epoch_set_state(cluster, CLUSTER_CONNECTING, now_ns);
         all_become(cluster, MEMBER_CONNECTING);
@@ -305,7 +406,7 @@ static void link_reports_store(struct member *member, const struct ready_message
     }
 }
 
-static struct scheduler *scheduler_make(struct cluster *cluster)
+static void scheduler_start(struct cluster *cluster, int64_t now_ns)
 {
     const struct placement *placement = cluster->placement;
     const struct arch *arch = &cluster->config.catalog->arch;
@@ -336,7 +437,6 @@ static struct scheduler *scheduler_make(struct cluster *cluster)
         .eos_ids = arch->eos_ids,
         .epoch = cluster->epoch,
     };
-    struct scheduler *scheduler;
 
     if (config.draft_mode == DRAFT_LAYER && placement->draft_layer_count == 0) {
         config.draft_mode = DRAFT_NONE;
@@ -344,9 +444,29 @@ static struct scheduler *scheduler_make(struct cluster *cluster)
     for (uint32_t i = 0; i < placement->stage_count; i++) {
         member_counts[i] = placement->stages[i].member_count;
     }
-    scheduler = scheduler_create(&config);
+    if (cluster->scheduler == NULL) {
+        cluster->scheduler = scheduler_create(&config);
+    } else {
+        scheduler_resume(cluster->scheduler, &config, now_ns);
+        sequences_deliver(cluster, "the workers that are left cannot hold a context of its length",
+                          now_ns);
+    }
     mem_free(member_counts);
-    return scheduler;
+}
+
+/* Those who asked to leave and have no seat any more. */
+static void leaving_release(struct cluster *cluster, int64_t now_ns)
+{
+    struct message drain = {.kind = MESSAGE_DRAIN};
+
+    for (uint32_t i = cluster->member_count; i-- > 0;) {
+        struct member *member = &cluster->members[i];
+
+        if (member->leaving && !member->seated &&
+            membership_send(cluster, member, &drain, now_ns)) {
+            membership_lose(cluster, member, "it left", now_ns);
+        }
+    }
 }
 
 void epoch_ready(struct cluster *cluster, struct member *member,
@@ -362,10 +482,11 @@ void epoch_ready(struct cluster *cluster, struct member *member,
     if (!all_are(cluster, MEMBER_READY) || !broadcast(cluster, &start, now_ns)) {
         return;
     }
-    cluster->scheduler = scheduler_make(cluster);
+    scheduler_start(cluster, now_ns);
     cluster->epoch_start_ns = now_ns;
     cluster->served_once = true;
     epoch_set_state(cluster, cluster->draining ? CLUSTER_DRAINING : CLUSTER_SERVING, now_ns);
+    leaving_release(cluster, now_ns);
 }
 
 /* --- deadlines --- */
@@ -373,15 +494,16 @@ void epoch_ready(struct cluster *cluster, struct member *member,
 static void load_check(struct cluster *cluster, int64_t now_ns)
 {
     for (uint32_t i = 0; i < cluster->member_count; i++) {
-        const struct member *member = &cluster->members[i];
-        char name[128];
+        struct member *member = &cluster->members[i];
+        char name[128], why[300];
 
         if (member->seated && member->phase == MEMBER_LOADING &&
             now_ns - member->progress_ns > LOAD_STALL_NS) {
-            epoch_fail_cluster(
-                cluster, now_ns, "%s has not loaded a byte for %d s: %" PRIu64 " of %" PRIu64,
+            (void)snprintf(
+                why, sizeof(why), "%s has not loaded a byte for %d s: %" PRIu64 " of %" PRIu64,
                 membership_name(member, name, sizeof(name)), (int)(LOAD_STALL_NS / NS_PER_S),
                 member->load_done_bytes, member->load_total_bytes);
+            epoch_refuse(cluster, member, why, now_ns);
             return;
         }
     }
@@ -390,13 +512,14 @@ static void load_check(struct cluster *cluster, int64_t now_ns)
 static void connect_check(struct cluster *cluster, int64_t now_ns)
 {
     for (uint32_t i = 0; i < cluster->member_count; i++) {
-        const struct member *member = &cluster->members[i];
-        char name[128];
+        struct member *member = &cluster->members[i];
+        char name[128], why[200];
 
         if (member->seated && member->phase != MEMBER_READY) {
-            epoch_fail_cluster(cluster, now_ns, "%s could not connect its links within %d s",
-                               membership_name(member, name, sizeof(name)),
-                               (int)(CONNECT_TIMEOUT_NS / NS_PER_S));
+            (void)snprintf(why, sizeof(why), "%s could not connect its links within %d s",
+                           membership_name(member, name, sizeof(name)),
+                           (int)(CONNECT_TIMEOUT_NS / NS_PER_S));
+            epoch_refuse(cluster, member, why, now_ns);
             return;
         }
     }
@@ -422,7 +545,8 @@ static void overdue_abandon(struct cluster *cluster, uint64_t step, int64_t now_
     epoch_abandon(cluster, why, now_ns);
 }
 
-/* A worker asked to leave: the epoch ends when its sequences have, or have had their time. */
+/* A worker asked to leave: another epoch does without it. Where none can, it goes when its
+ * sequences have ended, or have had their time. */
 static void leaving_check(struct cluster *cluster, int64_t now_ns)
 {
     struct message drain = {.kind = MESSAGE_DRAIN};
@@ -431,9 +555,17 @@ static void leaving_check(struct cluster *cluster, int64_t now_ns)
     scheduler_stats(cluster->scheduler, &stats);
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         struct member *member = &cluster->members[i];
+        bool ends =
+            stats.waiting + stats.running == 0 || now_ns - member->leave_ns > LEAVE_TIMEOUT_NS;
 
-        if (member->seated && member->leaving &&
-            (stats.waiting + stats.running == 0 || now_ns - member->leave_ns > LEAVE_TIMEOUT_NS)) {
+        if (!member->seated || !member->leaving) {
+            continue;
+        }
+        if (!member->needed) {
+            epoch_renew(cluster, "a worker leaves", now_ns);
+            return;
+        }
+        if (ends) {
             if (membership_send(cluster, member, &drain, now_ns)) {
                 membership_lose(cluster, member, "it left", now_ns);
             }
@@ -442,14 +574,35 @@ static void leaving_check(struct cluster *cluster, int64_t now_ns)
     }
 }
 
+/* Workers that have joined are used when the layout lacks some, or takes as many as there are. */
+static void growth_check(struct cluster *cluster, int64_t now_ns)
+{
+    bool settled = true;
+
+    for (uint32_t i = 0; i < cluster->member_count; i++) {
+        const struct member *member = &cluster->members[i];
+
+        settled &= member->seated || now_ns - member->join_ns >= GROW_NS;
+    }
+    if (settled && seats_wanted(cluster, now_ns) > cluster->seats_offered) {
+        epoch_renew(cluster, "workers have joined", now_ns);
+    }
+}
+
 static void serving_tick(struct cluster *cluster, int64_t now_ns)
 {
+    struct error err;
     uint64_t step;
 
     if (scheduler_overdue(cluster->scheduler, now_ns, &step)) {
-        overdue_abandon(cluster, step, now_ns);
-    } else {
-        leaving_check(cluster, now_ns);
+        if (!retry_overdue(cluster, step, now_ns, &err)) {
+            overdue_abandon(cluster, step, now_ns);
+        }
+        return;
+    }
+    leaving_check(cluster, now_ns);
+    if (cluster->state == CLUSTER_SERVING) {
+        growth_check(cluster, now_ns);
     }
 }
 
@@ -462,7 +615,7 @@ void epoch_tick(struct cluster *cluster, int64_t now_ns)
         if (cluster->local != NULL && !cluster->served_once && cluster->config.remote_count == 0 &&
             now_ns - cluster->start_ns > GATHER_TIMEOUT_NS) {
             epoch_fail_cluster(cluster, now_ns, "%u of %u local workers registered within %d s",
-                               membership_usable_count(cluster), cluster->worker_wanted,
+                               membership_usable_count(cluster, now_ns), cluster->worker_wanted,
                                (int)(GATHER_TIMEOUT_NS / NS_PER_S));
         } else {
             epoch_try_begin(cluster, now_ns);

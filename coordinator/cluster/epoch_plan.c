@@ -31,6 +31,16 @@ static double read_rate(struct member **order, uint32_t count, const struct memb
     return sum / equal_count;
 }
 
+static uint32_t first_of_island(struct member **order, const struct member *member)
+{
+    uint32_t first = 0;
+
+    while (order[first]->world_id != member->world_id) {
+        first++;
+    }
+    return first;
+}
+
 static struct planner_worker *planner_workers(struct cluster *cluster, struct member **order,
                                               uint32_t count)
 {
@@ -39,15 +49,15 @@ static struct planner_worker *planner_workers(struct cluster *cluster, struct me
 
     for (uint32_t i = 0; i < count; i++) {
         const struct member *member = order[i];
-        /* World ids are random: named by their first members, islands have the same order always.
-         */
-        uint64_t island = member->world_id == 0 ? 0 : membership_island(cluster, member) + 1;
+        /* World ids are random: numbered by the order of members, islands have the same always. */
+        uint64_t island = member->world_id == 0 ? 0 : first_of_island(order, member) + 1;
 
         workers[i] = (struct planner_worker){.id = member->id,
                                              .memory_bytes = member->memory_bytes,
                                              .read_bytes_per_s = read_rate(order, count, member),
                                              .island = island,
-                                             .rank = member->world_rank};
+                                             .rank = member->world_rank,
+                                             .held_seat = member->held_seat + 1};
         memcpy(workers[i].host, member->host, sizeof(workers[i].host));
     }
     return workers;
@@ -57,9 +67,11 @@ static void request_fill(struct cluster *cluster, struct member **order, uint32_
 {
     const struct cluster_config *config = &cluster->config;
     struct planner_request *plan = &cluster->plan;
+    const enum numerics numerics =
+        config->numerics == NUMERICS_FAST ? order[0]->fast_numerics : config->numerics;
     char numerics_id[NUMERICS_ID_BYTES];
 
-    numerics_id_write(config->numerics, config->kv_type, order[0]->kernels_version, numerics_id);
+    numerics_id_write(numerics, config->kv_type, order[0]->kernels_version, numerics_id);
     plan_request_model(config->catalog, PLAN_AS_HELD, config->kv_type, &cluster->epoch_arena, plan);
     plan->epoch = cluster->epoch;
     plan->draft_layer_count = config->draft_mode == DRAFT_LAYER ? 1 : 0;
@@ -74,6 +86,7 @@ static void request_fill(struct cluster *cluster, struct member **order, uint32_
         plan->step_rows_max = config->step_rows_max;
     }
     plan->kv_tokens = config->kv_tokens;
+    plan->prompt_share = config->prompt_share;
     plan->worker_count = count;
     plan->workers = planner_workers(cluster, order, count);
     plan->stage_count = config->stage_count;
@@ -121,12 +134,17 @@ static struct placement *plan_shrunk(struct cluster *cluster, struct error *err)
     const struct cluster_config *config = &cluster->config;
     struct planner_request *plan = &cluster->plan;
     uint32_t context_wanted = plan->context_tokens_max;
+    uint32_t context_least = CONTEXT_TOKENS_MIN;
     struct placement *placement = plan_try(cluster, err);
 
+    if (cluster->scheduler != NULL &&
+        scheduler_context_needed(cluster->scheduler) > context_least) {
+        context_least = scheduler_context_needed(cluster->scheduler);
+    }
     while (placement == NULL && err->code == ERROR_LIMIT) {
         struct error smaller;
 
-        if (config->context_tokens_max == 0 && plan->context_tokens_max / 2 >= CONTEXT_TOKENS_MIN) {
+        if (config->context_tokens_max == 0 && plan->context_tokens_max / 2 >= context_least) {
             plan->context_tokens_max /= 2;
         } else if (config->step_rows_max == 0 && plan->step_rows_max / 2 >= STEP_ROWS_MIN) {
             plan->context_tokens_max = context_wanted;
@@ -182,6 +200,80 @@ static struct placement *plan_make(struct cluster *cluster, struct error *err)
     return placement;
 }
 
+/* The layout that was asked for, or what comes next to it with fewer workers: groups of the same
+ * size, then single workers in a pipeline, which need least memory, then any; the more workers the
+ * better. */
+static struct placement *plan_smaller(struct cluster *cluster, uint32_t count, struct error *err)
+{
+    struct planner_request *plan = &cluster->plan;
+    uint32_t group_wanted = plan->group_size > 0 ? plan->group_size : 1;
+    uint32_t drafts = plan->draft_layer_count;
+    struct placement *placement = NULL;
+
+    for (uint32_t used = count; used > 0 && placement == NULL; used--) {
+        for (uint32_t turn = 0; turn <= used && placement == NULL; turn++) {
+            uint32_t group = turn == 0 ? group_wanted : turn;
+
+            if (used % group != 0 || used / group > plan->layer_count ||
+                (turn > 0 && group == group_wanted)) {
+                continue;
+            }
+            plan->worker_count = used;
+            plan->stage_count = used / group;
+            plan->group_size = group;
+            plan->draft_layer_count = drafts;
+            placement = plan_make(cluster, err);
+            if (placement == NULL && err->code != ERROR_LIMIT) {
+                return NULL;
+            }
+        }
+    }
+    return placement;
+}
+
+static bool layout_is_whole(const struct cluster *cluster, uint32_t count)
+{
+    uint32_t group = cluster->config.group_size > 0 ? cluster->config.group_size : 1;
+
+    return cluster->config.stage_count == 0 ||
+           (uint64_t)cluster->config.stage_count * group <= count;
+}
+
+/* The same plan with workers in another order, if they keep more of their weights in it. */
+static struct placement *plan_keeping(struct cluster *cluster, struct member **order,
+                                      struct placement *placement)
+{
+    struct planner_request *plan = &cluster->plan;
+    uint32_t count = plan->worker_count;
+    const struct planner_worker *workers_before = plan->workers;
+    const struct plan_holding **held =
+        arena_new_array(&cluster->epoch_arena, const struct plan_holding *, count);
+    uint64_t *keys = arena_new_array(&cluster->epoch_arena, uint64_t, count);
+    struct planner_worker *workers =
+        arena_new_array(&cluster->epoch_arena, struct planner_worker, count);
+    struct placement *other;
+    struct error err;
+
+    for (uint32_t i = 0; i < count; i++) {
+        held[i] = order[i]->holding;
+    }
+    if (!plan_keep_seats(plan, placement, held, keys)) {
+        return placement;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        workers[i] = plan->workers[i];
+        workers[i].held_seat = keys[i];
+    }
+    plan->workers = workers;
+    other = plan_try(cluster, &err);
+    if (other != NULL &&
+        plan_kept_bytes(plan, other, held) > plan_kept_bytes(plan, placement, held)) {
+        return other;
+    }
+    plan->workers = workers_before;
+    return placement;
+}
+
 /* The file's worker numbers become ids. */
 static struct placement *placement_of_file(struct cluster *cluster, struct member **order)
 {
@@ -218,11 +310,21 @@ static void context_fit(struct placement *placement)
 struct placement *epoch_plan(struct cluster *cluster, struct member **order, uint32_t count,
                              struct error *err)
 {
+    bool from_file =
+        cluster->file_placement != NULL && count >= placement_worker_count(cluster->file_placement);
     struct placement *placement;
 
     request_fill(cluster, order, count);
-    placement = cluster->file_placement != NULL ? placement_of_file(cluster, order)
-                                                : plan_make(cluster, err);
+    if (from_file) {
+        placement = placement_of_file(cluster, order);
+    } else if (layout_is_whole(cluster, count)) {
+        placement = plan_make(cluster, err);
+    } else {
+        placement = plan_smaller(cluster, count, err);
+    }
+    if (placement != NULL && !from_file) {
+        placement = plan_keeping(cluster, order, placement);
+    }
     if (placement != NULL) {
         context_fit(placement);
     }

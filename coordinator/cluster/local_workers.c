@@ -10,6 +10,7 @@
 #include "coordinator/cluster/local_workers.h"
 
 #include "common/base/arena.h"
+#include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -34,6 +35,10 @@
 #define ARGUMENTS_MAX 48
 #define TOKEN_BYTES   40
 
+#define PAUSE_FIRST_NS (100 * NS_PER_MS)
+#define PAUSE_LAST_NS  (10 * NS_PER_S)
+#define HEALTHY_NS     (10 * NS_PER_S)
+
 extern char **environ;
 
 struct child {
@@ -41,10 +46,15 @@ struct child {
     int pidfd; /* -1: none */
     uint32_t worker_begin, worker_end;
     char token[TOKEN_BYTES];
+    int64_t start_ns;
+    int64_t pause_ns;   /* before the next restart */
+    int64_t restart_ns; /* when it is due; INT64_MAX: it runs */
 };
 
 struct local_workers {
     struct arena arena;
+    struct local_workers_config config;
+    char **environment;
     struct poller *poller;
     uint32_t child_count;
     struct child *children;
@@ -405,6 +415,7 @@ static void children_plan(struct local_workers *workers, const struct local_work
         struct child *child = &workers->children[i];
 
         child->pidfd = -1;
+        child->restart_ns = INT64_MAX;
         child->worker_begin = begin;
         child->worker_end = begin + (count - begin + (children - i) - 1) / (children - i);
         begin = child->worker_end;
@@ -412,32 +423,90 @@ static void children_plan(struct local_workers *workers, const struct local_work
     }
 }
 
+static bool child_start(struct local_workers *workers, struct child *child, struct error *err)
+{
+    struct arena arena;
+    struct command command;
+    bool started;
+
+    arena_init(&arena, 4096);
+    started = command_make(&command, &arena, &workers->config, child, err) &&
+              child_spawn(child, &command, workers->environment, err);
+    arena_deinit(&arena);
+    if (!started) {
+        return error_wrap(err, "starting local worker %u", child->worker_begin);
+    }
+    if (child->pidfd >= 0) {
+        poller_add_fd(workers->poller, child->pidfd);
+    }
+    child->start_ns = clock_monotonic_ns();
+    child->restart_ns = INT64_MAX;
+    return true;
+}
+
 struct local_workers *local_workers_start(const struct local_workers_config *config,
                                           struct poller *poller, struct error *err)
 {
     struct local_workers *workers = mem_new(struct local_workers);
-    struct command command;
-    char **environment;
 
     ASSERT(config->count > 0);
     arena_init(&workers->arena, 4096);
+    workers->config = *config;
     workers->poller = poller;
     children_plan(workers, config);
-    environment = environment_make(&workers->arena, config->link);
+    workers->environment = environment_make(&workers->arena, config->link);
     for (uint32_t i = 0; i < workers->child_count; i++) {
-        struct child *child = &workers->children[i];
-
-        if (!command_make(&command, &workers->arena, config, child, err) ||
-            !child_spawn(child, &command, environment, err)) {
-            error_wrap(err, "starting local worker %u", child->worker_begin);
+        if (!child_start(workers, &workers->children[i], err)) {
             local_workers_destroy(workers);
             return NULL;
         }
-        if (child->pidfd >= 0) {
-            poller_add_fd(poller, child->pidfd);
-        }
     }
     return workers;
+}
+
+/* When the child that ended shall be started again. */
+static void restart_plan(struct child *child)
+{
+    int64_t now_ns = clock_monotonic_ns();
+
+    if (child->pause_ns == 0 || now_ns - child->start_ns >= HEALTHY_NS) {
+        child->pause_ns = PAUSE_FIRST_NS;
+    } else if (child->pause_ns < PAUSE_LAST_NS / 2) {
+        child->pause_ns *= 2;
+    } else {
+        child->pause_ns = PAUSE_LAST_NS;
+    }
+    child->restart_ns = now_ns + child->pause_ns;
+}
+
+int64_t local_workers_restart_ns(const struct local_workers *workers)
+{
+    int64_t due_ns = INT64_MAX;
+
+    for (uint32_t i = 0; i < workers->child_count; i++) {
+        if (workers->children[i].restart_ns < due_ns) {
+            due_ns = workers->children[i].restart_ns;
+        }
+    }
+    return due_ns;
+}
+
+void local_workers_restart(struct local_workers *workers, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < workers->child_count; i++) {
+        struct child *child = &workers->children[i];
+        struct error err;
+
+        if (child->restart_ns > now_ns) {
+            continue;
+        }
+        if (child_start(workers, child, &err)) {
+            log_info("local worker %u starts again: pid=%d", child->worker_begin, (int)child->pid);
+        } else {
+            log_error("%s", err.message);
+            restart_plan(child);
+        }
+    }
 }
 
 static void child_forget(struct local_workers *workers, struct child *child)
@@ -517,6 +586,7 @@ bool local_workers_reap(struct local_workers *workers, struct local_exit *out)
         if (child->pid > 0 && waitpid(child->pid, &status, WNOHANG) == child->pid) {
             exit_describe(child, status, out);
             child_forget(workers, child);
+            restart_plan(child);
             return true;
         }
     }

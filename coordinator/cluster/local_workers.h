@@ -27,7 +27,8 @@ struct local_workers_config {
 };
 
 struct local_workers;
-/* Starts all; the poller wakes when a child ends. After a failure none is left. */
+/* What the configuration points to is borrowed for life. Starts all; the poller wakes when a child
+ * ends. After a failure none is left. */
 struct local_workers *local_workers_start(const struct local_workers_config *config,
                                           struct poller *poller, struct error *err) MUST_CHECK;
 /* Kills what still runs, mpirun's ranks too, and frees. NULL is legal. */
@@ -44,6 +45,10 @@ struct local_exit {
 };
 /* The next child that ended since the last call, or false. Never blocks. */
 bool local_workers_reap(struct local_workers *workers, struct local_exit *out);
+/* Starts again those that ended, each after a pause that doubles (100 ms … 10 s) while it does not
+ * live for ten seconds. local_workers_restart_ns: when the next one is due; INT64_MAX: none. */
+void local_workers_restart(struct local_workers *workers, int64_t now_ns);
+int64_t local_workers_restart_ns(const struct local_workers *workers);
 uint32_t local_workers_running(const struct local_workers *workers); /* children */
 /* To every process of the children that still run. */
 void local_workers_signal(struct local_workers *workers, int signal_number);

@@ -34,12 +34,17 @@ struct member *membership_by_id(struct cluster *cluster, uint32_t id)
     return NULL;
 }
 
-uint32_t membership_usable_count(const struct cluster *cluster)
+bool membership_usable(const struct member *member, int64_t now_ns)
+{
+    return (!member->leaving || member->needed) && now_ns >= member->benched_until_ns;
+}
+
+uint32_t membership_usable_count(const struct cluster *cluster, int64_t now_ns)
 {
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < cluster->member_count; i++) {
-        count += !cluster->members[i].leaving;
+        count += membership_usable(&cluster->members[i], now_ns);
     }
     return count;
 }
@@ -58,19 +63,40 @@ uint32_t membership_island(const struct cluster *cluster, const struct member *m
     return first;
 }
 
+/* The first seat that the member's island held, so that workers which a former coordinator has
+ * seated keep their places, whoever registers first. */
+static uint64_t island_seat(const struct cluster *cluster, const struct member *member)
+{
+    uint64_t first = member->held_seat;
+
+    for (uint32_t i = 0; member->world_id != 0 && i < cluster->member_count; i++) {
+        const struct member *other = &cluster->members[i];
+
+        if (other->world_id == member->world_id && other->held_seat < first) {
+            first = other->held_seat;
+        }
+    }
+    return first;
+}
+
 static bool member_goes_before(const struct cluster *cluster, const struct member *a,
                                const struct member *b)
 {
+    uint64_t seat_a = island_seat(cluster, a), seat_b = island_seat(cluster, b);
     uint32_t island_a = membership_island(cluster, a);
     uint32_t island_b = membership_island(cluster, b);
 
+    if (seat_a != seat_b) {
+        return seat_a < seat_b;
+    }
     if (island_a != island_b) {
         return island_a < island_b;
     }
     return a->world_rank != b->world_rank ? a->world_rank < b->world_rank : a->id < b->id;
 }
 
-uint32_t membership_order(struct cluster *cluster, struct member **out, uint32_t capacity)
+uint32_t membership_order(struct cluster *cluster, int64_t now_ns, struct member **out,
+                          uint32_t capacity)
 {
     struct member **order = mem_new_array(struct member *, cluster->member_count);
     uint32_t count = 0;
@@ -78,7 +104,7 @@ uint32_t membership_order(struct cluster *cluster, struct member **out, uint32_t
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         uint32_t at = count;
 
-        if (cluster->members[i].leaving) {
+        if (!membership_usable(&cluster->members[i], now_ns)) {
             continue;
         }
         while (at > 0 && member_goes_before(cluster, &cluster->members[i], order[at - 1])) {
@@ -122,6 +148,8 @@ static bool refusal(char *text, size_t bytes, const char *format, ...)
 static bool versions_match(const struct cluster *cluster, const struct register_message *message,
                            char *text, size_t bytes)
 {
+    enum numerics fast;
+
     if (message->protocol_major != PROTOCOL_MAJOR) {
         return refusal(text, bytes,
                        "protocol %u.%u of the worker does not fit protocol %u.%u of the "
@@ -132,6 +160,10 @@ static bool versions_match(const struct cluster *cluster, const struct register_
     if (strcmp(message->build, SHOAL_VERSION) != 0) {
         return refusal(text, bytes, "build %.40s of the worker differs from %s of the coordinator",
                        message->build, SHOAL_VERSION);
+    }
+    if (!numerics_find(message->fast_numerics, &fast)) {
+        return refusal(text, bytes, "fast numerics \"%.40s\" of the worker are unknown",
+                       message->fast_numerics);
     }
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         const struct member *other = &cluster->members[i];
@@ -212,8 +244,11 @@ static uint32_t lower(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-static void member_fill(struct member *member, const struct register_message *message)
+static void member_fill(const struct cluster *cluster, struct member *member,
+                        const struct register_message *message)
 {
+    bool holds = strcmp(message->held_model, cluster->model_hash) == 0;
+
     text_copy(member->host, sizeof(member->host), message->host);
     (void)snprintf(member->cpu, sizeof(member->cpu), "%s, %s", message->cpu_level,
                    message->cpu_name);
@@ -222,10 +257,14 @@ static void member_fill(struct member *member, const struct register_message *me
     member->pid = message->pid;
     member->thread_count = message->thread_count;
     member->kernels_version = message->kernels_version;
+    member->protocol_minor = message->protocol_minor;
+    (void)numerics_find(message->fast_numerics, &member->fast_numerics); /* checked before */
     member->memory_bytes = message->memory_bytes;
     member->read_bytes_per_s = message->read_bytes_per_s > 1 ? message->read_bytes_per_s : 1;
     member->world_id = message->world_id;
     member->world_rank = message->world_rank;
+    member->held_seat =
+        holds ? (uint64_t)message->held_stage << 32 | message->held_member : UINT64_MAX;
 }
 
 void membership_register(struct cluster *cluster, struct control_peer from,
@@ -253,14 +292,18 @@ void membership_register(struct cluster *cluster, struct control_peer from,
         return;
     }
     member = member_insert(cluster, id);
-    member_fill(member, message);
+    member_fill(cluster, member, message);
     member->connection = from.connection;
     member->heard_ns = now_ns;
+    member->join_ns = now_ns;
+    /* Its frames may still be under way: numbers are not used twice. */
+    cluster->epoch_seen =
+        message->last_epoch > cluster->epoch_seen ? message->last_epoch : cluster->epoch_seen;
     welcome.welcome.worker = id;
     log_info("worker %u joined: host=%s pid=%u cpu=%s threads=%u memory_bytes=%" PRIu64
-             " read_bytes_per_s=%.3g",
+             " read_bytes_per_s=%.3g held_bytes=%" PRIu64,
              id, member->host, member->pid, member->cpu, member->thread_count, member->memory_bytes,
-             member->read_bytes_per_s);
+             member->read_bytes_per_s, message->held_bytes);
     if (membership_send(cluster, member, &welcome, now_ns)) {
         epoch_try_begin(cluster, now_ns);
     }
@@ -325,6 +368,7 @@ void membership_heartbeat(struct cluster *cluster, struct member *member,
     member->beat_busy_ns = message->busy_ns;
     member->resident_bytes = message->memory_bytes;
     if (message->epoch == cluster->epoch) {
+        member->frames_dropped = message->frames_dropped;
         links_store(member, message);
     }
     /* A full queue: the next answer does as well. A broken connection is reported by receive. */
@@ -339,8 +383,8 @@ void membership_wants_to_leave(struct cluster *cluster, struct member *member, i
         return;
     }
     member->leaving = true;
-    log_info("%s leaves: running sequences=%s", membership_name(member, name, sizeof(name)),
-             member->seated ? "are finished first" : "none");
+    log_info("%s leaves%s", membership_name(member, name, sizeof(name)),
+             member->seated ? ": its share moves to others first" : "");
     if (!member->seated) {
         struct message drain = {.kind = MESSAGE_DRAIN};
 
@@ -366,18 +410,16 @@ void membership_lose(struct cluster *cluster, struct member *member, const char 
     log_write(atomic_load(&cluster->stop_wish) ? LOG_DEBUG : LOG_WARN, "%s", problem);
     control_server_drop(cluster->server, peer);
     mem_free(member->links);
+    plan_holding_destroy(member->holding);
     cluster->member_count--;
     memmove(member, member + 1, (cluster->member_count - at) * sizeof(*member));
     cluster->status_stale = true;
-    if (local && cluster->config.remote_count == 0 && cluster->state != CLUSTER_FAILED) {
-        epoch_fail_cluster(cluster, now_ns,
-                           "%s; the cluster has local workers only and they are not restarted: "
-                           "start it again",
-                           problem);
+    if (local && !cluster->served_once && cluster->config.remote_count == 0) {
+        epoch_fail_cluster(cluster, now_ns, "%s before the cluster served", problem);
     } else if (seated) {
         epoch_abandon(cluster, problem, now_ns);
     } else if (cluster->state == CLUSTER_GATHERING) {
-        epoch_describe_gathering(cluster);
+        epoch_describe_gathering(cluster, now_ns);
     }
 }
 
@@ -419,6 +461,7 @@ void membership_destroy(struct cluster *cluster)
 {
     for (uint32_t i = 0; i < cluster->member_count; i++) {
         mem_free(cluster->members[i].links);
+        plan_holding_destroy(cluster->members[i].holding);
     }
     mem_free(cluster->members);
     cluster->members = NULL;

@@ -8,6 +8,7 @@
 
 #define PANEL_ROWS 16
 #define ALIGNMENT  64
+#define PAGE_BYTES 4096
 /* Beside the shapes: as in worker/layers/forward_state.h, worker/stage/{answer,load,prepare}.c. */
 #define PROGRAM_BYTES         ((uint64_t)48 << 20) /* code, libraries, stacks, transports */
 #define STAGING_BYTES_MAX     ((uint64_t)33 << 18) /* read buffer of a thread, scales included */
@@ -19,6 +20,12 @@
 static uint64_t aligned(uint64_t bytes)
 {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* Of what a worker keeps or gives up as one: a layer without its experts, an expert, a head. */
+static uint64_t pages(uint64_t bytes)
+{
+    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
 static uint64_t packed(enum weight_type type, uint64_t rows, uint64_t columns)
@@ -118,13 +125,13 @@ static struct planner_layer layer_bytes(const struct catalog *catalog, uint32_t 
 
     if (!arch_layer_is_moe(arch, layer)) {
         common += mlp(catalog, ROLE_GATE, layer, CATALOG_NO_EXPERT);
-        return (struct planner_layer){.common_bytes = common};
+        return (struct planner_layer){.common_bytes = pages(common)};
     }
     common += matrix(catalog, ROLE_ROUTER, layer, CATALOG_NO_EXPERT) +
               vector(arch->router.expert_count) +
               mlp(catalog, ROLE_SHARED_GATE, layer, CATALOG_NO_EXPERT);
-    return (struct planner_layer){.common_bytes = common,
-                                  .expert_bytes = mlp(catalog, ROLE_EXPERT_GATE, layer, 0)};
+    return (struct planner_layer){.common_bytes = pages(common),
+                                  .expert_bytes = pages(mlp(catalog, ROLE_EXPERT_GATE, layer, 0))};
 }
 
 void model_bytes_layers(const struct catalog *catalog, struct planner_layer *layers)
@@ -144,8 +151,8 @@ struct planner_layer model_bytes_draft(const struct catalog *catalog)
     }
     draft = layer_bytes(catalog, arch->layer_count);
     draft.common_bytes +=
-        matrix(catalog, ROLE_DRAFT_PROJECTION, arch->layer_count, CATALOG_NO_EXPERT) +
-        3 * vector(arch->hidden);
+        pages(matrix(catalog, ROLE_DRAFT_PROJECTION, arch->layer_count, CATALOG_NO_EXPERT) +
+              3 * vector(arch->hidden));
     return draft;
 }
 
@@ -154,15 +161,15 @@ uint64_t model_bytes_embedding(const struct catalog *catalog)
     const struct tensor *tensor =
         catalog_find(catalog, ROLE_EMBEDDING, CATALOG_NO_LAYER, CATALOG_NO_EXPERT);
 
-    return tensor == NULL ? 0 : aligned(tensor->bytes);
+    return tensor == NULL ? 0 : pages(tensor->bytes);
 }
 
 uint64_t model_bytes_head(const struct catalog *catalog)
 {
     enum tensor_role role = catalog->arch.tied_embedding ? ROLE_EMBEDDING : ROLE_HEAD;
 
-    return matrix(catalog, role, CATALOG_NO_LAYER, CATALOG_NO_EXPERT) +
-           vector(catalog->arch.hidden);
+    return pages(matrix(catalog, role, CATALOG_NO_LAYER, CATALOG_NO_EXPERT) +
+                 vector(catalog->arch.hidden));
 }
 
 /* The buffers of one forward pass; parts that are used after each other share their memory. */

@@ -3,8 +3,8 @@
 
 /* What a model's parts weigh in the workers' memory, from the catalog alone: matrices in panels of
  * 16 rows of their published type, vectors as f32, the embedding as published, every piece on a
- * multiple of 64 bytes. The same figures as worker/layers/weights.c, which has the last word in its
- * ledger; a test compares both. Pure.
+ * multiple of 64 bytes, what is kept or given up as one on whole pages. The same figures as
+ * worker/layers/weights.c, which has the last word in its ledger; a test compares both. Pure.
  */
 #include "common/model/catalog.h"
 #include "common/plan/planner.h"

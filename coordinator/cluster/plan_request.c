@@ -51,6 +51,7 @@ void plan_request_model(const struct catalog *catalog, enum plan_weights weights
         .draft = model_bytes_draft(catalog),
         .dense_layer_count = arch->dense_layer_count,
         .expert_count = arch->router.expert_count,
+        .chosen_count = arch->router.chosen_count,
         .expert_group_count = arch_combine_group_count(arch),
         .kv_entry_bytes = kv_layout_token_bytes(&layout),
         .kv_token_bytes = sizeof(uint32_t),

@@ -25,20 +25,25 @@ static struct sequence **sequence_find(struct cluster *cluster, seq_id id)
 
 /* --- submit --- */
 
+/* Between two epochs requests wait for the next one. */
 static bool serving_check(const struct cluster *cluster, struct error *err)
 {
     if (cluster->draining) {
         return error_set(err, ERROR_PEER, "the cluster is draining: no new sequences");
     }
-    if (cluster->state != CLUSTER_SERVING) {
+    if (cluster->scheduler == NULL) {
         return error_set(err, ERROR_PEER, "the cluster is not serving: %s%s%s",
                          cluster_state_name(cluster->state),
                          cluster->problem[0] != '\0' ? ": " : "", cluster->problem);
     }
     for (uint32_t i = 0; i < cluster->member_count; i++) {
-        if (cluster->members[i].seated && cluster->members[i].leaving) {
-            return error_set(err, ERROR_PEER, "worker %u (%s) is leaving the cluster",
-                             cluster->members[i].id, cluster->members[i].host);
+        const struct member *member = &cluster->members[i];
+
+        if (member->seated && member->leaving && member->needed) {
+            return error_set(err, ERROR_PEER,
+                             "worker %u (%s) is leaving the cluster, and the others cannot hold "
+                             "the model without it",
+                             member->id, member->host);
         }
     }
     return true;
@@ -60,7 +65,8 @@ bool sequences_submit(struct cluster *cluster, const struct cluster_request *req
     if (!serving_check(cluster, err)) {
         return false;
     }
-    if ((request->wants & WANT_DRAFT_LOGITS) != 0 && cluster->placement->draft_layer_count == 0) {
+    if ((request->wants & WANT_DRAFT_LOGITS) != 0 && cluster->placement != NULL &&
+        cluster->placement->draft_layer_count == 0) {
         return error_set(err, ERROR_USAGE, "no worker holds a draft layer");
     }
     for (uint32_t i = 0; i < request->prompt_count; i++) {
@@ -110,6 +116,7 @@ static void finish_deliver(struct cluster *cluster, const struct outcome *outcom
     *at = sequence->next;
     token_rate_close(&cluster->rate, now_ns);
     sequence->sink(sequence->context, &event); /* its context may be gone from here on */
+    mem_free(sequence->marks);
     mem_free(sequence);
 }
 
@@ -148,6 +155,44 @@ static struct sequence *entry_sequence(struct cluster *cluster, uint64_t step, u
     return *sequence_find(cluster, id);
 }
 
+static struct row_mark *mark_of(struct sequence *sequence, enum cluster_event_kind kind,
+                                uint32_t place)
+{
+    for (uint32_t i = 0; i < sequence->mark_count; i++) {
+        if (sequence->marks[i].kind == kind && sequence->marks[i].place == place) {
+            return &sequence->marks[i];
+        }
+    }
+    sequence->marks =
+        mem_resize(sequence->marks, sequence->mark_count + 1, sizeof(*sequence->marks));
+    sequence->marks[sequence->mark_count] = (struct row_mark){.kind = kind, .place = place};
+    return &sequence->marks[sequence->mark_count++];
+}
+
+/* Hands on those of the event's rows that the sequence has not had: a step that some workers had
+ * answered when another was lost is computed again. */
+static void fresh_rows_deliver(struct sequence *sequence, struct cluster_event event)
+{
+    uint32_t place = event.kind == CLUSTER_ROUTING ? event.layer : event.boundary;
+    struct row_mark *mark = mark_of(sequence, event.kind, place);
+    uint32_t end = event.position + event.row_count;
+    uint32_t had = mark->next > event.position ? mark->next - event.position : 0;
+
+    if (end <= mark->next) {
+        return;
+    }
+    mark->next = end;
+    event.position += had;
+    event.row_count -= had;
+    if (event.kind == CLUSTER_ROUTING) {
+        event.experts += (size_t)had * event.chosen_count;
+        event.expert_weights += (size_t)had * event.chosen_count;
+    } else {
+        event.values += (size_t)had * event.columns;
+    }
+    sequence->sink(sequence->context, &event);
+}
+
 static void rows_deliver(struct cluster *cluster, uint64_t step, const struct step_rows *rows,
                          struct cluster_event event)
 {
@@ -159,7 +204,7 @@ static void rows_deliver(struct cluster *cluster, uint64_t step, const struct st
         event.row_count = rows->row_count;
         event.columns = rows->columns;
         event.values = rows->values;
-        sequence->sink(sequence->context, &event);
+        fresh_rows_deliver(sequence, event);
     }
 }
 
@@ -222,16 +267,15 @@ static void routing_deliver(struct cluster *cluster, const struct step_result *r
 
         length = routing_run_length(result, i);
         if (sequence != NULL) {
-            struct cluster_event event = {.kind = CLUSTER_ROUTING,
-                                          .position = position + first->row,
-                                          .row_count = length,
-                                          .layer = first->layer,
-                                          .chosen_count = result->chosen_count,
-                                          .experts = result->experts + first->expert_begin,
-                                          .expert_weights =
-                                              result->expert_weights + first->expert_begin};
-
-            sequence->sink(sequence->context, &event);
+            fresh_rows_deliver(sequence,
+                               (struct cluster_event){
+                                   .kind = CLUSTER_ROUTING,
+                                   .position = position + first->row,
+                                   .row_count = length,
+                                   .layer = first->layer,
+                                   .chosen_count = result->chosen_count,
+                                   .experts = result->experts + first->expert_begin,
+                                   .expert_weights = result->expert_weights + first->expert_begin});
         }
     }
 }
@@ -344,6 +388,7 @@ void sequences_handle_result(struct cluster *cluster, struct member *member,
 {
     int64_t compute_ns = result->end_ns - result->begin_ns - result->wait_ns;
     struct step_report report = {.step = result->step,
+                                 .attempt = result->attempt,
                                  .stage = member->seat.stage,
                                  .member = member->seat.member,
                                  .compute_ns = compute_ns > 0 ? compute_ns : 0,
@@ -357,6 +402,10 @@ void sequences_handle_result(struct cluster *cluster, struct member *member,
         return; /* of an epoch that is over */
     }
     membership_clock(member, result->end_ns, now_ns);
+    if (!scheduler_awaits(cluster->scheduler, &report) &&
+        scheduler_report(cluster->scheduler, &report, now_ns, &err)) {
+        return; /* late: it is only counted */
+    }
     result_count(cluster, member, result, report.compute_ns);
     span_deliver(cluster, member, result);
     if (columns_check(cluster, result, &err) && logprobs_check(cluster, result, &err)) {

@@ -23,6 +23,7 @@ static void worker_fill(const struct cluster *cluster, const struct member *memb
         .member = PLACEMENT_NONE,
         .load_done_bytes = member->load_done_bytes,
         .load_total_bytes = member->load_total_bytes,
+        .load_kept_bytes = member->load_kept_bytes,
         .ledger_bytes = member->ledger_bytes,
         .limit_bytes = member->limit_bytes > 0 ? member->limit_bytes : member->memory_bytes,
         .resident_bytes = member->resident_bytes,
@@ -31,6 +32,7 @@ static void worker_fill(const struct cluster *cluster, const struct member *memb
         .steps = member->steps,
         .rows = member->rows,
         .busy_ns = member->busy_ns,
+        .frames_dropped = member->frames_dropped,
         .link_count = member->link_count,
     };
     memcpy(out->host, member->host, sizeof(out->host));
@@ -62,6 +64,8 @@ static void counts_add(struct scheduler_stats *sum, const struct scheduler_stats
     sum->cancelled += more->cancelled;
     sum->failed += more->failed;
     sum->ignored_reports += more->ignored_reports;
+    sum->retries += more->retries;
+    sum->steps_reissued += more->steps_reissued;
     sum->prefix_query_tokens += more->prefix_query_tokens;
     sum->prefix_hit_tokens += more->prefix_hit_tokens;
     sum->prompt_rows_computed += more->prompt_rows_computed;

@@ -58,6 +58,7 @@ struct flight *flight_deck_add(struct flight_deck *deck, uint64_t step, int64_t 
     flight = &deck->flights[deck->order[deck->count++]];
     *flight = (struct flight){
         .step = step,
+        .issue_count = 1,
         .issued_ns = now_ns,
         .outstanding_count = deck->worker_count,
         .outstanding_last = deck->last_member_count,

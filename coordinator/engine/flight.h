@@ -17,12 +17,16 @@ struct flight_entry {
     uint32_t sample_begin; /* 1 + draft_count places in flight.samples */
     uint32_t propose_max;
     uint32_t proposal_count;
+    uint32_t block_begin, block_end; /* of the sequence's blocks, those that it told of */
 };
 
 struct flight {
     uint64_t step;
-    int64_t issued_ns;
-    int64_t expected_ns; /* its round trip, by the pace of earlier ones */
+    uint32_t attempt;     /* the scheduler's, when it was issued last */
+    uint32_t issue_count; /* how often so far */
+    bool was_overdue;     /* in an earlier attempt */
+    int64_t issued_ns;    /* first */
+    int64_t expected_ns;  /* its round trip, by the pace of earlier ones */
     int64_t deadline_ns;
     struct step_load load; /* its rows */
     uint32_t entry_count;

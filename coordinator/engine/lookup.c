@@ -1,9 +1,10 @@
 /* lookup.c - drafts from the sequence's own text.
  *
- * For every length n a hash table maps the n-grams that have occurred to the last place that voted
- * for their favourite. A slot holds that place and the votes, four bytes; the n-gram itself is read
- * back from the text in front of the place, so that a lookup is exact. Together with the text that
- * is 28 to 56 bytes a token when nothing repeats.
+ * For every length n a hash table maps the n-grams that have occurred to their favourite and its
+ * votes, eight bytes a slot. An n-gram is known by 38 bits of its hash alone, so that the text need
+ * not be kept or read: where two should meet in one slot, a draft is wrong, never an answer. With
+ * hundreds of sequences at work no cache holds the tables, so the slots of all lengths are fetched
+ * at once. 43 to 85 bytes a token when nothing repeats.
  */
 #include "coordinator/engine/lookup.h"
 
@@ -17,26 +18,33 @@
 #define GRAM_MAX 4
 #define TABLES   (GRAM_MAX - GRAM_MIN + 1)
 
-#define SLOTS_FIRST  64
-#define TOKENS_FIRST 64
+#define SLOTS_FIRST 64
 
-#define PLACE_BITS 28
-#define PLACE_MASK (LOOKUP_TOKENS_MAX - 1)
+/* A slot is 0 or hash << TOKEN_BITS + VOTE_BITS | votes << TOKEN_BITS | token, votes above 0. */
+#define TOKEN_BITS 24
+#define VOTE_BITS  2
 #define VOTES_MAX  3u
+#define TAG_SHIFT  (TOKEN_BITS + VOTE_BITS)
+#define TOKEN_MASK ((1u << TOKEN_BITS) - 1)
 
 #define EVIDENCE_MIN 4 /* tokens that agree + votes */
 
-/* Open addressing. A slot is 0 or votes << PLACE_BITS | the place of the token that followed. */
+/* Open addressing; a power of two of slots, of which the hash's lowest bits choose the first. */
 struct table {
-    uint32_t *slots;
-    uint32_t slot_count; /* a power of two */
+    uint64_t *slots;
+    uint32_t slot_count;
     uint32_t used;
 };
 
-struct lookup {
-    uint32_t *tokens;
+/* The last tokens of a text, oldest first. */
+struct tail {
+    uint32_t tokens[GRAM_MAX];
     uint32_t count;
-    uint32_t capacity;
+};
+
+struct lookup {
+    uint32_t count; /* tokens in all */
+    struct tail tail;
     struct table tables[TABLES];
 };
 
@@ -44,11 +52,9 @@ struct lookup *lookup_create(void)
 {
     struct lookup *lookup = mem_new(struct lookup);
 
-    lookup->capacity = TOKENS_FIRST;
-    lookup->tokens = mem_new_array(uint32_t, TOKENS_FIRST);
     for (uint32_t i = 0; i < TABLES; i++) {
         lookup->tables[i].slot_count = SLOTS_FIRST;
-        lookup->tables[i].slots = mem_new_array(uint32_t, SLOTS_FIRST);
+        lookup->tables[i].slots = mem_new_array(uint64_t, SLOTS_FIRST);
     }
     return lookup;
 }
@@ -61,135 +67,139 @@ void lookup_destroy(struct lookup *lookup)
     for (uint32_t i = 0; i < TABLES; i++) {
         mem_free(lookup->tables[i].slots);
     }
-    mem_free(lookup->tokens);
     mem_free(lookup);
 }
 
-static uint32_t gram_hash(const uint32_t *gram, uint32_t length)
+static void tail_push(struct tail *tail, uint32_t token)
 {
-    uint64_t hash = length;
-
-    for (uint32_t i = 0; i < length; i++) {
-        hash = (hash ^ gram[i]) * 0x9e3779b97f4a7c15u;
-        hash ^= hash >> 32;
+    if (tail->count == GRAM_MAX) {
+        memmove(tail->tokens, tail->tokens + 1, (GRAM_MAX - 1) * sizeof(*tail->tokens));
+        tail->count--;
     }
-    return (uint32_t)hash;
+    tail->tokens[tail->count++] = token;
+}
+
+/* Hashes of the tail's last 1, 2, … tokens, each of 38 bits; fetches the slots where they begin. */
+static void grams_hash(const struct lookup *lookup, const struct tail *tail,
+                       uint64_t hashes[TABLES])
+{
+    uint64_t hash = 0;
+
+    for (uint32_t i = 0; i < tail->count; i++) {
+        const struct table *table = &lookup->tables[i];
+
+        hash = (hash ^ tail->tokens[tail->count - 1 - i]) * 0x9e3779b97f4a7c15u;
+        hash ^= hash >> 32;
+        hashes[i] = hash & (UINT64_MAX >> TAG_SHIFT);
+        __builtin_prefetch(&table->slots[hashes[i] & (table->slot_count - 1)]);
+    }
 }
 
 /* The n-gram's slot, or the empty one where it belongs. */
-static uint32_t *table_find(const struct lookup *lookup, uint32_t length, const uint32_t *gram)
+static uint64_t *table_find(const struct table *table, uint64_t hash)
 {
-    const struct table *table = &lookup->tables[length - GRAM_MIN];
-    uint32_t mask = table->slot_count - 1;
-    uint32_t index = gram_hash(gram, length) & mask;
+    uint64_t mask = table->slot_count - 1;
+    uint64_t index = hash & mask;
 
-    while (table->slots[index] != 0) {
-        uint32_t place = table->slots[index] & PLACE_MASK;
-
-        if (memcmp(&lookup->tokens[place - length], gram, length * sizeof(*gram)) == 0) {
-            break;
-        }
+    while (table->slots[index] != 0 && table->slots[index] >> TAG_SHIFT != hash) {
         index = (index + 1) & mask;
     }
     return &table->slots[index];
 }
 
-static void table_grow(struct lookup *lookup, uint32_t length)
+/* Room for so many n-grams more. */
+static void table_reserve(struct table *table, uint32_t more)
 {
-    struct table *table = &lookup->tables[length - GRAM_MIN];
     struct table old = *table;
 
-    table->slot_count *= 2;
-    table->slots = mem_new_array(uint32_t, table->slot_count);
+    while (table->used + more > table->slot_count / 4 * 3) {
+        table->slot_count *= 2;
+    }
+    if (table->slot_count == old.slot_count) {
+        return;
+    }
+    table->slots = mem_new_array(uint64_t, table->slot_count);
     for (uint32_t i = 0; i < old.slot_count; i++) {
         if (old.slots[i] != 0) {
-            uint32_t place = old.slots[i] & PLACE_MASK;
-
-            *table_find(lookup, length, &lookup->tokens[place - length]) = old.slots[i];
+            *table_find(table, old.slots[i] >> TAG_SHIFT) = old.slots[i];
         }
     }
     mem_free(old.slots);
 }
 
-/* The token at `place` has followed the n-gram before it. */
-static void table_note(struct lookup *lookup, uint32_t length, uint32_t place)
+static uint32_t slot_votes(uint64_t slot)
 {
-    struct table *table = &lookup->tables[length - GRAM_MIN];
-    uint32_t *slot = table_find(lookup, length, &lookup->tokens[place - length]);
-    uint32_t votes = *slot >> PLACE_BITS;
+    return (uint32_t)(slot >> TOKEN_BITS) & ((1u << VOTE_BITS) - 1);
+}
+
+/* The token has followed the n-gram. */
+static void table_note(struct table *table, uint64_t hash, uint32_t token)
+{
+    uint64_t *slot = table_find(table, hash);
+    uint32_t votes = slot_votes(*slot);
+    uint32_t favourite = (uint32_t)*slot & TOKEN_MASK;
 
     if (*slot == 0) {
-        *slot = 1u << PLACE_BITS | place;
         table->used++;
-    } else if (lookup->tokens[*slot & PLACE_MASK] == lookup->tokens[place]) {
-        *slot = (votes < VOTES_MAX ? votes + 1 : votes) << PLACE_BITS | place;
-    } else if (votes == 1) {
-        *slot = 1u << PLACE_BITS | place;
-    } else {
-        *slot -= 1u << PLACE_BITS;
     }
-    if (table->used > table->slot_count / 3 * 2) {
-        table_grow(lookup, length);
+    if (votes == 0 || (votes == 1 && favourite != token)) {
+        favourite = token;
+        votes = 1;
+    } else if (favourite != token) {
+        votes--;
+    } else if (votes < VOTES_MAX) {
+        votes++;
     }
+    *slot = hash << TAG_SHIFT | (uint64_t)votes << TOKEN_BITS | favourite;
 }
 
 void lookup_append(struct lookup *lookup, const uint32_t *tokens, uint32_t count)
 {
-    ASSERT(count <= LOOKUP_TOKENS_MAX - lookup->count);
-    if (count == 0) {
-        return;
-    }
-    if (lookup->count + count > lookup->capacity) {
-        while (lookup->capacity < lookup->count + count) {
-            lookup->capacity *= 2;
-        }
-        lookup->tokens = mem_resize(lookup->tokens, lookup->capacity, sizeof(*lookup->tokens));
-    }
-    memcpy(&lookup->tokens[lookup->count], tokens, count * sizeof(*tokens));
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t place = lookup->count++;
+    uint64_t hashes[2][TABLES];
 
-        for (uint32_t length = GRAM_MIN; length <= GRAM_MAX && length <= place; length++) {
-            table_note(lookup, length, place);
+    ASSERT(count <= LOOKUP_TOKENS_MAX - lookup->count);
+    for (uint32_t n = 0; n < TABLES; n++) {
+        table_reserve(&lookup->tables[n], count);
+    }
+    grams_hash(lookup, &lookup->tail, hashes[0]);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t lengths = lookup->tail.count;
+
+        ASSERT(tokens[i] <= LOOKUP_TOKEN_LAST);
+        tail_push(&lookup->tail, tokens[i]);
+        grams_hash(lookup, &lookup->tail, hashes[(i + 1) % 2]); /* fetched meanwhile */
+        for (uint32_t n = 0; n < lengths; n++) {
+            table_note(&lookup->tables[n], hashes[i % 2][n], tokens[i]);
         }
     }
+    lookup->count += count;
 }
 
-/* The place of the token that may follow, by the longest suffix that occurred before; 0: none, or
- * there is too little to go by. */
-static uint32_t next_place(const struct lookup *lookup, const uint32_t *end, uint32_t end_length)
+/* The token that may follow, by the longest suffix that occurred before. False: none did, or there
+ * is too little to go by. */
+static bool next_token(const struct lookup *lookup, const struct tail *tail, uint32_t *token)
 {
-    for (uint32_t length = end_length; length >= GRAM_MIN; length--) {
-        uint32_t slot = *table_find(lookup, length, &end[end_length - length]);
+    uint64_t hashes[TABLES];
+
+    grams_hash(lookup, tail, hashes);
+    for (uint32_t n = tail->count; n-- > 0;) {
+        uint64_t slot = *table_find(&lookup->tables[n], hashes[n]);
 
         if (slot != 0) {
-            bool enough = length + (slot >> PLACE_BITS) >= EVIDENCE_MIN;
-
-            return enough ? slot & PLACE_MASK : 0;
+            *token = (uint32_t)slot & TOKEN_MASK;
+            return n + GRAM_MIN + slot_votes(slot) >= EVIDENCE_MIN;
         }
     }
-    return 0;
+    return false;
 }
 
 uint32_t lookup_propose(const struct lookup *lookup, uint32_t max, uint32_t *out)
 {
-    uint32_t end[GRAM_MAX]; /* of the text with the drafts so far */
-    uint32_t end_length = lookup->count < GRAM_MAX ? lookup->count : GRAM_MAX;
+    struct tail tail = lookup->tail; /* of the text with the drafts so far */
     uint32_t drafted = 0;
 
-    memcpy(end, &lookup->tokens[lookup->count - end_length], end_length * sizeof(*end));
-    while (drafted < max) {
-        uint32_t place = next_place(lookup, end, end_length);
-
-        if (place == 0) {
-            break;
-        }
-        out[drafted] = lookup->tokens[place];
-        if (end_length == GRAM_MAX) {
-            memmove(end, end + 1, (GRAM_MAX - 1) * sizeof(*end));
-            end_length--;
-        }
-        end[end_length++] = out[drafted++];
+    while (drafted < max && next_token(lookup, &tail, &out[drafted])) {
+        tail_push(&tail, out[drafted++]);
     }
     return drafted;
 }

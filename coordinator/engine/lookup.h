@@ -20,8 +20,9 @@
 
 struct lookup;
 
-/* More tokens than this cannot be appended. */
+/* More tokens than this cannot be appended, nor any with a larger id. */
 #define LOOKUP_TOKENS_MAX (1u << 28)
+#define LOOKUP_TOKEN_LAST ((1u << 24) - 1)
 
 struct lookup *lookup_create(void);
 void lookup_destroy(struct lookup *lookup); /* NULL is legal */

@@ -28,6 +28,9 @@
 #define PATIENCE_NEW_NS     60000000000ll
 #define PATIENCE_NEW_ROW_NS 4000000000ll
 #define EXPECTED_NS_MAX     3600e9
+#define FIXED_ROWS_GUESS    32.0
+#define CHUNKS_MORE         64   /* than the fewest are tried, */
+#define CHUNKS_WORSE        1.05 /* and none beyond one that takes so much longer */
 
 void pace_init(struct pace *pace, uint32_t stage_count, uint32_t steps_in_flight_max)
 {
@@ -153,6 +156,43 @@ uint32_t pace_rows_max(const struct pace *pace, const struct step_load *base, ui
         }
     }
     return fits;
+}
+
+/* The time that `rows` of prompts take through the pipeline in so many equal steps: one passes all
+ * stages, and the slowest stage does the others, too. */
+static double prompt_ns(const struct pace *pace, uint64_t rows, uint64_t steps)
+{
+    struct step_load load = {.rows = (uint32_t)((rows + steps - 1) / steps),
+                             .attended = rows * (rows + 1) / 2 / steps};
+
+    if (pace->measured < MEASURED_ENOUGH) {
+        return (FIXED_ROWS_GUESS + load.rows) * (double)(pace->stage_count + steps - 1);
+    }
+    return passage_ns(pace, &load) + (double)(steps - 1) * pace_step_ns(pace, &load);
+}
+
+uint32_t pace_chunk_rows(const struct pace *pace, uint64_t rows, uint32_t rows_least,
+                         uint32_t rows_max)
+{
+    uint64_t fewest = (rows + rows_max - 1) / rows_max;
+    uint64_t most = rows / rows_least;
+    uint64_t chosen = fewest;
+    double best = prompt_ns(pace, rows, fewest);
+
+    if (pace->stage_count == 1) {
+        return rows < rows_max ? (uint32_t)rows : rows_max; /* nobody would wait */
+    }
+    for (uint64_t steps = fewest + 1; steps <= most && steps <= fewest + CHUNKS_MORE; steps++) {
+        double time = prompt_ns(pace, rows, steps);
+
+        if (time < best) {
+            chosen = steps;
+            best = time;
+        } else if (time > CHUNKS_WORSE * best) {
+            break;
+        }
+    }
+    return (uint32_t)((rows + chosen - 1) / chosen);
 }
 
 struct share_rate {

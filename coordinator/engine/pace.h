@@ -35,6 +35,12 @@ double pace_cycle_ns(const struct pace *pace, const struct step_load *load, uint
  * nothing is known; grows with limit_ns. */
 uint32_t pace_rows_max(const struct pace *pace, const struct step_load *base, uint64_t context,
                        uint32_t rows_max, int64_t limit_ns);
+/* Rows of a step, at most rows_max and no fewer than rows_least, with which `rows` (>= 1) of
+ * prompts are through all stages soonest: many steps keep all stages at work from early on till
+ * late, few steps read the weights seldom. While nothing is known a pass over the weights counts as
+ * much as the arithmetic of 32 rows. */
+uint32_t pace_chunk_rows(const struct pace *pace, uint64_t rows, uint32_t rows_least,
+                         uint32_t rows_max);
 /* Steps in flight to aim at.
  *   shared  what they divide among them: every decoding sequence's next row, in a step or ready
  *   each    what every one of them carries besides: a prompt chunk (all 0: no prompt waits)

@@ -16,66 +16,19 @@
 #define OUTCOMES_FIRST    256 /* capacity; a power of two */
 #define FINISH_GAP_WEIGHT 0.125
 
-static uint32_t *array_copy(const uint32_t *from, uint32_t count)
-{
-    uint32_t *copy = mem_new_array(uint32_t, count);
-
-    if (count > 0) {
-        memcpy(copy, from, count * sizeof(*copy));
-    }
-    return copy;
-}
-
-static void config_copy(struct scheduler *scheduler, const struct scheduler_config *config)
-{
-    scheduler->config = *config;
-    scheduler->eos_ids = array_copy(config->eos_ids, config->eos_count);
-    scheduler->member_counts = mem_new_array(uint32_t, config->stage_count);
-    for (uint32_t i = 0; i < config->stage_count; i++) {
-        scheduler->member_counts[i] =
-            config->member_counts != NULL ? config->member_counts[i] : config->lane_count;
-        ASSERT(scheduler->member_counts[i] > 0);
-    }
-    if (config->draft_mode == DRAFT_NONE) {
-        scheduler->config.draft_max = 0;
-    }
-    scheduler->config.eos_ids = scheduler->eos_ids;
-    scheduler->config.member_counts = scheduler->member_counts;
-}
-
 struct scheduler *scheduler_create(const struct scheduler_config *config)
 {
     struct scheduler *scheduler = mem_new(struct scheduler);
-    uint32_t slots = config->lane_count * config->slot_count;
 
-    ASSERT(config->lane_count > 0 && config->stage_count > 0 && config->slot_count > 0);
-    ASSERT(config->kv_block_count > 0 && config->context_tokens_max > 0);
-    ASSERT(config->step_rows_max > 0 && config->steps_in_flight_max > 0 && config->queue_max > 0);
-    ASSERT(config->draft_max <= DRAFT_POLICY_MAX);
-    config_copy(scheduler, config);
-    scheduler->entries_max = slots < config->step_rows_max ? slots : config->step_rows_max;
-    sequence_pool_init(&scheduler->pool, slots + config->queue_max);
+    sequence_pool_init(&scheduler->pool,
+                       config->lane_count * config->slot_count + config->queue_max);
     for (uint32_t i = 0; i < REQUEST_CLASSES; i++) {
         sequence_list_init(&scheduler->waiting[i]);
     }
-    scheduler->lanes = mem_new_array(struct lane, config->lane_count);
-    for (uint32_t i = 0; i < config->lane_count; i++) {
-        lane_init(&scheduler->lanes[i], config->slot_count, config->kv_block_count,
-                  config->prefix_cache);
-    }
-    flight_deck_init(&scheduler->deck,
-                     &(struct flight_sizes){.capacity = config->steps_in_flight_max,
-                                            .entries_max = scheduler->entries_max,
-                                            .rows_max = config->step_rows_max,
-                                            .draft_max = scheduler->config.draft_max,
-                                            .stage_count = config->stage_count,
-                                            .member_counts = scheduler->member_counts});
-    pace_init(&scheduler->pace, config->stage_count, config->steps_in_flight_max);
-    draft_policy_init(&scheduler->draft_policy, scheduler->config.draft_max);
     scheduler->outcomes.capacity = OUTCOMES_FIRST;
     scheduler->outcomes.outcomes = mem_new_array(struct outcome, OUTCOMES_FIRST);
     scheduler->step_next = 1;
-    scheduler->entries = mem_new_array(struct step_entry, scheduler->entries_max);
+    scheduler_epoch_begin(scheduler, config);
     return scheduler;
 }
 
@@ -84,17 +37,9 @@ void scheduler_destroy(struct scheduler *scheduler)
     if (scheduler == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < scheduler->config.lane_count; i++) {
-        lane_deinit(&scheduler->lanes[i]);
-    }
+    scheduler_epoch_end(scheduler);
     sequence_pool_deinit(&scheduler->pool);
-    flight_deck_deinit(&scheduler->deck);
-    pace_deinit(&scheduler->pace);
-    mem_free(scheduler->lanes);
     mem_free(scheduler->outcomes.outcomes);
-    mem_free(scheduler->entries);
-    mem_free(scheduler->member_counts);
-    mem_free(scheduler->eos_ids);
     mem_free(scheduler);
 }
 
@@ -178,12 +123,14 @@ void scheduler_release(struct scheduler *scheduler, uint32_t index)
 void scheduler_unlist(struct scheduler *scheduler, uint32_t index)
 {
     struct sequence *sequence = &scheduler->pool.sequences[index];
-    struct lane *lane = &scheduler->lanes[sequence->lane];
+    struct lane *lane;
 
-    switch (sequence->state) {
-    case SEQUENCE_WAITING:
+    if (sequence->state == SEQUENCE_WAITING) {
         sequence_list_remove(&scheduler->pool, &scheduler->waiting[sequence->request_class], index);
-        break;
+        return;
+    }
+    lane = &scheduler->lanes[sequence->lane];
+    switch (sequence->state) {
     case SEQUENCE_PREFILLING:
         sequence_list_remove(&scheduler->pool, &lane->prefilling, index);
         lane->prefill_rows -= sequence->token_count - sequence->position;
@@ -196,6 +143,7 @@ void scheduler_unlist(struct scheduler *scheduler, uint32_t index)
         lane_decode_end(lane, sequence);
         break;
     case SEQUENCE_FREE:
+    case SEQUENCE_WAITING:
     case SEQUENCE_DRAINING:
     case SEQUENCE_YIELDING:
     case SEQUENCE_LEAVING:

@@ -111,9 +111,11 @@ bool scheduler_submit(struct scheduler *scheduler, const struct scheduler_reques
 /* The outcome FINISHED/CANCELLED follows (unless it is already finished or unknown). */
 void scheduler_cancel(struct scheduler *scheduler, seq_id sequence, int64_t now_ns);
 /* One worker's result. When all workers of the placement have answered the last stage's samples are
- * applied. Results of unknown steps, epochs or attempts are ignored (counted). */
+ * applied. Results of unknown steps, of earlier attempts and of workers that have answered the step
+ * already are ignored (counted). */
 struct step_report {
     uint64_t step;
+    uint32_t attempt;
     uint32_t stage;
     uint32_t member;
     int64_t compute_ns; /* end - begin - wait */
@@ -126,6 +128,8 @@ struct step_report {
  * seat that does not exist; the report has no effect then. */
 bool scheduler_report(struct scheduler *scheduler, const struct step_report *report, int64_t now_ns,
                       struct error *err) MUST_CHECK;
+/* Whether the report would count, so that what comes with it (rows) is delivered once. */
+bool scheduler_awaits(const struct scheduler *scheduler, const struct step_report *report);
 /* The next step to be sent, or false: nothing to do now. out's arrays are lent until the next event
  * or step: any call that takes the time. */
 bool scheduler_next(struct scheduler *scheduler, int64_t now_ns, struct step *out);
@@ -136,7 +140,33 @@ bool scheduler_outcome(struct scheduler *scheduler, struct outcome *out);
  * scheduler_overdue. */
 int64_t scheduler_deadline_ns(const struct scheduler *scheduler);
 bool scheduler_overdue(const struct scheduler *scheduler, int64_t now_ns, uint64_t *step);
-/* Every sequence ends as FINISH_FAILED, nothing is in flight afterwards (a worker was lost). */
+/* Something went wrong between the workers: a further attempt begins. All steps in flight are
+ * issued again, as scheduler_next's next ones, oldest first, with all that was in them the first
+ * time: whoever has computed one computes it again, to the same bits. What workers have answered so
+ * far stays answered. Steps have the number of the attempt in which they were issued last; late
+ * answers of an earlier one are ignored. The deadlines of the steps in flight begin anew, RETRY_NS
+ * longer, since links may have to be opened first.
+ * False, and nothing has happened: a step is overdue for the second time, or RETRIES_MAX attempts
+ * began within a short time and no step came back. */
+#define RETRY_NS    5000000000ll
+#define RETRIES_MAX 8
+bool scheduler_retry(struct scheduler *scheduler, int64_t now_ns, struct error *err) MUST_CHECK;
+uint32_t scheduler_attempt(const struct scheduler *scheduler); /* 0, and one more by each retry */
+/* The placement is no more (a worker was lost): no step is in flight afterwards, and every sequence
+ * waits at the place of its arrival, to be computed again from its tokens; those that have all
+ * theirs finish. A sequence of which steps were lost so often in a row, none coming back between,
+ * may be what kills workers: it ends as FINISH_FAILED. Until scheduler_resume there is no step;
+ * requests are accepted as before, into the queue. */
+#define SCHEDULER_LOSSES_MAX 4
+void scheduler_suspend(struct scheduler *scheduler, int64_t now_ns);
+/* Goes on with another placement. What of it can't hold a sequence at full length ends that as
+ * FINISH_FAILED. */
+void scheduler_resume(struct scheduler *scheduler, const struct scheduler_config *config,
+                      int64_t now_ns);
+/* The most tokens that a sequence may come to, as accepted; 0: there is none. */
+uint32_t scheduler_context_needed(const struct scheduler *scheduler);
+/* Every sequence ends as FINISH_FAILED, nothing is in flight afterwards (nobody can compute them).
+ */
 void scheduler_fail_all(struct scheduler *scheduler, int64_t now_ns);
 /* Which entry of a step in flight belongs to which sequence (for logits and routing rows). */
 bool scheduler_step_entry(const struct scheduler *scheduler, uint64_t step, uint32_t entry,
@@ -152,6 +182,7 @@ struct scheduler_stats {
     uint32_t kv_blocks_used, kv_blocks_total; /* all lanes; what is only cached is not used */
     uint64_t steps, rows, prompt_tokens, generated_tokens;
     uint64_t finished, cancelled, failed, ignored_reports;
+    uint64_t retries, steps_reissued; /* attempts after the first; steps that they issued again */
     uint64_t prefix_query_tokens;  /* of prompts that could share blocks, once for each request */
     uint64_t prefix_hit_tokens;    /* of these, found in the prefix cache */
     uint64_t prompt_rows_computed; /* again after a preemption, too */

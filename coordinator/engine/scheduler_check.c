@@ -222,6 +222,9 @@ static bool flight_check(const struct census *census, const struct flight *fligh
     uint32_t samples = 0;
     uint32_t decoding = 0;
 
+    if (flight->attempt > scheduler->attempt || flight->issue_count == 0) {
+        return wrong(err, "attempt of step", flight->step, flight->attempt, scheduler->attempt);
+    }
     for (uint32_t i = 0; i < flight->entry_count; i++) {
         const struct flight_entry *entry = &flight->entries[i];
         const struct sequence *sequence = &scheduler->pool.sequences[entry->sequence];

@@ -11,6 +11,8 @@
  *   scheduler_decode.c     …whose next tokens
  *   scheduler_prefill.c    …whose prompts
  *   scheduler_report.c     what comes back from the workers
+ *   scheduler_epoch.c      one placement after another
+ *   scheduler_retry.c      what does not: further attempts
  *   scheduler_check.c      the invariants
  */
 #include "coordinator/engine/bug.h"
@@ -31,7 +33,7 @@ struct outcome_queue {
 };
 
 struct scheduler {
-    struct scheduler_config config; /* its arrays are our copies */
+    struct scheduler_config config; /* its arrays are our copies; suspended: no lanes */
     uint32_t *member_counts;
     uint32_t *eos_ids;
     int64_t now_ns; /* of the last event */
@@ -44,8 +46,13 @@ struct scheduler {
     struct draft_policy draft_policy;
     struct outcome_queue outcomes;
     uint64_t step_next;
-    uint64_t decode_turns;  /* steps with decoding rows: whose lane is first next time */
-    uint64_t prefill_turns; /* steps with prompt rows, likewise */
+    uint32_t attempt;
+    uint32_t retry_count;         /* since a step came back, or it was quiet for long */
+    int64_t retry_ns;             /* when the last attempt began */
+    uint64_t decode_turns;        /* steps with decoding rows: whose lane is first next time */
+    uint64_t prefill_turns;       /* steps with prompt rows, likewise */
+    uint64_t prompt_rows_waiting; /* when a step was formed last */
+    uint32_t chunk_rows;          /* see scheduler_chunk_rows */
     uint64_t arrival_next;
     uint32_t batch_admitted; /* admitted sequences of class batch */
     int64_t aging_ns;        /* when the next batch request may become an interactive one */
@@ -64,6 +71,7 @@ struct step_build {
     struct flight *flight;
     uint32_t steps_wanted; /* in flight, with this one */
     uint32_t steps_others; /* in flight now */
+    uint32_t chunk_rows;   /* of prompts that a step is worth; 0: none wait */
     uint32_t draft_depth;
     uint32_t decode_rows_max;
     uint32_t decode_count;  /* sequences */
@@ -90,6 +98,10 @@ static inline bool sequence_wants_rows(const struct sequence *sequence)
 {
     return sequence->wants != 0 || sequence->sampling.prompt_logprobs > 0;
 }
+
+/* Takes, and gives back, what belongs to a placement: lanes, steps in flight, what is measured. */
+void scheduler_epoch_begin(struct scheduler *scheduler, const struct scheduler_config *config);
+void scheduler_epoch_end(struct scheduler *scheduler);
 
 uint32_t scheduler_waiting_count(const struct scheduler *scheduler);
 void scheduler_emit(struct scheduler *scheduler, const struct outcome *outcome);
@@ -131,7 +143,17 @@ void scheduler_prefix_note(struct scheduler *scheduler, struct sequence *sequenc
  * for them. */
 void scheduler_rows_add(struct scheduler *scheduler, struct step_build *build, uint32_t index,
                         uint32_t count, uint32_t draft_count);
+/* The entry as it was and as workers get it; everything in it is as at its first issue as long as
+ * its step is in flight. */
+void scheduler_entry_fill(const struct scheduler *scheduler, const struct flight_entry *flown,
+                          struct step_entry *entry);
+/* Overdue counts from now for all that is in flight, as the step waits behind the others. */
+void scheduler_deadline_set(struct scheduler *scheduler, struct flight *flight);
+/* The oldest step in flight that the current attempt has not issued yet; false: none. */
+bool scheduler_reissue(struct scheduler *scheduler, struct step *out);
 void scheduler_decode_add(struct scheduler *scheduler, struct step_build *build);
+/* Rows of prompts that a step is worth; 0: none wait. */
+uint32_t scheduler_chunk_rows(struct scheduler *scheduler);
 void scheduler_prefill_add(struct scheduler *scheduler, struct step_build *build);
 
 #endif

@@ -67,7 +67,7 @@ void scheduler_requeue(struct scheduler *scheduler, uint32_t index)
     scheduler->batch_admitted -= sequence->request_class == REQUEST_BATCH;
     sequence->state = SEQUENCE_WAITING;
     sequence->position = 0;
-    sequence->block_told = 0;
+    sequence->block_told = BUG(18) ? sequence->block_told : 0;
     sequence->node_count = 0;
     sequence->nodes_end = false;
     sequence->draft_count = 0;

@@ -1,9 +1,9 @@
 /* scheduler_prefill.c - whose prompts a step computes, and how many rows of them.
  *
- * Prompt rows fill what decoding leaves. They are shared among the stages, in chunks that are worth
- * a pass over the weights, and dealt to the lanes as evenly as their prompts allow. While sequences
- * decode, a step takes no more of them than keep the slowest stage below max_step_ns, but always a
- * few, so that prompts progress however slow the cluster is.
+ * Prompt rows fill what decoding leaves. They are shared among the stages, in chunks with which all
+ * that wait are through soonest (pace_chunk_rows), and dealt to the lanes as evenly as their
+ * prompts allow. While sequences decode, a step takes no more of them than keep the slowest stage
+ * below max_step_ns, but always a few, so that prompts progress however slow the cluster is.
  *
  * In a lane the sequence that ranks first gets half of the rows at least, the rest goes to those
  * with the fewest rows left, interactive ones before batch ones. So a short prompt does not wait
@@ -49,22 +49,47 @@ static uint32_t rows_in_time(const struct scheduler *scheduler, const struct ste
     return rows_max > CHUNK_ROWS_LEAST ? rows_max : min_u32(rows, CHUNK_ROWS_LEAST);
 }
 
+static uint64_t lanes_prefill_rows(const struct scheduler *scheduler)
+{
+    uint64_t rows = 0;
+
+    for (uint32_t i = 0; i < scheduler->config.lane_count; i++) {
+        rows += scheduler->lanes[i].prefill_rows;
+    }
+    return rows;
+}
+
+/* Chosen anew when prompts have come; what waits from then on becomes less with each step, and is
+ * still cut alike. What is on its way counts, too. */
+uint32_t scheduler_chunk_rows(struct scheduler *scheduler)
+{
+    uint64_t waiting = lanes_prefill_rows(scheduler);
+    uint64_t rows = waiting;
+
+    for (uint32_t i = 0; i < scheduler->deck.count; i++) {
+        rows += flight_deck_at(&scheduler->deck, i)->load.rows;
+    }
+    if (waiting > scheduler->prompt_rows_waiting) {
+        scheduler->chunk_rows =
+            pace_chunk_rows(&scheduler->pace, rows, CHUNK_ROWS_WORTH * scheduler->config.lane_count,
+                            scheduler->config.step_rows_max);
+    }
+    scheduler->prompt_rows_waiting = waiting;
+    return waiting > 0 ? scheduler->chunk_rows : 0;
+}
+
 /* Rows of prompts that the next step may have, over all lanes. */
 static uint32_t prefill_rows_max(const struct scheduler *scheduler, const struct step_build *build)
 {
     uint32_t lane_count = scheduler->config.lane_count;
     uint32_t rows_left = scheduler->config.step_rows_max - build->flight->load.rows;
     uint32_t steps = min_u32(build->steps_wanted, scheduler->config.stage_count);
-    uint64_t pending = 0;
-    uint64_t share;
+    uint64_t least = (uint64_t)CHUNK_ROWS_WORTH * lane_count;
+    uint64_t share = divide_up(lanes_prefill_rows(scheduler),
+                               steps > build->steps_others ? steps - build->steps_others : 1);
 
-    for (uint32_t i = 0; i < lane_count; i++) {
-        pending += scheduler->lanes[i].prefill_rows;
-    }
-    share = divide_up(pending, steps > build->steps_others ? steps - build->steps_others : 1);
-    if (share < (uint64_t)CHUNK_ROWS_WORTH * lane_count) {
-        share = (uint64_t)CHUNK_ROWS_WORTH * lane_count;
-    }
+    share = share < build->chunk_rows ? share : build->chunk_rows;
+    share = share > least ? share : least;
     return rows_in_time(scheduler, build, share < rows_left ? (uint32_t)share : rows_left);
 }
 
@@ -226,4 +251,5 @@ void scheduler_prefill_add(struct scheduler *scheduler, struct step_build *build
         lane_prefill(scheduler, build, &scheduler->lanes[i]);
     }
     scheduler->prefill_turns += build->flight->load.rows > rows;
+    scheduler->prompt_rows_waiting = lanes_prefill_rows(scheduler);
 }

@@ -114,6 +114,7 @@ static void entry_complete(struct scheduler *scheduler, const struct flight *fli
     struct sequence *sequence = &scheduler->pool.sequences[entry->sequence];
 
     sequence->steps_in_flight--;
+    sequence->losses = 0;
     if (entry->wants_sample && sequence->state != SEQUENCE_LEAVING) {
         samples_apply(scheduler, flight, entry);
         if (sequence->state == SEQUENCE_IN_STEP) {
@@ -142,8 +143,11 @@ static void flight_complete(struct scheduler *scheduler, uint32_t place)
 {
     const struct flight *flight = flight_deck_at(&scheduler->deck, place);
 
-    pace_measure(&scheduler->pace, flight->issued_ns, scheduler->now_ns, &flight->load,
-                 flight->compute_ns);
+    if (flight->issue_count == 1) { /* else it tells of what went wrong */
+        pace_measure(&scheduler->pace, flight->issued_ns, scheduler->now_ns, &flight->load,
+                     flight->compute_ns);
+    }
+    scheduler->retry_count = 0;
     for (uint32_t i = 0; i < flight->entry_count; i++) {
         entry_complete(scheduler, flight, &flight->entries[i]);
     }
@@ -258,19 +262,43 @@ static bool seat_index(const struct scheduler *scheduler, const struct step_repo
     return true;
 }
 
+/* Its place, or deck.count: the report comes too late. */
+static uint32_t place_find(const struct scheduler *scheduler, const struct step_report *report,
+                           uint32_t worker)
+{
+    uint32_t place = flight_deck_find(&scheduler->deck, report->step);
+    const struct flight *flight;
+
+    if (place == scheduler->deck.count) {
+        return place;
+    }
+    flight = flight_deck_at(&scheduler->deck, place);
+    if (flight->answered[worker] || flight->attempt != report->attempt) {
+        return scheduler->deck.count;
+    }
+    return place;
+}
+
+bool scheduler_awaits(const struct scheduler *scheduler, const struct step_report *report)
+{
+    uint32_t worker;
+
+    return seat_index(scheduler, report, &worker) &&
+           place_find(scheduler, report, worker) < scheduler->deck.count;
+}
+
 bool scheduler_report(struct scheduler *scheduler, const struct step_report *report, int64_t now_ns,
                       struct error *err)
 {
-    uint32_t place = flight_deck_find(&scheduler->deck, report->step);
     struct flight *flight;
-    uint32_t worker;
+    uint32_t worker, place;
 
     if (!seat_index(scheduler, report, &worker)) {
         return error_set(err, ERROR_PEER, "step %" PRIu64 ": no seat at stage %u member %u",
                          report->step, report->stage, report->member);
     }
-    if (place == scheduler->deck.count ||
-        flight_deck_at(&scheduler->deck, place)->answered[worker]) {
+    place = place_find(scheduler, report, worker);
+    if (place == scheduler->deck.count) {
         scheduler->stats.ignored_reports++;
         return true;
     }
@@ -314,31 +342,4 @@ bool scheduler_overdue(const struct scheduler *scheduler, int64_t now_ns, uint64
         }
     }
     return false;
-}
-
-void scheduler_fail_all(struct scheduler *scheduler, int64_t now_ns)
-{
-    scheduler->now_ns = now_ns;
-    flight_deck_clear(&scheduler->deck);
-    for (uint32_t index = 0; index < scheduler->pool.capacity; index++) {
-        struct sequence *sequence = &scheduler->pool.sequences[index];
-        bool waiting = sequence->state == SEQUENCE_WAITING;
-
-        if (sequence->state == SEQUENCE_FREE) {
-            continue;
-        }
-        scheduler_unlist(scheduler, index);
-        if (sequence->state != SEQUENCE_LEAVING) {
-            scheduler_finish(scheduler, index, FINISH_FAILED);
-        }
-        sequence->steps_in_flight = 0;
-        if (waiting) {
-            sequence_pool_remove(&scheduler->pool, index);
-        } else {
-            scheduler_release(scheduler, index);
-        }
-    }
-    for (uint32_t i = 0; i < scheduler->config.lane_count; i++) {
-        lane_forget(&scheduler->lanes[i]); /* steps that were to fill the blocks may be lost */
-    }
 }

@@ -12,11 +12,11 @@
 /* Of step_rows_max, kept for prompts while sequences decode: a quarter, but no more than this. */
 #define PROMPT_ROWS_KEPT 64
 
-static struct sampling_params entry_sampling(const struct sequence *sequence)
+static struct sampling_params entry_sampling(const struct sequence *sequence, uint32_t position)
 {
     struct sampling_params sampling = sequence->sampling;
 
-    if (sequence->position < sequence->answered || sequence->position >= sequence->prompt_count) {
+    if (position < sequence->answered || position >= sequence->prompt_count) {
         sampling.prompt_logprobs = 0;
     }
     return sampling;
@@ -35,8 +35,8 @@ static uint32_t propose_max(const struct scheduler *scheduler, const struct step
     return min_u32(build->draft_depth, left - 2);
 }
 
-static void entry_fill(const struct scheduler *scheduler, const struct flight_entry *flown,
-                       struct step_entry *entry)
+void scheduler_entry_fill(const struct scheduler *scheduler, const struct flight_entry *flown,
+                          struct step_entry *entry)
 {
     const struct sequence *sequence = &scheduler->pool.sequences[flown->sequence];
     uint32_t end = flown->position + flown->token_count;
@@ -53,11 +53,11 @@ static void entry_fill(const struct scheduler *scheduler, const struct flight_en
         .next_token = end < sequence->token_count ? sequence->tokens[end] : STEP_TOKEN_NONE,
         .propose_max = flown->propose_max,
         .generated_begin = BUG(6) ? sequence->admitted_count : sequence->prompt_count,
-        .block_begin = sequence->block_told,
-        .block_count = sequence->block_count - sequence->block_told,
-        .blocks = &sequence->blocks[sequence->block_told],
+        .block_begin = flown->block_begin,
+        .block_count = flown->block_end - flown->block_begin,
+        .blocks = &sequence->blocks[flown->block_begin],
         .wants = wants | (flown->wants_sample ? (uint32_t)WANT_SAMPLE : 0),
-        .sampling = entry_sampling(sequence),
+        .sampling = entry_sampling(sequence, flown->position),
     };
 }
 
@@ -109,8 +109,10 @@ void scheduler_rows_add(struct scheduler *scheduler, struct step_build *build, u
         .draft_count = draft_count,
         .sample_begin = flight->sample_wanted_count,
         .propose_max = samples ? propose_max(scheduler, build, sequence) : 0,
+        .block_begin = sequence->block_told,
+        .block_end = sequence->block_count,
     };
-    entry_fill(scheduler, flown, &scheduler->entries[flight->entry_count++]);
+    scheduler_entry_fill(scheduler, flown, &scheduler->entries[flight->entry_count++]);
     for (uint32_t i = 0; samples && i <= draft_count; i++) {
         flight->samples[flight->sample_wanted_count++].known = false;
     }
@@ -120,8 +122,7 @@ void scheduler_rows_add(struct scheduler *scheduler, struct step_build *build, u
     sequence_advance(scheduler, sequence, count);
 }
 
-/* Overdue counts from now for all that is in flight, as the step waits behind the others. */
-static void deadline_set(struct scheduler *scheduler, struct flight *flight)
+void scheduler_deadline_set(struct scheduler *scheduler, struct flight *flight)
 {
     int64_t expected = 0;
     uint64_t rows = 0;
@@ -140,19 +141,15 @@ static void build_plan(struct scheduler *scheduler, struct step_build *build)
 {
     struct step_load shared = {0};
     struct step_load each = {0};
-    uint64_t prompt_rows = 0;
 
     for (uint32_t i = 0; i < scheduler->config.lane_count; i++) {
         shared.rows += scheduler->lanes[i].decoding_count;
         shared.attended += scheduler->lanes[i].decoding_context;
-        prompt_rows += scheduler->lanes[i].prefill_rows;
     }
     shared.sampled = shared.rows;
-    if (prompt_rows > 0) {
-        each.rows = prompt_rows < scheduler->config.step_rows_max ? (uint32_t)prompt_rows
-                                                                  : scheduler->config.step_rows_max;
-        each.attended = (uint64_t)each.rows * each.rows / 2;
-    }
+    build->chunk_rows = scheduler_chunk_rows(scheduler);
+    each.rows = build->chunk_rows;
+    each.attended = (uint64_t)each.rows * each.rows / 2;
     build->steps_wanted = pace_steps_in_flight(&scheduler->pace, &shared, &each);
     if (build->steps_others < build->steps_wanted && scheduler->config.draft_max > 0) {
         struct step_load one = {
@@ -217,6 +214,9 @@ bool scheduler_next(struct scheduler *scheduler, int64_t now_ns, struct step *ou
     struct step_build build = {.steps_others = scheduler->deck.count};
 
     scheduler->now_ns = now_ns;
+    if (scheduler_reissue(scheduler, out)) {
+        return true;
+    }
     scheduler_admit(scheduler);
     if (!rows_ready(scheduler)) {
         return false;
@@ -225,12 +225,14 @@ bool scheduler_next(struct scheduler *scheduler, int64_t now_ns, struct step *ou
     if (build.steps_others >= build.steps_wanted || !step_form(scheduler, &build)) {
         return false;
     }
-    deadline_set(scheduler, build.flight);
+    build.flight->attempt = scheduler->attempt;
+    scheduler_deadline_set(scheduler, build.flight);
     scheduler->stats.steps++;
     scheduler->stats.rows += build.flight->load.rows;
     *out = (struct step){
         .epoch = scheduler->config.epoch,
         .number = scheduler->step_next++,
+        .attempt = scheduler->attempt,
         .entry_count = build.flight->entry_count,
         .entries = scheduler->entries,
     };

@@ -17,7 +17,8 @@ static uint32_t table_home(const struct sequence_pool *pool, seq_id id)
     return (uint32_t)hash_mix(id) & pool->table_mask;
 }
 
-void sequence_pool_init(struct sequence_pool *pool, uint32_t capacity)
+/* An empty table for so many sequences, at most half full. */
+static void table_make(struct sequence_pool *pool, uint32_t capacity)
 {
     uint32_t table_size = 2;
 
@@ -25,17 +26,60 @@ void sequence_pool_init(struct sequence_pool *pool, uint32_t capacity)
     while (table_size < 2 * capacity) {
         table_size *= 2;
     }
-    pool->sequences = mem_new_array(struct sequence, capacity);
-    pool->capacity = capacity;
-    pool->live_count = 0;
     pool->table = mem_new_array(uint32_t, table_size);
     pool->table_mask = table_size - 1;
     memset(pool->table, 0xff, table_size * sizeof(*pool->table));
-    pool->free_head = SEQUENCE_NONE;
-    for (uint32_t i = capacity; i-- > 0;) {
+}
+
+static void table_add(struct sequence_pool *pool, uint32_t index)
+{
+    uint32_t place = table_home(pool, pool->sequences[index].id);
+
+    while (pool->table[place] != SEQUENCE_NONE) {
+        DEBUG_ASSERT(pool->sequences[pool->table[place]].id != pool->sequences[index].id);
+        place = (place + 1) & pool->table_mask;
+    }
+    pool->table[place] = index;
+}
+
+static void places_free(struct sequence_pool *pool, uint32_t begin)
+{
+    for (uint32_t i = pool->capacity; i-- > begin;) {
         pool->sequences[i].next = pool->free_head;
         pool->free_head = i;
     }
+}
+
+void sequence_pool_init(struct sequence_pool *pool, uint32_t capacity)
+{
+    pool->sequences = mem_new_array(struct sequence, capacity);
+    pool->capacity = capacity;
+    pool->live_count = 0;
+    pool->free_head = SEQUENCE_NONE;
+    table_make(pool, capacity);
+    places_free(pool, 0);
+}
+
+void sequence_pool_grow(struct sequence_pool *pool, uint32_t capacity)
+{
+    uint32_t before = pool->capacity;
+    uint32_t *table = pool->table;
+    uint32_t table_size = pool->table_mask + 1;
+
+    if (capacity <= before) {
+        return;
+    }
+    pool->sequences = mem_resize(pool->sequences, capacity, sizeof(*pool->sequences));
+    memset(&pool->sequences[before], 0, (capacity - before) * sizeof(*pool->sequences));
+    pool->capacity = capacity;
+    places_free(pool, before);
+    table_make(pool, capacity);
+    for (uint32_t i = 0; i < table_size; i++) {
+        if (table[i] != SEQUENCE_NONE) {
+            table_add(pool, table[i]);
+        }
+    }
+    mem_free(table);
 }
 
 static void sequence_free(struct sequence *sequence)
@@ -59,18 +103,13 @@ void sequence_pool_deinit(struct sequence_pool *pool)
 uint32_t sequence_pool_add(struct sequence_pool *pool, seq_id id)
 {
     uint32_t index = pool->free_head;
-    uint32_t place = table_home(pool, id);
 
     ASSERT(index != SEQUENCE_NONE);
     pool->free_head = pool->sequences[index].next;
     pool->live_count++;
     pool->sequences[index] =
         (struct sequence){.id = id, .next = SEQUENCE_NONE, .previous = SEQUENCE_NONE};
-    while (pool->table[place] != SEQUENCE_NONE) {
-        DEBUG_ASSERT(pool->sequences[pool->table[place]].id != id);
-        place = (place + 1) & pool->table_mask;
-    }
-    pool->table[place] = index;
+    table_add(pool, index);
     return index;
 }
 

@@ -74,6 +74,7 @@ struct sequence {
     uint32_t context_counted; /* its part of lane.decoding_context */
     uint64_t considered_step; /* the last one that could take its prompt rows */
     uint32_t steps_in_flight;
+    uint32_t losses; /* placements lost with steps of it in flight, none of which had come back */
 };
 
 struct sequence_list {
@@ -91,6 +92,8 @@ struct sequence_pool {
 };
 
 void sequence_pool_init(struct sequence_pool *pool, uint32_t capacity);
+/* Room for so many, if there is less. */
+void sequence_pool_grow(struct sequence_pool *pool, uint32_t capacity);
 void sequence_pool_deinit(struct sequence_pool *pool);
 /* A zeroed place known by `id`, which must be new. The pool must have room. */
 uint32_t sequence_pool_add(struct sequence_pool *pool, seq_id id);

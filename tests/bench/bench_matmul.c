@@ -36,7 +36,7 @@ struct bench {
     float *x, *out;
     struct int8_rows codes;
     uint32_t row_count;
-    uint64_t *sink; /* [tile], keeps results alive */
+    uint64_t *sink;                           /* [tile], keeps results alive */
     double read_gb_s, fma_gflop_s, dot_gop_s; /* the last: FMAs again without VNNI */
 };
 
@@ -193,7 +193,7 @@ static double median(double *values)
 static void measure_limits(struct bench *b)
 {
     const uint32_t threads = team_thread_count(b->team);
-    const bool wide = cpu_level_available(CPU_AVX512) && b->kernels->level == CPU_AVX512;
+    const bool wide = b->kernels->level >= CPU_AVX512;
     const team_fn fma_tile = wide ? fma_tile_avx512 : fma_tile_avx2;
     const double flops = 2.0 * (wide ? 16 : 8) * FMA_CHAINS * FMA_TURNS * threads;
     const double dots = 2.0 * 64 * FMA_CHAINS * FMA_TURNS * threads;
@@ -233,6 +233,7 @@ static void measure_product(struct bench *b, uint32_t columns, uint32_t row_coun
     const size_t tiles = (packed_panel_count(b->w.rows) + PANELS_A_TILE - 1) / PANELS_A_TILE;
     const bool is_blocks = weight_type_is_blocks(b->w.type);
     double gb_s[ROUNDS], gop_s[ROUNDS], read_share, peak_share;
+    const char *bound;
 
     b->w.columns = columns;
     b->row_count = row_count;
@@ -256,9 +257,10 @@ static void measure_product(struct bench *b, uint32_t columns, uint32_t row_coun
     }
     read_share = median(gb_s) / b->read_gb_s;
     peak_share = median(gop_s) / (is_blocks ? b->dot_gop_s : b->fma_gflop_s);
-    printf("%-7s %u x %u, %3u rows: %7.2f GB/s (%.2f of read), %7.1f GOPS (%.2f of %s)\n",
-           weight_type_name(b->w.type), b->w.rows, columns, row_count, gb_s[ROUNDS / 2], read_share,
-           gop_s[ROUNDS / 2], peak_share, is_blocks ? "int8" : "FMA");
+    bound = read_share > peak_share ? "read" : is_blocks ? "int8" : "FMA";
+    printf("%-7s %u x %u, %3u rows: %7.2f GB/s, %7.1f GOPS: %3.0f %% of %s\n",
+           weight_type_name(b->w.type), b->w.rows, columns, row_count, gb_s[ROUNDS / 2],
+           gop_s[ROUNDS / 2], 100 * (read_share > peak_share ? read_share : peak_share), bound);
     fflush(stdout);
 }
 
@@ -307,10 +309,11 @@ static void bench_deinit(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static const enum weight_type types[] = {WEIGHT_BF16, WEIGHT_F8_E4M3, WEIGHT_Q8_0,
-                                             WEIGHT_Q5_0, WEIGHT_Q4_K,    WEIGHT_Q6_K,
-                                             WEIGHT_Q2_K, WEIGHT_IQ2_XXS, WEIGHT_IQ1_S};
-    static const uint32_t columns[] = {2048, 7168}, rows[] = {1, 4, 16, PREFILL_ROWS};
+    static const enum weight_type types[] = {
+        WEIGHT_BF16, WEIGHT_F16,  WEIGHT_F32,  WEIGHT_F8_E4M3, WEIGHT_Q8_0, WEIGHT_Q5_0,
+        WEIGHT_Q4_K, WEIGHT_Q6_K, WEIGHT_Q2_K, WEIGHT_IQ2_XXS, WEIGHT_IQ1_S};
+    static const uint32_t columns[] = {2048, 7168}, rows[] = {1, 4, 8, 16, PREFILL_ROWS};
+    const char *only = argc > 3 ? argv[3] : NULL;
     const uint32_t threads = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
     const uint64_t megabytes = argc > 2 ? strtoull(argv[2], NULL, 10) : 1024;
     struct bench b;
@@ -321,15 +324,15 @@ int main(int argc, char **argv)
         bench_deinit(&b);
         return 1;
     }
-    measure_limits(&b);
-    printf("level %s, %u threads, %llu MB: read %.2f GB/s, FMA %.1f GFLOPS, int8 %.1f GOPS\n",
-           cpu_level_name(b.kernels->level), team_thread_count(b.team),
-           (unsigned long long)megabytes, b.read_gb_s, b.fma_gflop_s, b.dot_gop_s);
     for (size_t t = 0; t < ARRAY_LENGTH(types); t++) {
         b.w.type = types[t];
-        if (argc > 3 && strcmp(argv[3], weight_type_name(types[t])) != 0) {
+        if (only != NULL && strcmp(only, weight_type_name(types[t])) != 0) {
             continue;
         }
+        measure_limits(&b);
+        printf("level %s, %u threads, %llu MB: read %.2f GB/s, FMA %.1f GFLOPS, int8 %.1f GOPS\n",
+               cpu_level_name(b.kernels->level), team_thread_count(b.team),
+               (unsigned long long)megabytes, b.read_gb_s, b.fma_gflop_s, b.dot_gop_s);
         for (size_t c = 0; c < ARRAY_LENGTH(columns); c++) {
             for (size_t r = 0; r < ARRAY_LENGTH(rows); r++) {
                 measure_product(&b, columns[c], rows[r]);

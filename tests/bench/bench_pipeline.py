@@ -100,6 +100,10 @@ def decode_part(own):
         report("decode: 2x1 of 1x1", pairs, 95, k=k, sequences=2 * k, load=before)
 
 
+# Else the large head weighs on the last stage, which a prompt hardly needs.
+EVEN_PROMPTS = ["--prompt-share", 1]
+
+
 def prompt_part(own):
     """In micro-batches of a given size, and as the scheduler cuts them by itself."""
     for rows in (256, 128, 64, None):
@@ -109,7 +113,7 @@ def prompt_part(own):
             [result] = bench(own.model, "-p", PROMPT_TOKENS, "-n", 0, "-r", 2, *layout)
             return result
         before = load()
-        pairs = alternate(own.rounds, lambda: prompt(*two_stages(own), *cut),
+        pairs = alternate(own.rounds, lambda: prompt(*two_stages(own), *EVEN_PROMPTS, *cut),
                           lambda: prompt(*ONE_PROCESS, *cut))
         parts = PROMPT_TOKENS / statistics.median(left["rows_per_step"] for left, _ in pairs)
         report("prompt: 2x1 of 1x1", pairs, round(95 * parts / (parts + 1), 1),

@@ -1,4 +1,4 @@
-"""From start to end: states while loading, idle cost, every way of ending, a worker's death."""
+"""From start to end: states while loading, idle cost, every way of ending."""
 import os
 import signal
 import socket
@@ -101,47 +101,6 @@ class Draining(unittest.TestCase):
             self.assertLess(time.monotonic() - begin, 30)
             stream.wait_end(10)
             wait_for_none_left(server.mark)
-
-
-class Losses(unittest.TestCase):
-    """Workers that `serve` started are not started again: it says which one it lost and ends."""
-
-    def lose(self, link):
-        server = Server("--layout", "3x1", "--link", link)
-        streams = [Stream(server) for _ in range(3)]
-        for stream in streams:
-            stream.wait_flowing()
-        victim = next(w for w in server.status()["workers"] if w["stage"] == 1)
-        os.kill(victim["pid"], signal.SIGKILL)
-        for stream in streams:
-            stream.wait_end(30)
-            error = stream.error()
-            self.assertIsNotNone(error, stream.text[-500:])
-            # Of an island all ranks die together, whichever is noticed first.
-            name = f"worker {victim['id']}" if link == "zmq" else "worker"
-            self.assertIn(name, error["message"])
-
-        reasons = []
-
-        def ended():
-            try:
-                status, answer = server.request("GET", "/health")
-                if status == 503:
-                    reasons.append(answer["error"]["message"])
-            except OSError:
-                pass  # it no longer listens
-            return server.process.poll() is not None
-        wait_until(ended, 20, "the end of serve")
-        print(f"{link}: while it ended: {sorted(set(reasons))}")
-        self.assertEqual(server.process.returncode, 1)
-        self.assertIn("worker", server.text().strip().splitlines()[-1])
-        wait_for_none_left(server.mark)
-
-    def test_a_killed_worker_is_named(self):
-        self.lose("zmq")
-
-    def test_a_killed_rank_is_named(self):
-        self.lose("mpi")
 
 
 class Idle(unittest.TestCase):

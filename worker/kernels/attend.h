@@ -1,12 +1,12 @@
 #ifndef SHOAL_KERNELS_ATTEND_H
 #define SHOAL_KERNELS_ATTEND_H
 
-/* Attention over one key block, for one level: written over a lanes and a words header,
- * float_chain.h and row_math.h. The online softmax is Milakov and Gimelshein's (arXiv:1805.02867).
+/* Attention over one key block, for one level: written over a lanes and a words header and
+ * row_math.h. The online softmax is Milakov and Gimelshein's (arXiv:1805.02867).
  * In absorbed MLA (DeepSeek-V2 report, arXiv:2405.04434, section 2.1) a value is the beginning of
  * its key; grouped heads (arXiv:2305.13245) keep both apart.
  *
- * Both products are the chain of float_chain.h. p·v rises over the tokens, with lanes across a
+ * Both products are the chain of attend_chain.h. p·v rises over the tokens, with lanes across a
  * value's dimensions. q·k rises over the key's dimensions: grouped heads, few for a key, put lanes
  * across tokens, in the order that their keys are stored in; MLA's heads, many, are the lanes
  * themselves, so that an entry, which is key and value, is never transposed. The factors of an fma
@@ -21,14 +21,15 @@
  *   keys      [width][64]    grouped: a dimension's tokens side by side
  *   scores    [query][64]    s, then p
  *   turned    [64][query]    MLA: s as it is computed
- *   maxima, factors          [query]
+ *   maxima, factors, seen    [query]
  */
+#include "worker/kernels/attend_chain.h"
 #include "worker/kernels/kernels.h"
 #include "worker/kernels/kv_values.h"
 
-#define ATTEND_DIRECT_QUERIES 6   /* at most so many read a 16-bit type themselves */
-#define ATTEND_PANELS         4   /* of a piece of p·v: 16 KB of f32 for 64 tokens */
-#define ATTEND_STEPS          128 /* dimensions of a piece of MLA's q·k */
+#define ATTEND_DIRECT_QUERIES 6  /* at most so many read a 16-bit type themselves */
+#define ATTEND_PANELS         4  /* of a piece of p·v: 16 KB of f32 for 64 tokens */
+#define ATTEND_STEPS          64 /* dimensions of a piece of MLA's q·k */
 
 /* What a product reads beside the queries: from one panel of 16 outputs to the next, from one step
  * of the chain to the next. */
@@ -36,12 +37,13 @@ struct attend_operand {
     const char *w;
     size_t panel_bytes;
     size_t step_bytes;
-    enum kv_type type;
+    enum kv_type type; /* as it is read: of f32, f16 and bf16 */
 };
 
 struct attend_tiles {
     float *natural, *keys_f32, *scores, *turned, *maxima, *factors;
-    size_t width; /* rounded up: stride of natural */
+    uint32_t *seen; /* [query] tokens */
+    size_t width;   /* rounded up: stride of natural */
     size_t query_count;
     size_t query_panels;
     size_t token_count; /* that any row sees */
@@ -65,9 +67,13 @@ static inline struct attend_tiles attend_tiles_of(const struct attend_block_args
     tiles.turned = tiles.scores + tiles.query_panels * LANE_COUNT * KV_BLOCK_TOKENS;
     tiles.maxima = tiles.turned + tiles.query_panels * LANE_COUNT * KV_BLOCK_TOKENS;
     tiles.factors = tiles.maxima + tiles.query_panels * LANE_COUNT;
+    tiles.seen = (uint32_t *)(void *)(tiles.factors + tiles.query_panels * LANE_COUNT);
     for (uint32_t row = 0; row < a->row_count; row++) {
-        if (a->token_counts[row] > tiles.token_count) {
-            tiles.token_count = a->token_counts[row];
+        const uint32_t count = a->token_counts[row];
+
+        tiles.token_count = count > tiles.token_count ? count : tiles.token_count;
+        for (uint32_t head = 0; head < a->head_count; head++) {
+            tiles.seen[row * a->head_count + head] = count;
         }
     }
     tiles.token_panels = (tiles.token_count + LANE_COUNT - 1) / LANE_COUNT;
@@ -161,68 +167,93 @@ static inline void attend_values_prepare(const struct attend_block_args *a,
     }
 }
 
-/* Not inlined: each type unrolls into a block for every number of rows. */
-static __attribute__((noinline)) void attend_product(size_t rows, size_t panels,
-                                                     const struct attend_operand *operand,
-                                                     struct chain chain)
-{
-    chain.w = operand->w;
-    chain.panel_bytes = operand->panel_bytes;
-    chain.step_bytes = operand->step_bytes;
-    for (size_t panel = 0; panel < panels; panel += ATTEND_PANELS) {
-        size_t count = panels - panel < ATTEND_PANELS ? panels - panel : ATTEND_PANELS;
+/* Memory that is read next, asked for piece by piece while products run. */
+struct attend_ahead {
+    const char *at, *end;
+};
 
-        switch (operand->type) {
-        case KV_F16:
-            chain_product(rows, count, lanes_load_f16, chain);
-            break;
-        case KV_BF16:
-            chain_product(rows, count, lanes_load_bf16, chain);
-            break;
-        default:
-            chain_product(rows, count, lanes_load_f32, chain);
-            break;
-        }
-        chain.w += ATTEND_PANELS * chain.panel_bytes;
-        chain.sums += ATTEND_PANELS * LANE_COUNT;
+/* What a chain of so many steps asks for: lines that it reads anyway when nothing is left. */
+static inline const char *attend_ahead_take(struct attend_ahead *ahead, size_t steps,
+                                            const char *otherwise)
+{
+    const char *taken = ahead->at;
+
+    if (taken >= ahead->end) {
+        return otherwise;
+    }
+    ahead->at += steps * ATTEND_LINES * ATTEND_LINE;
+    return taken;
+}
+
+/* Not inlined: each type unrolls into a block for every number of rows. */
+static __attribute__((noinline)) void attend_product(size_t rows, size_t panels, enum kv_type type,
+                                                     const struct attend_chain *chain)
+{
+    switch (type) {
+    case KV_F16:
+        attend_chain_group(rows, panels, lanes_load_f16, ATTEND_LINES, *chain);
+        break;
+    case KV_BF16:
+        attend_chain_group(rows, panels, lanes_load_bf16, ATTEND_LINES, *chain);
+        break;
+    default:
+        attend_chain_group(rows, panels, lanes_load_f32, ATTEND_LINES, *chain);
+        break;
     }
 }
 
-/* scores[query][token] = q · key, lanes across tokens */
+/* scores[query][token] = q · key, lanes across tokens; panels of 16 that none of a few queries sees
+ * are left out. */
 static inline void attend_scores_grouped(const struct attend_block_args *a,
                                          const struct attend_tiles *tiles)
 {
-    const struct chain chain = {
-        .x = a->query,
-        .x_stride = a->key_width,
-        .k_count = a->key_width,
-        .sums = tiles->scores,
-        .sums_stride = KV_BLOCK_TOKENS,
-    };
+    const struct attend_operand *keys = &tiles->keys;
+    const char *values = a->values;
+    struct attend_ahead ahead = {values, values + (size_t)a->value_width * KV_BLOCK_TOKENS *
+                                                      kv_type_bytes(a->type)};
+    size_t rows;
 
-    memset(tiles->scores, 0, tiles->query_count * KV_BLOCK_TOKENS * sizeof(float));
-    attend_product(tiles->query_count, tiles->token_panels, &tiles->keys, chain);
+    for (size_t query = 0; query < tiles->query_count; query += rows) {
+        size_t most = 0;
+        struct attend_chain chain = {
+            .w = keys->w,
+            .panel_bytes = keys->panel_bytes,
+            .step_bytes = keys->step_bytes,
+            .x = a->query + query * a->key_width,
+            .x_stride = a->key_width,
+            .k_count = a->key_width,
+            .sums = tiles->scores + query * KV_BLOCK_TOKENS,
+            .sums_stride = KV_BLOCK_TOKENS,
+            .begin = BEGIN_ZERO,
+            .ahead = attend_ahead_take(&ahead, a->key_width, keys->w),
+        };
+
+        rows = tiles->query_count - query < CHAIN_ROWS ? tiles->query_count - query : CHAIN_ROWS;
+        for (size_t row = 0; row < rows; row++) {
+            size_t seen = tiles->seen[query + row];
+
+            most = seen > most ? seen : most;
+        }
+        attend_product(rows, (most + LANE_COUNT - 1) / LANE_COUNT, keys->type, &chain);
+    }
 }
 
-/* Four panels of queries at a time, or single ones. */
-static __attribute__((noinline)) void attend_score_piece(const struct attend_tiles *tiles,
-                                                         const struct attend_operand *queries,
-                                                         struct chain chain)
+/* All tokens meet four panels of queries, or one. */
+static __attribute__((noinline)) void attend_score_panels(const struct attend_tiles *tiles,
+                                                          size_t panels, struct attend_chain chain)
 {
-    chain.w = queries->w;
-    chain.panel_bytes = queries->panel_bytes;
-    chain.step_bytes = queries->step_bytes;
-    for (size_t panel = 0; panel < tiles->query_panels;) {
-        size_t taken = tiles->query_panels - panel >= ATTEND_PANELS ? ATTEND_PANELS : 1;
+    size_t left = tiles->token_count;
 
-        if (taken == ATTEND_PANELS) {
-            chain_product(tiles->token_count, ATTEND_PANELS, lanes_load_f32, chain);
-        } else {
-            chain_single_panel(tiles->token_count, lanes_load_f32, chain);
-        }
-        chain.w += taken * chain.panel_bytes;
-        chain.sums += taken * LANE_COUNT;
-        panel += taken;
+    for (; panels == 1 && left >= CHAIN_ROWS_SINGLE; left -= CHAIN_ROWS_SINGLE) {
+        attend_chain_block(CHAIN_ROWS_SINGLE, 1, lanes_load_f32, 0, &chain);
+        chain.x += CHAIN_ROWS_SINGLE * chain.x_stride;
+        chain.sums += CHAIN_ROWS_SINGLE * chain.sums_stride;
+    }
+    for (size_t rows; left > 0; left -= rows) {
+        rows = left < CHAIN_ROWS ? left : CHAIN_ROWS;
+        attend_chain_group(rows, panels, lanes_load_f32, 0, chain);
+        chain.x += rows * chain.x_stride;
+        chain.sums += rows * chain.sums_stride;
     }
 }
 
@@ -231,21 +262,26 @@ static inline void attend_scores_latent(const struct attend_block_args *a,
                                         const struct attend_tiles *tiles)
 {
     const size_t stride = tiles->query_panels * LANE_COUNT;
-    struct attend_operand queries = {(const char *)a->query, LANE_COUNT * sizeof(float),
-                                     stride * sizeof(float), KV_F32};
-    struct chain chain = {
-        .x = tiles->natural,
+    struct attend_chain chain = {
+        .panel_bytes = LANE_COUNT * sizeof(float),
+        .step_bytes = stride * sizeof(float),
         .x_stride = tiles->width,
-        .sums = tiles->turned,
         .sums_stride = stride,
+        .begin = BEGIN_ZERO,
     };
 
-    memset(tiles->turned, 0, KV_BLOCK_TOKENS * stride * sizeof(float));
     for (size_t k = 0; k < a->key_width; k += chain.k_count) {
+        size_t taken;
+
         chain.k_count = a->key_width - k < ATTEND_STEPS ? a->key_width - k : ATTEND_STEPS;
-        attend_score_piece(tiles, &queries, chain);
-        queries.w += chain.k_count * queries.step_bytes;
-        chain.x += chain.k_count;
+        chain.x = tiles->natural + k;
+        for (size_t panel = 0; panel < tiles->query_panels; panel += taken) {
+            taken = tiles->query_panels - panel >= ATTEND_PANELS ? ATTEND_PANELS : 1;
+            chain.w = (const char *)(a->query + k * stride + panel * LANE_COUNT);
+            chain.sums = tiles->turned + panel * LANE_COUNT;
+            attend_score_panels(tiles, taken, chain);
+        }
+        chain.begin = BEGIN_SUMS;
     }
     for (size_t query = 0; query < stride; query += 8) {
         for (size_t token = 0; token < tiles->token_panels * LANE_COUNT; token += 8) {
@@ -255,9 +291,41 @@ static inline void attend_scores_latent(const struct attend_block_args *a,
     }
 }
 
-static inline size_t attend_seen(const struct attend_block_args *a, size_t query)
+/* Scales scores; returns their maximum. A whole block's stay in registers. */
+static inline float attend_scale_max(float *scores, float scale, size_t count)
 {
-    return a->token_counts[query / a->head_count];
+    struct lanes max = lanes_set(-INFINITY);
+
+    if (count != KV_BLOCK_TOKENS) {
+        row_scale(scores, scale, count, scores);
+        return row_max(scores, count);
+    }
+#pragma GCC unroll 4
+    for (size_t i = 0; i < KV_BLOCK_TOKENS; i += LANE_COUNT) {
+        struct lanes scaled = lanes_mul(lanes_load(scores + i), lanes_set(scale));
+
+        lanes_store(scores + i, scaled);
+        max = lanes_max(max, scaled);
+    }
+    return lanes_fold_max(max);
+}
+
+/* Scores become weights; returns their sum. */
+static inline float attend_exp_sum(float *scores, size_t count, float max)
+{
+    struct lanes sum = lanes_set(0.0f);
+
+    if (count != KV_BLOCK_TOKENS) {
+        return row_exp_sum(scores, count, max);
+    }
+#pragma GCC unroll 4
+    for (size_t i = 0; i < KV_BLOCK_TOKENS; i += LANE_COUNT) {
+        struct lanes p = lanes_exp(lanes_sub(lanes_load(scores + i), lanes_set(max)));
+
+        lanes_store(scores + i, p);
+        sum = lanes_add(sum, p);
+    }
+    return lanes_fold_add(sum);
 }
 
 /* The maximum of each query's scores and of its state, and the factor that brings its state there:
@@ -266,11 +334,10 @@ static inline void attend_maxima(const struct attend_block_args *a,
                                  const struct attend_tiles *tiles)
 {
     for (size_t query = 0; query < tiles->query_panels * LANE_COUNT; query++) {
-        size_t count = query < tiles->query_count ? attend_seen(a, query) : 0;
-        float *scores = tiles->scores + query * KV_BLOCK_TOKENS;
+        size_t count = query < tiles->query_count ? tiles->seen[query] : 0;
 
-        row_scale(scores, a->scale, count, scores);
-        tiles->maxima[query] = row_max(scores, count);
+        tiles->maxima[query] =
+            attend_scale_max(tiles->scores + query * KV_BLOCK_TOKENS, a->scale, count);
     }
     for (size_t query = 0; query < tiles->query_count; query += LANE_COUNT) {
         size_t left = tiles->query_count - query;
@@ -283,63 +350,134 @@ static inline void attend_maxima(const struct attend_block_args *a,
     }
 }
 
-/* Scores become weights; the states are brought to the new maxima. */
+/* Scores become weights; maxima and sums of the states go on. */
 static inline void attend_weigh(const struct attend_block_args *a, const struct attend_tiles *tiles)
 {
     attend_maxima(a, tiles);
     for (size_t query = 0; query < tiles->query_count; query++) {
-        const size_t count = attend_seen(a, query);
-        const float max = tiles->maxima[query], factor = tiles->factors[query];
-        float *acc = a->acc + query * a->value_width;
+        const size_t count = tiles->seen[query];
+        const float max = tiles->maxima[query];
 
         if (count == 0) {
             continue;
         }
         a->max[query] = max;
-        a->sum[query] = a->sum[query] * factor +
-                        row_exp_sum(tiles->scores + query * KV_BLOCK_TOKENS, count, max);
-        if (factor != 1.0f) {
-            row_scale(acc, factor, a->value_width, acc);
+        a->sum[query] = a->sum[query] * tiles->factors[query] +
+                        attend_exp_sum(tiles->scores + query * KV_BLOCK_TOKENS, count, max);
+    }
+}
+
+/* A few queries that all see tokens: those that all of them see, then the rest of each. */
+static inline void attend_value_group(const struct attend_tiles *tiles, size_t query, size_t rows,
+                                      size_t panels, struct attend_chain chain)
+{
+    const char *first = chain.w;
+    size_t least = KV_BLOCK_TOKENS;
+
+    for (size_t row = 0; row < rows; row++) {
+        size_t seen = tiles->seen[query + row];
+
+        least = seen < least ? seen : least;
+    }
+    chain.k_count = least;
+    chain.begin = BEGIN_SCALED;
+    chain.factors = tiles->factors + query;
+    attend_product(rows, panels, tiles->values.type, &chain);
+    chain.begin = BEGIN_SUMS;
+    chain.w = first + least * chain.step_bytes;
+    chain.ahead = chain.w;
+    chain.x += least;
+    for (size_t row = 0; row < rows; row++) {
+        chain.k_count = tiles->seen[query + row] - least;
+        if (chain.k_count > 0) {
+            attend_product(1, panels, tiles->values.type, &chain);
+        }
+        chain.x += chain.x_stride;
+        chain.sums += chain.sums_stride;
+    }
+}
+
+/* How many queries from `query` on, at most CHAIN_ROWS, see tokens. */
+static inline size_t attend_group_rows(const struct attend_tiles *tiles, size_t query)
+{
+    size_t rows = 0;
+
+    while (rows < CHAIN_ROWS && query + rows < tiles->query_count &&
+           tiles->seen[query + rows] > 0) {
+        rows++;
+    }
+    return rows;
+}
+
+/* acc[query][r] = acc · factor, then += p · value: whole lanes in place, a few panels at a time. */
+static inline void attend_values(const struct attend_block_args *a,
+                                 const struct attend_tiles *tiles)
+{
+    const size_t panels = a->value_width / LANE_COUNT;
+    const struct attend_operand *values = &tiles->values;
+    const char *next = a->next_keys;
+    struct attend_ahead ahead = {next, next};
+
+    if (next != NULL) {
+        ahead.end += (size_t)a->key_width * KV_BLOCK_TOKENS * kv_type_bytes(a->type);
+    }
+    for (size_t panel = 0; panel < panels; panel += ATTEND_PANELS) {
+        size_t taken = panels - panel < ATTEND_PANELS ? panels - panel : ATTEND_PANELS;
+
+        for (size_t query = 0; query < tiles->query_count;) {
+            size_t rows = attend_group_rows(tiles, query);
+            const struct attend_chain chain = {
+                .w = values->w + panel * values->panel_bytes,
+                .panel_bytes = values->panel_bytes,
+                .step_bytes = values->step_bytes,
+                .x = tiles->scores + query * KV_BLOCK_TOKENS,
+                .x_stride = KV_BLOCK_TOKENS,
+                .sums = a->acc + query * a->value_width + panel * LANE_COUNT,
+                .sums_stride = a->value_width,
+                .ahead = attend_ahead_take(&ahead, KV_BLOCK_TOKENS, values->w),
+            };
+
+            if (rows > 0) {
+                attend_value_group(tiles, query, rows, taken, chain);
+            }
+            query += rows > 0 ? rows : 1;
         }
     }
 }
 
-/* acc[query][r] += p · value for queries that see as many tokens: whole lanes in place, the rest
- * through a padded tile. */
-static inline void attend_values(const struct attend_block_args *a,
-                                 const struct attend_tiles *tiles, size_t query_begin,
-                                 size_t query_count, size_t token_count)
+/* The dimensions behind the last whole lanes, through a padded tile. */
+static inline void attend_values_rest(const struct attend_block_args *a,
+                                      const struct attend_tiles *tiles)
 {
-    const size_t panels = a->value_width / LANE_COUNT;
-    const size_t done = panels * LANE_COUNT;
+    const size_t done = a->value_width / LANE_COUNT * LANE_COUNT;
     const size_t rest = a->value_width - done;
-    struct attend_operand tail = tiles->values;
-    struct chain chain = {
-        .x = tiles->scores + query_begin * KV_BLOCK_TOKENS,
-        .x_stride = KV_BLOCK_TOKENS,
-        .k_count = token_count,
-        .sums = a->acc + query_begin * a->value_width,
-        .sums_stride = a->value_width,
-    };
+    const struct attend_operand *values = &tiles->values;
 
-    attend_product(query_count, panels, &tiles->values, chain);
-    tail.w += panels * tail.panel_bytes;
-    for (size_t query = 0; rest > 0 && query < query_count; query++) {
-        float *acc = a->acc + (query_begin + query) * a->value_width + done;
+    for (size_t query = 0; rest > 0 && query < tiles->query_count; query++) {
+        float *acc = a->acc + query * a->value_width + done;
         float tile[LANE_COUNT];
+        const struct attend_chain chain = {
+            .w = values->w + done / LANE_COUNT * values->panel_bytes,
+            .step_bytes = values->step_bytes,
+            .x = tiles->scores + query * KV_BLOCK_TOKENS,
+            .k_count = tiles->seen[query],
+            .sums = tile,
+            .begin = BEGIN_SCALED,
+            .factors = tiles->factors + query,
+            .ahead = values->w,
+        };
 
-        lanes_store(tile, lanes_load_part(acc, rest, 0.0f));
-        chain.x = tiles->scores + (query_begin + query) * KV_BLOCK_TOKENS;
-        chain.sums = tile;
-        attend_product(1, 1, &tail, chain);
-        memcpy(acc, tile, rest * sizeof(float));
+        if (chain.k_count > 0) {
+            lanes_store(tile, lanes_load_part(acc, rest, 0.0f));
+            attend_product(1, 1, values->type, &chain);
+            memcpy(acc, tile, rest * sizeof(float));
+        }
     }
 }
 
 static inline void attend_block(const struct attend_block_args *a)
 {
     struct attend_tiles tiles = attend_tiles_of(a);
-    uint32_t row = 0;
 
     DEBUG_ASSERT(tiles.token_count <= KV_BLOCK_TOKENS);
     DEBUG_ASSERT(a->values != NULL || a->value_width <= a->key_width);
@@ -354,18 +492,8 @@ static inline void attend_block(const struct attend_block_args *a)
     }
     attend_weigh(a, &tiles);
     attend_values_prepare(a, &tiles);
-    while (row < a->row_count) {
-        const uint32_t count = a->token_counts[row];
-        const uint32_t begin = row;
-
-        while (row < a->row_count && a->token_counts[row] == count) {
-            row++;
-        }
-        if (count > 0) {
-            attend_values(a, &tiles, (size_t)begin * a->head_count,
-                          (size_t)(row - begin) * a->head_count, count);
-        }
-    }
+    attend_values(a, &tiles);
+    attend_values_rest(a, &tiles);
 }
 
 /* Eight dimensions and eight queries at a time; ragged ones through a padded square. */

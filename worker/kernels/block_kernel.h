@@ -53,8 +53,8 @@ static inline uint32_t int8_chunk_values(uint32_t columns, uint32_t chunk)
 /* A chunk of a panel as the products read it. */
 struct block_chunk {
     _Alignas(64) uint32_t codes[CHUNK_WORDS][PANEL_ROWS];
-    uint32_t begins[CHUNK_GROUPS_MAX][PANEL_ROWS]; /* what a group's sum begins with */
-    uint32_t scales[CHUNK_GROUPS_MAX][PANEL_ROWS]; /* of a sub-block */
+    uint32_t begins[CHUNK_GROUPS_MAX][PANEL_ROWS];   /* what a group's sum begins with */
+    uint32_t scales[CHUNK_GROUPS_MAX][PANEL_ROWS];   /* of a sub-block */
     uint32_t min_pairs[CHUNK_MIN_PAIRS][PANEL_ROWS]; /* int16 mins of two sub-blocks */
     float d[CHUNK_BLOCKS][PANEL_ROWS];
     float min[CHUNK_BLOCKS][PANEL_ROWS];

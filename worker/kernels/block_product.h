@@ -3,9 +3,9 @@
 
 /* What is done with the blocks of a panel, over any block type: unpack a chunk and multiply it with
  * rows of codes, or widen a block to floats. What a type is made of comes as a form (constants), a
- * function that unpacks one sub-block and one that reads the block's float scales; all are constants
- * at each use, so that everything is inlined into one leaf. Products know the form alone. Written
- * over a lanes and a words header. */
+ * function that unpacks one sub-block and one that reads the block's float scales; all are
+ * constants at each use, so that everything is inlined into one leaf. Products know the form alone.
+ * Written over a lanes and a words header. */
 #include "worker/kernels/block_kernel.h"
 
 #include <stdbool.h>
@@ -79,8 +79,8 @@ BLOCK_INLINE struct words words_four(const uint8_t *codes)
  * that take it off the weights may sum any number, others know the sums of sub-blocks only. */
 BLOCK_INLINE bool form_is_short(const struct block_form *form)
 {
-    return form->short_words != 0 && (WORDS_ACTIVATION_BIAS != 0 || form->bias == 0 ||
-                                      form->short_words == form->word_count);
+    return form->short_words != 0 &&
+           (WORDS_ACTIVATION_BIAS != 0 || form->bias == 0 || form->short_words == form->word_count);
 }
 
 BLOCK_INLINE uint32_t form_group_words(const struct block_form *form)
@@ -88,7 +88,8 @@ BLOCK_INLINE uint32_t form_group_words(const struct block_form *form)
     return form_is_short(form) ? form->short_words : form->word_count;
 }
 
-/* Puts the codes and the scale of one sub-block, the `index`th of its chunk, where rows find them. */
+/* Puts the codes and the scale of one sub-block, the `index`th of its chunk, where rows find them.
+ */
 BLOCK_INLINE void sub_store(const struct block_form *form, const struct sub_block *sub,
                             uint32_t index, struct block_chunk *out)
 {
@@ -114,9 +115,8 @@ BLOCK_INLINE void sub_store(const struct block_form *form, const struct sub_bloc
         }
     }
     if (form->scales == SCALES_INTEGER) {
-        words_store(out->scales[index], form_is_short(form)
-                                            ? words_and(sub->scale, words_set(0xffff))
-                                            : sub->scale);
+        words_store(out->scales[index],
+                    form_is_short(form) ? words_and(sub->scale, words_set(0xffff)) : sub->scale);
     }
 }
 
@@ -202,8 +202,8 @@ BLOCK_INLINE void group_sum(const struct block_form *form, const struct row_grou
             struct words a = words_four(group->rows[row].codes + 4 * at);
             struct words *sum = &out->at[row][panel];
 
-            *sum = form->codes == CODES_SIGNED ? words_dot_signed(*sum, w, a)
-                                               : words_dot(*sum, w, a);
+            *sum =
+                form->codes == CODES_SIGNED ? words_dot_signed(*sum, w, a) : words_dot(*sum, w, a);
         }
     }
 }
@@ -219,8 +219,8 @@ BLOCK_INLINE struct lanes close_sum(const struct row_group *group, uint32_t row,
 }
 
 BLOCK_INLINE struct lanes close_mins(const struct block_form *form, const struct row_group *group,
-                                     uint32_t row, uint32_t panel, uint32_t block,
-                                     struct words sum, struct lanes acc)
+                                     uint32_t row, uint32_t panel, uint32_t block, struct words sum,
+                                     struct lanes acc)
 {
     const struct lanes da = lanes_set(group->rows[row].scales[block]);
     struct lanes scale = lanes_mul(lanes_load(group->chunks[panel].min[block]), da);
@@ -289,8 +289,8 @@ BLOCK_INLINE void group_multiply_32(const struct block_form *form, const struct 
 
     GROUP_EACH(group, row, panel)
     {
-        acc[row][panel] = lanes_load(group->acc + (size_t)row * BLOCK_ROW_OUTPUTS +
-                                     (size_t)panel * PANEL_ROWS);
+        acc[row][panel] =
+            lanes_load(group->acc + (size_t)row * BLOCK_ROW_OUTPUTS + (size_t)panel * PANEL_ROWS);
     }
     for (uint32_t block = 0; block < block_count; block++) {
         struct group_words sum;

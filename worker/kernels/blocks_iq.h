@@ -246,12 +246,9 @@ BLOCK_LEAVES(iq4_xs)
         [WEIGHT_Q5_1] = BLOCK_KERNEL(q5_1, 32_mins),                                               \
         [WEIGHT_Q8_0] = BLOCK_KERNEL(q8_0, 32_signed),                                             \
         [WEIGHT_IQ4_NL] = BLOCK_KERNEL(iq4_nl, 32_signed),                                         \
-        [WEIGHT_Q2_K] = BLOCK_KERNEL(q2_k, q2_k),                                                  \
-        [WEIGHT_Q3_K] = BLOCK_KERNEL(q3_k, q3_k),                                                  \
-        [WEIGHT_Q4_K] = BLOCK_KERNEL(q4_k, q4_k),                                                  \
-        [WEIGHT_Q5_K] = BLOCK_KERNEL(q5_k, q5_k),                                                  \
-        [WEIGHT_Q6_K] = BLOCK_KERNEL(q6_k, q6_k),                                                  \
-        [WEIGHT_IQ1_S] = BLOCK_KERNEL(iq1_s, signed_8),                                            \
+        [WEIGHT_Q2_K] = BLOCK_KERNEL(q2_k, q2_k), [WEIGHT_Q3_K] = BLOCK_KERNEL(q3_k, q3_k),        \
+        [WEIGHT_Q4_K] = BLOCK_KERNEL(q4_k, q4_k), [WEIGHT_Q5_K] = BLOCK_KERNEL(q5_k, q5_k),        \
+        [WEIGHT_Q6_K] = BLOCK_KERNEL(q6_k, q6_k), [WEIGHT_IQ1_S] = BLOCK_KERNEL(iq1_s, signed_8),  \
         [WEIGHT_IQ1_M] = BLOCK_KERNEL(iq1_m, signed_16),                                           \
         [WEIGHT_IQ2_XXS] = BLOCK_KERNEL(iq2_xxs, signed_8),                                        \
         [WEIGHT_IQ2_XS] = BLOCK_KERNEL(iq2_xs, signed_16),                                         \

@@ -3,7 +3,8 @@
 
 /* The arithmetic of a step, as a table of functions chosen once for the CPU.
  *
- * Canonical arithmetic (deploy/docs/arithmetic.md): every function gives the same bits at every CPU
+ * Canonical arithmetic (deploy/docs/arithmetic.md), that is all but the products of the two fast
+ * numerics: every function gives the same bits at every CPU
  * level, for any tiling, row count and thread count. Sums over k are one fma chain per output;
  * reductions inside a row run in 16 lanes (element i in lane i % 16, each lane in rising i), folded
  * 8-4-2-1; exp, sigmoid and SiLU are our own polynomials.
@@ -55,6 +56,7 @@ struct attend_block_args {
     enum kv_type type;
     const void *keys;          /* grouped: [key_width][64]; MLA: [64][key_width] */
     const void *values;        /* grouped: [64][value_width]; MLA: NULL */
+    const void *next_keys;     /* NULL, or those of the block to follow: memory is asked for them */
     const float *key_scales;   /* q8: [64]; of MLA those of the latent */
     const float *value_scales; /* q8: [64]; of MLA those of the rotated key */
     float *max;                /* [row_count][head_count] */
@@ -66,8 +68,8 @@ struct attend_block_args {
 struct kernels {
     enum cpu_level level;
 
-    /* Weights of a block type take f32 activations in NUMERICS_EXACT, int8 ones in NUMERICS_INT8;
-     * float weights always f32.
+    /* Weights of a block type take f32 activations in NUMERICS_EXACT, int8 ones in the others;
+     * float weights f32, but for bf16 and e4m3 in NUMERICS_FAST_AMX, which rounds to bf16.
      * out[r][o] = sum over k of x[r][k] * w[o][k], for o in panels [panel_begin, panel_end).
      * Writes only outputs below w->rows. */
     void (*matmul)(const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end,
@@ -81,8 +83,8 @@ struct kernels {
      * the same length as `type`, a block type. A chunk of the last columns may have a rest. */
     void (*code_rows)(enum weight_type type, uint32_t columns, struct rows_view x,
                       uint32_t row_count, struct int8_rows out);
-    /* matmul, or matmul_gate_up where `up` is not NULL, of block types with rows of codes. The types
-     * of both have blocks of the same length. */
+    /* matmul, or matmul_gate_up where `up` is not NULL, of block types with rows of codes. The
+     * types of both have blocks of the same length. */
     void (*matmul_codes)(const struct packed_matrix *w, const struct packed_matrix *up,
                          uint32_t panel_begin, uint32_t panel_end, struct int8_rows x,
                          uint32_t row_count, struct rows_out out);
@@ -90,6 +92,10 @@ struct kernels {
      * router). */
     void (*matmul_exact)(const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end,
                          struct rows_view x, uint32_t row_count, struct rows_out out);
+    /* The exact values of a matrix of any type but F8_E4M3, packed as f32: itself, and its
+     * transpose. Of `w` with rows and columns, `scratch` takes 16 floats for each column. */
+    void (*widen)(const struct packed_matrix *w, float *out);
+    void (*widen_transposed)(const struct packed_matrix *w, float *scratch, float *out);
     /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. In place allowed. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t count, float eps, float *out);
     /* x[i] += y[i] */
@@ -119,6 +125,8 @@ struct kernels {
     void (*kv_load)(float *out, const void *values, enum kv_type type, size_t count);
     /* The codes of one part of a token in q8 (common/model/kv_type.h); returns its scale. */
     float (*kv_store_q8)(const float *values, size_t count, int8_t *codes);
+    /* out[i] = codes[i] * scale, rounded to f32 */
+    void (*kv_load_q8)(float *out, const int8_t *codes, float scale, size_t count);
 
     /* One key block of attention. Online softmax of each row's head over the tokens it sees:
      * s[t] = (q · key[t], one fma chain over the key's dimensions) * scale;
@@ -139,10 +147,14 @@ size_t attend_scratch_values(uint32_t width, uint32_t query_count);
 /* Of attend_turn's output. */
 size_t attend_turned_values(uint32_t width, uint32_t query_count);
 
+/* Whether this machine can compute so. */
+bool kernels_available(enum cpu_level level, enum numerics numerics);
+/* Which numerics `fast` means here. */
+enum numerics kernels_fast(enum cpu_level level);
 /* The table of a level; static. */
 const struct kernels *kernels_for(enum cpu_level level, enum numerics numerics);
 
 /* Part of the numerics id: changes whenever any canonical bit may change. */
-#define KERNELS_VERSION 1
+#define KERNELS_VERSION 2
 
 #endif

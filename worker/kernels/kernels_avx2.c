@@ -6,7 +6,7 @@
 #include "worker/kernels/block_kernel.h"
 #include "worker/kernels/float_chain.h"
 #include "worker/kernels/levels.h"
-#include "worker/kernels/matmul.h"
+#include "worker/kernels/matmul_float.h"
 #include "worker/kernels/row_math.h"
 #include "worker/kernels/row_scan.h"
 #include "worker/kernels/words_avx2.h"
@@ -22,6 +22,9 @@ static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
 
 #include "worker/kernels/attend.h"
 #include "worker/kernels/matmul_driver.h"
+#include "worker/kernels/matrix_widen.h"
 #include "worker/kernels/matmul_int8.h"
+
+#include "worker/kernels/matmul_fast.h"
 
 const struct kernels kernels_avx2[NUMERICS_COUNT] = KERNELS_OF_LEVEL(CPU_AVX2);

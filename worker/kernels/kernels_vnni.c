@@ -7,7 +7,7 @@
 #include "worker/kernels/block_kernel.h"
 #include "worker/kernels/float_chain.h"
 #include "worker/kernels/levels.h"
-#include "worker/kernels/matmul.h"
+#include "worker/kernels/matmul_float.h"
 #include "worker/kernels/row_math.h"
 #include "worker/kernels/row_scan.h"
 #include "worker/kernels/words_vnni.h"
@@ -23,6 +23,9 @@ static const matmul_tile_fn matmul_tiles[WEIGHT_TYPE_COUNT] = {
 
 #include "worker/kernels/attend.h"
 #include "worker/kernels/matmul_driver.h"
+#include "worker/kernels/matrix_widen.h"
 #include "worker/kernels/matmul_int8.h"
+
+#include "worker/kernels/matmul_fast.h"
 
 const struct kernels kernels_vnni[NUMERICS_COUNT] = KERNELS_OF_LEVEL(CPU_VNNI);

@@ -11,6 +11,7 @@
 
 #define LANE_COUNT          16
 #define CHAIN_ROWS          6 /* sums 6 × 1 × 2, weights 2, value 1: 15 of 16 registers */
+#define CHAIN_ROWS_TALL     6
 #define CHAIN_PANELS        1
 #define CHAIN_PANELS_SINGLE 4
 #define CHAIN_ROWS_SINGLE   6
@@ -71,25 +72,49 @@ static inline struct lanes lanes_load_i8(const void *values)
         _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(codes, codes)))};
 }
 
-/* The sign fills the upper half, a shift by seven puts it and the rest in place, bit 14 goes. */
-static inline __m256i half_bits_of_f8(const void *values)
+static inline __m256 pairs_even(__m256i pairs)
 {
-    __m256i bits = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(values)), 7);
-
-    return _mm256_and_si256(bits, _mm256_set1_epi16(-0x4001));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
 }
 
-static inline void lanes_f16_of_f8(void *out, const void *values)
+static inline __m256 pairs_odd(__m256i pairs)
 {
-    _mm256_storeu_si256(out, half_bits_of_f8(values));
+    return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(-0x10000)));
 }
 
-static inline struct lanes lanes_load_f8(const void *values)
+/* Of 16 pairs of bf16 side by side: the first of each, the second. */
+static inline struct lanes lanes_load_bf16_even(const void *values)
 {
-    __m256i bits = half_bits_of_f8(values);
+    const __m256i *pairs = values;
 
-    return (struct lanes){_mm256_cvtph_ps(_mm256_castsi256_si128(bits)),
-                          _mm256_cvtph_ps(_mm256_extracti128_si256(bits, 1))};
+    return (struct lanes){pairs_even(_mm256_loadu_si256(pairs)),
+                          pairs_even(_mm256_loadu_si256(pairs + 1))};
+}
+
+static inline struct lanes lanes_load_bf16_odd(const void *values)
+{
+    const __m256i *pairs = values;
+
+    return (struct lanes){pairs_odd(_mm256_loadu_si256(pairs)),
+                          pairs_odd(_mm256_loadu_si256(pairs + 1))};
+}
+
+/* The code in the upper byte goes down by one, its sign stays and fills bit 14, which is cleared
+ * with what is left of the lower byte. */
+static inline void lanes_f16_of_f8(void *out, const void *codes)
+{
+    const __m256i fields = _mm256_set1_epi16((short)0xbf80);
+    const __m256i *in = codes;
+    __m256i *to = out;
+
+    for (int i = 0; i < 2; i++) {
+        const __m256i pairs = _mm256_loadu_si256(in + i);
+        const __m256i lower = _mm256_srai_epi16(_mm256_slli_epi16(pairs, 8), 1);
+        const __m256i upper = _mm256_srai_epi16(pairs, 1);
+
+        _mm256_storeu_si256(to + i, _mm256_and_si256(lower, fields));
+        _mm256_storeu_si256(to + 2 + i, _mm256_and_si256(upper, fields));
+    }
 }
 
 /* Each bf16 in the low half of its 32 bits. */
@@ -170,6 +195,36 @@ static inline __m256 pow2_half(__m256 t)
 static inline struct lanes lanes_pow2(struct lanes t)
 {
     return (struct lanes){pow2_half(t.low), pow2_half(t.high)};
+}
+
+/* Shuffles leave the quarters as 0 2 1 3. */
+static inline __m256 quarters_sort(__m256 a)
+{
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xd8));
+}
+
+static inline struct lanes lanes_evens(struct lanes low, struct lanes high)
+{
+    return (struct lanes){quarters_sort(_mm256_shuffle_ps(low.low, low.high, 0x88)),
+                          quarters_sort(_mm256_shuffle_ps(high.low, high.high, 0x88))};
+}
+
+static inline struct lanes lanes_odds(struct lanes low, struct lanes high)
+{
+    return (struct lanes){quarters_sort(_mm256_shuffle_ps(low.low, low.high, 0xdd)),
+                          quarters_sort(_mm256_shuffle_ps(high.low, high.high, 0xdd))};
+}
+
+static inline __m256 rotate_half(__m256 x, __m256 cos_sin)
+{
+    const __m256 crossed = _mm256_mul_ps(_mm256_movehdup_ps(x), _mm256_permute_ps(cos_sin, 0xb1));
+
+    return _mm256_fmaddsub_ps(_mm256_moveldup_ps(x), cos_sin, crossed);
+}
+
+static inline struct lanes lanes_rotate(struct lanes x, struct lanes cos_sin)
+{
+    return (struct lanes){rotate_half(x.low, cos_sin.low), rotate_half(x.high, cos_sin.high)};
 }
 
 static inline float lanes_fold_add(struct lanes a)

@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define LANE_COUNT          16
-#define CHAIN_ROWS          6 /* 6 × 4 sums, 4 weights, 1 value: 29 of 32 registers */
+#define CHAIN_ROWS          6  /* 6 × 4 sums, 4 weights, 1 value: 29 of 32 registers */
+#define CHAIN_ROWS_TALL     12 /* × 2 */
 #define CHAIN_PANELS        4
 #define CHAIN_PANELS_SINGLE 4
 #define CHAIN_ROWS_SINGLE   12
@@ -57,22 +58,30 @@ static inline struct lanes lanes_load_i8(const void *values)
     return (struct lanes){_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(values)))};
 }
 
-/* The sign fills the upper half, a shift by seven puts it and the rest in place, bit 14 goes. */
-static inline __m256i half_bits_of_f8(const void *values)
+/* Of 16 pairs of bf16 side by side: the first of each, the second. */
+static inline struct lanes lanes_load_bf16_even(const void *values)
 {
-    __m256i bits = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(values)), 7);
-
-    return _mm256_and_si256(bits, _mm256_set1_epi16(-0x4001));
+    return (struct lanes){_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(values), 16))};
 }
 
-static inline void lanes_f16_of_f8(void *out, const void *values)
+static inline struct lanes lanes_load_bf16_odd(const void *values)
 {
-    _mm256_storeu_si256(out, half_bits_of_f8(values));
+    const __m512i upper = _mm512_set1_epi32(-0x10000);
+
+    return (struct lanes){_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(values), upper))};
 }
 
-static inline struct lanes lanes_load_f8(const void *values)
+/* The code in the upper byte goes down by one, its sign stays and fills bit 14, which is cleared
+ * with what is left of the lower byte. */
+static inline void lanes_f16_of_f8(void *out, const void *codes)
 {
-    return (struct lanes){_mm512_cvtph_ps(half_bits_of_f8(values))};
+    const __m512i fields = _mm512_set1_epi16((short)0xbf80);
+    const __m512i pairs = _mm512_loadu_si512(codes);
+    const __m512i lower = _mm512_srai_epi16(_mm512_slli_epi16(pairs, 8), 1);
+    const __m512i upper = _mm512_srai_epi16(pairs, 1);
+
+    _mm512_storeu_si512(out, _mm512_and_si512(lower, fields));
+    _mm512_storeu_si512((char *)out + 64, _mm512_and_si512(upper, fields));
 }
 
 static inline void lanes_store_bf16(void *values, struct lanes a)
@@ -136,6 +145,30 @@ static inline struct lanes lanes_pow2(struct lanes t)
 
     return (struct lanes){
         _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x3f800000)))};
+}
+
+static inline struct lanes lanes_evens(struct lanes low, struct lanes high)
+{
+    const __m512i from =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+
+    return (struct lanes){_mm512_permutex2var_ps(low.v, from, high.v)};
+}
+
+static inline struct lanes lanes_odds(struct lanes low, struct lanes high)
+{
+    const __m512i from =
+        _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+
+    return (struct lanes){_mm512_permutex2var_ps(low.v, from, high.v)};
+}
+
+static inline struct lanes lanes_rotate(struct lanes x, struct lanes cos_sin)
+{
+    const __m512 crossed =
+        _mm512_mul_ps(_mm512_movehdup_ps(x.v), _mm512_permute_ps(cos_sin.v, 0xb1));
+
+    return (struct lanes){_mm512_fmaddsub_ps(_mm512_moveldup_ps(x.v), cos_sin.v, crossed)};
 }
 
 static inline float lanes_fold_add(struct lanes a)

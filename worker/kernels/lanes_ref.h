@@ -17,6 +17,7 @@
 /* Register block of a chain: rows × panels; for one row more panels keep more chains going, and for
  * one panel more rows. */
 #define CHAIN_ROWS          1
+#define CHAIN_ROWS_TALL     1
 #define CHAIN_PANELS        1
 #define CHAIN_PANELS_SINGLE 1
 #define CHAIN_ROWS_SINGLE   1
@@ -80,24 +81,36 @@ static inline struct lanes lanes_load_i8(const void *values)
     LANES_EACH((float)codes[i]);
 }
 
-/* 16 e4m3 codes as f16, each as its value / 256: the fields only move. */
-static inline void lanes_f16_of_f8(void *out, const void *values)
+/* Of 16 pairs of bf16 side by side: the first of each, the second. */
+static inline struct lanes lanes_load_bf16_even(const void *values)
 {
-    const uint8_t *codes = values;
-    uint16_t bits[LANE_COUNT];
+    uint16_t bits[2 * LANE_COUNT];
 
-    for (size_t i = 0; i < LANE_COUNT; i++) {
-        bits[i] = (uint16_t)((codes[i] & 0x80) << 8 | (codes[i] & 0x7f) << 7);
-    }
-    memcpy(out, bits, sizeof(bits));
+    memcpy(bits, values, sizeof(bits));
+    LANES_EACH(float_of_bf16(bits[2 * i]));
 }
 
-static inline struct lanes lanes_load_f8(const void *values)
+static inline struct lanes lanes_load_bf16_odd(const void *values)
 {
-    uint16_t bits[LANE_COUNT];
+    uint16_t bits[2 * LANE_COUNT];
 
-    lanes_f16_of_f8(bits, values);
-    return lanes_load_f16(bits);
+    memcpy(bits, values, sizeof(bits));
+    LANES_EACH(float_of_bf16(bits[2 * i + 1]));
+}
+
+/* A group of e4m3 codes (packed.h) as f16, [4 columns][16], each as its value / 256: the fields
+ * only move. */
+static inline void lanes_f16_of_f8(void *out, const void *codes)
+{
+    const uint8_t *in = codes;
+    uint16_t bits[4 * LANE_COUNT];
+
+    for (size_t i = 0; i < 4 * LANE_COUNT; i++) {
+        uint8_t code = in[i % (2 * LANE_COUNT) * 2 + i / (2 * LANE_COUNT)];
+
+        bits[i] = (uint16_t)((code & 0x80) << 8 | (code & 0x7f) << 7);
+    }
+    memcpy(out, bits, sizeof(bits));
 }
 
 /* Stores 16 values as a type, nearest even. */
@@ -163,6 +176,29 @@ static inline struct lanes lanes_select_less(struct lanes a, struct lanes b, str
 static inline struct lanes lanes_pow2(struct lanes t)
 {
     LANES_EACH(float_of_bits((float_bits(t.v[i]) << 23) + 0x3f800000));
+}
+
+/* The even or odd ones of 32 values. */
+static inline struct lanes lanes_evens(struct lanes low, struct lanes high)
+{
+    LANES_EACH(i < 8 ? low.v[2 * i] : high.v[2 * i - LANE_COUNT]);
+}
+
+static inline struct lanes lanes_odds(struct lanes low, struct lanes high)
+{
+    LANES_EACH(i < 8 ? low.v[2 * i + 1] : high.v[2 * i + 1 - LANE_COUNT]);
+}
+
+/* Pairs (a, b) with (c, s) become fma(a, c, -(b * s)), fma(a, s, b * c). */
+static inline struct lanes lanes_rotate(struct lanes x, struct lanes cos_sin)
+{
+    struct lanes out;
+
+    for (size_t i = 0; i < LANE_COUNT; i += 2) {
+        out.v[i] = fmaf(x.v[i], cos_sin.v[i], -(x.v[i + 1] * cos_sin.v[i + 1]));
+        out.v[i + 1] = fmaf(x.v[i], cos_sin.v[i + 1], x.v[i + 1] * cos_sin.v[i]);
+    }
+    return out;
 }
 
 /* Lane i takes lane i + 8, then 4, 2, 1. */

@@ -6,5 +6,5 @@
 
 void matmul_bf16_ref(const struct matmul_tile *tile)
 {
-    matmul_float_tile(tile, lanes_load_bf16, 2);
+    matmul_float_tile(tile, &chain_loads_bf16, 2);
 }

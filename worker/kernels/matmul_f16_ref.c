@@ -6,5 +6,5 @@
 
 void matmul_f16_ref(const struct matmul_tile *tile)
 {
-    matmul_float_tile(tile, lanes_load_f16, 2);
+    matmul_float_tile(tile, &chain_loads_f16, 2);
 }

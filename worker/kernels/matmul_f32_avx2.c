@@ -6,5 +6,5 @@
 
 void matmul_f32_avx2(const struct matmul_tile *tile)
 {
-    matmul_float_tile(tile, lanes_load_f32, 4);
+    matmul_float_tile(tile, &chain_loads_f32, 4);
 }

@@ -2,10 +2,10 @@
 #define SHOAL_KERNELS_MATMUL_INT8_H
 
 /* The products of one level with int8 activations where the weights are of a block type; other
- * weights take the float chain. Two panels at a time: a chunk of both is unpacked and meets all rows
- * of the tile, whose sums wait on the stack. Weights are asked for well before they are unpacked,
- * also across the end of a panel: with few rows the memory is the limit, and what the processor
- * guesses ends at each page. The including source defines the table `block_kernels`;
+ * weights take the float chain. Two panels at a time: a chunk of both is unpacked and meets all
+ * rows of the tile, whose sums wait on the stack. Weights are asked for well before they are
+ * unpacked, also across the end of a panel: with few rows the memory is the limit, and what the
+ * processor guesses ends at each page. The including source defines the table `block_kernels`;
  * matmul_driver.h comes before. */
 #include "worker/kernels/int8_rows.h"
 
@@ -132,7 +132,8 @@ static inline void matmul_codes(const struct packed_matrix *w, const struct pack
             const char *next =
                 panel + 2 * TASK_PANELS <= panel_end ? int8_panel_at(w, panel + TASK_PANELS) : NULL;
             const struct int8_panels first = {
-                w, panel, count, up != NULL && up->type == w->type ? int8_panel_at(up, panel) : next};
+                w, panel, count,
+                up != NULL && up->type == w->type ? int8_panel_at(up, panel) : next};
 
             int8_tile(&first, view, rows, &sums);
             if (up != NULL) {
@@ -207,7 +208,8 @@ static inline void gate_up_mixed(const struct packed_matrix *gate, const struct 
 
             matmul_int8(&gate_part, 0, panels, part, rows,
                         (struct rows_out){gate_product, TILE_OUTPUTS});
-            matmul_int8(&up_part, 0, panels, part, rows, (struct rows_out){up_product, TILE_OUTPUTS});
+            matmul_int8(&up_part, 0, panels, part, rows,
+                        (struct rows_out){up_product, TILE_OUTPUTS});
             silu_mul(gate_product, up_product, (size_t)rows * TILE_OUTPUTS, gate_product);
             matmul_store(&tile, gate_product, out, row);
         }

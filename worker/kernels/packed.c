@@ -1,9 +1,9 @@
 /* packed.c - weights into panels of 16 outputs.
  *
- * Loading passes every weight through here once, so whole panels go in 16 × 16 (8-bit), 8 × 8
- * (16-bit) and 4 × 4 (32-bit) register transposes, written with the compilers' vector extension:
- * plain C that becomes unpack instructions where there are any. The ragged rest goes value by
- * value.
+ * Loading passes every weight through here once, so whole panels go in 8 × 8 (16-bit) and 4 × 4
+ * (32-bit) register transposes, written with the compilers' vector extension: plain C that becomes
+ * unpack instructions where there are any. Two bf16, and two codes of e4m3, that stay together are
+ * one value to a transpose. The ragged rest goes value by value.
  */
 #include "worker/kernels/packed.h"
 
@@ -25,6 +25,7 @@ typedef uint64_t vec64 __attribute__((vector_size(16)));
 
 /* The row and the column of a matrix to be filled next. */
 struct target {
+    enum weight_type type;
     char *packed;
     size_t columns;
     size_t value_bytes;
@@ -41,14 +42,23 @@ static uint64_t align_line(uint64_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
+uint64_t packed_scales_begin(uint32_t columns)
+{
+    return align_line((uint64_t)columns * PANEL_ROWS);
+}
+
 uint64_t packed_panel_bytes(enum weight_type type, uint32_t columns)
 {
-    uint64_t bytes = PANEL_ROWS * weight_row_bytes(type, columns);
-
-    if (type == WEIGHT_F8_E4M3) {
-        bytes += scale_block_count(columns) * sizeof(float);
+    switch (type) {
+    case WEIGHT_F32:
+    case WEIGHT_F16:
+        return PANEL_ROWS * weight_row_bytes(type, columns);
+    case WEIGHT_F8_E4M3:
+        return align_line(packed_scales_begin(columns) +
+                          scale_block_count(columns) * sizeof(float));
+    default:
+        return align_line(PANEL_ROWS * weight_row_bytes(type, columns));
     }
-    return type == WEIGHT_F8_E4M3 || weight_type_is_blocks(type) ? align_line(bytes) : bytes;
 }
 
 uint64_t packed_bytes(enum weight_type type, uint32_t rows, uint32_t columns)
@@ -70,48 +80,57 @@ struct packed_matrix packed_panels(const struct packed_matrix *w, uint32_t panel
 
 static struct target target_of(void *packed, enum weight_type type, uint32_t columns)
 {
-    return (struct target){packed, columns, weight_type_bytes(type),
+    return (struct target){type, packed, columns, weight_type_bytes(type),
                            packed_panel_bytes(type, columns)};
+}
+
+/* Of a row in a panel and a column: which value of the panel they are. */
+static size_t panel_index(enum weight_type type, size_t row, size_t column)
+{
+    switch (type) {
+    case WEIGHT_BF16:
+        return column / 2 * (2 * PANEL_ROWS) + row * 2 + column % 2;
+    case WEIGHT_F8_E4M3:
+        return column / F8_GROUP * (F8_GROUP * PANEL_ROWS) + column % 2 * (2 * PANEL_ROWS) +
+               row * 2 + column / 2 % 2;
+    default:
+        return column * PANEL_ROWS + row;
+    }
 }
 
 static char *target_at(const struct target *target, size_t row, size_t column)
 {
-    size_t index = column * PANEL_ROWS + row % PANEL_ROWS;
+    size_t index = panel_index(target->type, row % PANEL_ROWS, column);
 
     return target->packed + row / PANEL_ROWS * target->panel_bytes + index * target->value_bytes;
 }
 
-/* out[column * 16 + row] = in[row * stride + column], 16 × 16: rows i and i + 8 are interleaved
- * four times over. */
-static void transpose_8bit(const uint8_t *in, size_t stride, uint8_t *out)
+/* Eight rows of 16 bytes; strides in bytes. */
+static void rows_of_values(const char *in, size_t stride, vec16 row[8])
 {
-    vec8 row[16], zipped[16];
-
-    for (size_t i = 0; i < 16; i++) {
-        memcpy(&row[i], in + i * stride, sizeof(row[i]));
-    }
-    for (int round = 0; round < 4; round++) {
-        for (size_t i = 0; i < 8; i++) {
-            zipped[2 * i] = __builtin_shufflevector(row[i], row[i + 8], 0, 16, 1, 17, 2, 18, 3, 19,
-                                                    4, 20, 5, 21, 6, 22, 7, 23);
-            zipped[2 * i + 1] = __builtin_shufflevector(row[i], row[i + 8], 8, 24, 9, 25, 10, 26,
-                                                        11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        }
-        memcpy(row, zipped, sizeof(row));
-    }
-    memcpy(out, row, sizeof(row));
-}
-
-/* out[column * 16 + row] = in[row * stride + column], 8 × 8. */
-static void transpose_16bit(const uint16_t *in, size_t stride, uint16_t *out)
-{
-    vec16 row[8];
-    vec32 pair[8];
-    vec64 quad[8];
-
     for (size_t i = 0; i < 8; i++) {
         memcpy(&row[i], in + i * stride, sizeof(row[i]));
     }
+}
+
+/* The same of codes, which pair with their second neighbours. */
+static void rows_of_codes(const char *in, size_t stride, vec16 row[8])
+{
+    for (size_t i = 0; i < 8; i++) {
+        vec8 codes;
+
+        memcpy(&codes, in + i * stride, sizeof(codes));
+        row[i] = (vec16)__builtin_shufflevector(codes, codes, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11,
+                                                12, 14, 13, 15);
+    }
+}
+
+/* out[column * 16 + row] = row[row][column], 8 × 8. */
+static void transpose_16bit(const vec16 row[8], char *out)
+{
+    vec32 pair[8];
+    vec64 quad[8];
+
     for (size_t i = 0; i < 8; i += 2) {
         pair[i] = (vec32)__builtin_shufflevector(row[i], row[i + 1], 0, 8, 1, 9, 2, 10, 3, 11);
         pair[i + 1] =
@@ -127,13 +146,13 @@ static void transpose_16bit(const uint16_t *in, size_t stride, uint16_t *out)
         vec64 even = __builtin_shufflevector(quad[i], quad[i + 4], 0, 2);
         vec64 odd = __builtin_shufflevector(quad[i], quad[i + 4], 1, 3);
 
-        memcpy(out + 2 * i * PANEL_ROWS, &even, sizeof(even));
-        memcpy(out + (2 * i + 1) * PANEL_ROWS, &odd, sizeof(odd));
+        memcpy(out + 2 * i * PANEL_ROWS * sizeof(uint16_t), &even, sizeof(even));
+        memcpy(out + (2 * i + 1) * PANEL_ROWS * sizeof(uint16_t), &odd, sizeof(odd));
     }
 }
 
-/* The same for 32-bit values, 4 × 4. */
-static void transpose_32bit(const uint32_t *in, size_t stride, uint32_t *out)
+/* The same for 32-bit values, 4 × 4, from memory. */
+static void transpose_32bit(const char *in, size_t stride, char *out)
 {
     vec32 row[4];
     vec64 pair[4];
@@ -149,57 +168,58 @@ static void transpose_32bit(const uint32_t *in, size_t stride, uint32_t *out)
         vec64 even = __builtin_shufflevector(pair[i], pair[i + 2], 0, 2);
         vec64 odd = __builtin_shufflevector(pair[i], pair[i + 2], 1, 3);
 
-        memcpy(out + 2 * i * PANEL_ROWS, &even, sizeof(even));
-        memcpy(out + (2 * i + 1) * PANEL_ROWS, &odd, sizeof(odd));
+        memcpy(out + 2 * i * PANEL_ROWS * sizeof(uint32_t), &even, sizeof(even));
+        memcpy(out + (2 * i + 1) * PANEL_ROWS * sizeof(uint32_t), &odd, sizeof(odd));
     }
 }
 
-/* Whole panels of 16 source rows; returns how many columns are done, the rest goes one by one. */
-static size_t pack_panel_8bit(uint8_t *out, const uint8_t *in, size_t stride, size_t columns)
-{
-    size_t column =
-        __builtin_cpu_supports("avx2") ? pack_panel_8bit_avx2(out, in, stride, columns) : 0;
+typedef void (*rows_load_fn)(const char *in, size_t stride, vec16 row[8]);
 
-    for (; column + 16 <= columns; column += 16) {
-        transpose_8bit(in + column, stride, out + column * PANEL_ROWS);
+/* Whole panels of 16 source rows, `stride` bytes apart, 16 bytes of each at a time; return how many
+ * bytes of each are done, the rest goes value by value. */
+static inline size_t pack_panel_16bit(rows_load_fn load, char *out, const char *in, size_t stride,
+                                      size_t bytes)
+{
+    size_t done = 0;
+
+    for (; done + 16 <= bytes; done += 16) {
+        vec16 row[8];
+
+        panel_fetch_ahead(out + done * PANEL_ROWS, 16 * PANEL_ROWS);
+        load(in + done, stride, row);
+        transpose_16bit(row, out + done * PANEL_ROWS);
+        load(in + 8 * stride + done, stride, row);
+        transpose_16bit(row, out + done * PANEL_ROWS + 16);
     }
-    return column;
+    return done;
 }
 
-static size_t pack_panel_16bit(uint16_t *out, const uint16_t *in, size_t stride, size_t columns)
+static size_t pack_panel_32bit(char *out, const char *in, size_t stride, size_t bytes)
 {
-    size_t column = 0;
+    size_t done = 0;
 
-    for (; column + 8 <= columns; column += 8) {
-        panel_fetch_ahead(out + column * PANEL_ROWS, 8 * PANEL_ROWS * sizeof(uint16_t));
-        transpose_16bit(in + column, stride, out + column * PANEL_ROWS);
-        transpose_16bit(in + 8 * stride + column, stride, out + column * PANEL_ROWS + 8);
-    }
-    return column;
-}
-
-static size_t pack_panel_32bit(uint32_t *out, const uint32_t *in, size_t stride, size_t columns)
-{
-    size_t column = 0;
-
-    for (; column + 4 <= columns; column += 4) {
-        panel_fetch_ahead(out + column * PANEL_ROWS, 4 * PANEL_ROWS * sizeof(uint32_t));
+    for (; done + 16 <= bytes; done += 16) {
+        panel_fetch_ahead(out + done * PANEL_ROWS, 16 * PANEL_ROWS);
         for (size_t row = 0; row < PANEL_ROWS; row += 4) {
-            transpose_32bit(in + row * stride + column, stride, out + column * PANEL_ROWS + row);
+            transpose_32bit(in + row * stride + done, stride,
+                            out + done * PANEL_ROWS + row * sizeof(uint32_t));
         }
     }
-    return column;
+    return done;
 }
 
-static size_t pack_panel(const struct target *target, void *out, const void *in, size_t stride)
+/* Returns how many columns are done. */
+static size_t pack_panel(const struct target *target, char *out, const char *in, size_t stride)
 {
-    switch (target->value_bytes) {
-    case 1:
-        return pack_panel_8bit(out, in, stride, target->columns);
-    case 2:
-        return pack_panel_16bit(out, in, stride, target->columns);
+    const size_t bytes = target->columns * target->value_bytes;
+
+    switch (target->type) {
+    case WEIGHT_F8_E4M3:
+        return pack_panel_16bit(rows_of_codes, out, in, stride, bytes);
+    case WEIGHT_F16:
+        return pack_panel_16bit(rows_of_values, out, in, stride, bytes) / sizeof(uint16_t);
     default:
-        return pack_panel_32bit(out, in, stride, target->columns);
+        return pack_panel_32bit(out, in, stride, bytes) / target->value_bytes;
     }
 }
 
@@ -228,10 +248,10 @@ static void pack_value_rows(void *packed, uint32_t columns, uint32_t row_begin, 
         size_t done = 0;
 
         if (first % PANEL_ROWS == 0 && row_count - row >= PANEL_ROWS) {
-            void *out = target_at(&target, first, 0);
+            char *out = target_at(&target, first, 0);
 
             rows = PANEL_ROWS;
-            done = pack_panel(&target, out, in, stride);
+            done = pack_panel(&target, out, in, stride * target.value_bytes);
         }
         for (size_t i = 0; i < rows; i++) {
             pack_values(&target, first + i, done, source, row + i);
@@ -250,6 +270,22 @@ void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_
     }
 }
 
+/* One source row: a column of the packed matrix. */
+static void pack_column(const struct target *target, size_t row, size_t row_count, size_t column,
+                        const char *in)
+{
+    const size_t bytes = target->value_bytes;
+    char *out = target_at(target, row, column);
+
+    if (target->type != WEIGHT_BF16) { /* side by side */
+        memcpy(out, in, row_count * bytes);
+        return;
+    }
+    for (size_t i = 0; i < row_count; i++) {
+        memcpy(out + i * 2 * bytes, in + i * bytes, bytes);
+    }
+}
+
 /* Source rows in small groups, so that a panel receives whole cache lines while they are near. */
 static void pack_transposed_group(const struct target *target, size_t rows, size_t column,
                                   const struct pack_source *group, size_t group_rows)
@@ -262,7 +298,7 @@ static void pack_transposed_group(const struct target *target, size_t rows, size
         const char *in = (const char *)group->values + row * bytes;
 
         for (size_t i = 0; i < group_rows; i++) {
-            memcpy(target_at(target, row, column + i), in + i * stride_bytes, count * bytes);
+            pack_column(target, row, count, column + i, in + i * stride_bytes);
         }
     }
 }
@@ -274,6 +310,7 @@ void pack_transposed(void *packed, uint32_t rows, uint32_t columns, uint32_t col
     const size_t group_bytes = PANEL_ROWS * source->row_stride * target.value_bytes;
     struct pack_source group = *source;
 
+    ASSERT(source->type != WEIGHT_F8_E4M3);
     for (size_t row = 0; row < source_row_count; row += PANEL_ROWS) {
         size_t left = source_row_count - row;
 
@@ -293,7 +330,7 @@ void pack_scales(void *packed, uint32_t columns, uint32_t row_begin, uint32_t ro
     ASSERT(row_begin % PANEL_ROWS == 0);
     for (size_t row = row_begin; row < row_end; row += PANEL_ROWS) {
         const float *in = scales + (row / SCALE_BLOCK - row_begin / SCALE_BLOCK) * block_count;
-        char *out = target_at(&target, row, columns);
+        char *out = target_at(&target, row, 0) + packed_scales_begin(columns);
 
         for (size_t i = 0; i < block_count; i++) {
             float scale = in[i] * F8_SCALE_FACTOR;

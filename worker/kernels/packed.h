@@ -5,6 +5,12 @@
  * and every output is one chain of fused multiply-adds in rising k.
  *
  *   element (row, column) lies at [row / 16][column][row % 16]; rows beyond the last are zero
+ *   BF16:    [row / 16][column / 2][row % 16][column % 2]
+ *   F8_E4M3: [row / 16][column / 4][column % 2][row % 16][column / 2 % 2]
+ *
+ * Two bf16 side by side are an operand of matrix tiles, and become f32 by a shift or a mask; two
+ * codes side by side become f16 likewise. Columns are padded with zeros to whole pairs and groups
+ * of four.
  *
  * Rows of a block type are cut into their blocks; panels hold them side by side, the bytes of 16
  * blocks in the order that block_kernel.h gives, and are padded to 64 bytes.
@@ -31,8 +37,13 @@ struct packed_matrix {
     const void *data; /* 64-byte aligned */
 };
 
+/* Columns of F8_E4M3 that lie together. */
+#define F8_GROUP 4
+
 uint32_t packed_panel_count(uint32_t rows);
 uint64_t packed_panel_bytes(enum weight_type type, uint32_t columns);
+/* Where the scales lie in a panel of F8_E4M3. */
+uint64_t packed_scales_begin(uint32_t columns);
 /* Bytes of a packed matrix; a multiple of 64. */
 uint64_t packed_bytes(enum weight_type type, uint32_t rows, uint32_t columns);
 /* Panels [panel_begin, panel_end) as a matrix of their own. */
@@ -51,8 +62,8 @@ struct pack_source {
 };
 void pack_rows(void *packed, uint32_t columns, uint32_t row_begin, uint32_t row_count,
                const struct pack_source *source);
-/* The same for the transpose, of value types: source column c becomes row c, source row r becomes
- * column column_begin + r of the packed matrix with `columns` columns and `rows` rows. */
+/* The same for the transpose, of F32, F16 and BF16: source column c becomes row c, source row r
+ * becomes column column_begin + r of the packed matrix with `columns` columns and `rows` rows. */
 void pack_transposed(void *packed, uint32_t rows, uint32_t columns, uint32_t column_begin,
                      uint32_t source_row_count, const struct pack_source *source);
 /* Packs the scales of F8_E4M3 rows [row_begin, row_begin + row_count); row_begin is a multiple of

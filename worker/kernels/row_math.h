@@ -217,10 +217,17 @@ static inline void row_rms_norm(const float *x, const float *weight, uint32_t co
     }
 }
 
-/* Products are rounded, then joined by one fma: y0 = x0 c - (x1 s), y1 = x0 s + (x1 c). */
+/* Products are rounded, then joined by one fma: y0 = x0 c - (x1 s), y1 = x0 s + (x1 c). Eight pairs
+ * at a time, then one by one. */
 static inline void row_rope(float *x, const float *cos_sin, uint32_t pair_count)
 {
-    for (size_t i = 0; i < 2 * (size_t)pair_count; i += 2) {
+    const size_t count = 2 * (size_t)pair_count;
+    size_t i = 0;
+
+    for (; i + LANE_COUNT <= count; i += LANE_COUNT) {
+        lanes_store(x + i, lanes_rotate(lanes_load(x + i), lanes_load(cos_sin + i)));
+    }
+    for (; i < count; i += 2) {
         const float cosine = cos_sin[i], sine = cos_sin[i + 1];
         const float a = x[i], b = x[i + 1];
 
@@ -233,8 +240,18 @@ static inline void row_rope(float *x, const float *cos_sin, uint32_t pair_count)
 static inline void row_rope_halves(float *x, const float *cos_sin, uint32_t pair_count)
 {
     float *y = x + pair_count;
+    size_t i = 0;
 
-    for (size_t i = 0; i < pair_count; i++) {
+    for (; i + LANE_COUNT <= pair_count; i += LANE_COUNT) {
+        const struct lanes a = lanes_load(x + i), b = lanes_load(y + i);
+        const struct lanes low = lanes_load(cos_sin + 2 * i);
+        const struct lanes high = lanes_load(cos_sin + 2 * i + LANE_COUNT);
+        const struct lanes cosine = lanes_evens(low, high), sine = lanes_odds(low, high);
+
+        lanes_store(x + i, lanes_fma(a, cosine, lanes_sub(lanes_set(-0.0f), lanes_mul(b, sine))));
+        lanes_store(y + i, lanes_fma(a, sine, lanes_mul(b, cosine)));
+    }
+    for (; i < pair_count; i++) {
         const float cosine = cos_sin[2 * i], sine = cos_sin[2 * i + 1];
         const float a = x[i], b = y[i];
 

@@ -5,10 +5,12 @@
  * attention_latent.c and attention_grouped.c.
  *
  * A row's keys are cut at absolute multiples of ATTENTION_SPLIT_TOKENS, whatever the number of
- * threads: every split has its own softmax state, and the states are joined in rising order. A
- * row's state starts as split 0; later splits wait beside it, as many as there is room for, and are
- * then joined. Inside a split, blocks of 64 keys follow in order. Neighbouring rows of a sequence
- * and the heads of a group go through a block together: that is where prompts gain most.
+ * threads: every split has its own softmax state, and the states are joined in rising order. Where
+ * there are rows enough for the team, a tile goes through all splits of its rows and joins them as
+ * it goes. Otherwise the team shares the splits: a row's state starts as split 0, later splits wait
+ * beside it, as many as there is room for, and are then joined. Inside a split, blocks of 64 keys
+ * follow in order. Neighbouring rows of a sequence and the heads of a group go through a block
+ * together: that is where prompts gain most.
  */
 #include "worker/layers/attention.h"
 
@@ -100,6 +102,15 @@ static struct attend_tile attend_tile_of(const struct attention_work *work, size
     return at;
 }
 
+static void states_clear(struct attend_block_args *args, size_t query_count)
+{
+    for (size_t i = 0; i < query_count; i++) {
+        args->max[i] = -INFINITY;
+        args->sum[i] = 0.0f;
+    }
+    memset(args->acc, 0, query_count * args->value_width * sizeof(float));
+}
+
 /* Queries and fresh states, side by side in the thread's scratch. */
 static void tile_begin(const struct attention_work *work, const struct attend_tile *at,
                        uint32_t thread, struct attend_block_args *args)
@@ -120,13 +131,9 @@ static void tile_begin(const struct attention_work *work, const struct attend_ti
         memcpy(query + r * at->head_count * key_width, from + r * row_values,
                at->head_count * key_width * sizeof(float));
     }
-    for (size_t i = 0; i < at->query_count; i++) {
-        args->max[i] = -INFINITY;
-        args->sum[i] = 0.0f;
-    }
-    memset(args->acc, 0, at->query_count * work->shape.value_width * sizeof(float));
+    states_clear(args, at->query_count);
     if (work->forward->config.arch->attention == ATTENTION_MLA) {
-        float *turned = args->sum + at->query_count;
+        float *turned = args->sum + at->query_count * (work->shape.value_width + 3);
 
         work->forward->config.kernels->attend_turn(query, at->query_count, key_width, turned);
         args->query = turned;
@@ -152,6 +159,22 @@ static void tile_end(const struct attention_work *work, const struct attend_tile
     }
 }
 
+/* How many keys a row meets here: its own segment is the form's, if it has one for prompts. Inside
+ * a sequence it never falls from row to row. */
+static uint32_t keys_seen(const struct attention_work *work, const struct forward_row *row)
+{
+    if (work->form->segments != NULL && row->token_class == TOKEN_PROMPT) {
+        return row->position / ATTENTION_SEGMENT_TOKENS * ATTENTION_SEGMENT_TOKENS;
+    }
+    return row->position + 1;
+}
+
+/* Of a row of the chunk. */
+static uint32_t chunk_keys_seen(const struct attention_work *work, uint32_t row)
+{
+    return keys_seen(work, &work->rows[work->row_begin + row]);
+}
+
 /* Where the group's keys and values are in the block that begins at position `key`. */
 static void block_find(const struct attention_work *work, const struct attend_tile *at,
                        uint32_t key, struct attend_block_args *args)
@@ -161,7 +184,13 @@ static void block_find(const struct attention_work *work, const struct attend_ti
     const struct forward_row *row = &work->rows[work->row_begin + at->item->row];
     const char *block = kv_cache_block(cache, work->layer, row->lane, row->slot, key);
     size_t head_bytes = (size_t)KV_BLOCK_TOKENS * kv_type_bytes(layout->type);
+    const char *next = NULL;
 
+    if (key + KV_BLOCK_TOKENS < chunk_keys_seen(work, at->item->row + at->item->row_count - 1)) {
+        next = kv_cache_block(cache, work->layer, row->lane, row->slot, key + KV_BLOCK_TOKENS);
+        next += at->group * layout->key_width * head_bytes;
+    }
+    args->next_keys = next;
     args->keys = block + at->group * layout->key_width * head_bytes;
     if (!layout->latent) {
         args->values = block + layout->value_begin + at->group * layout->value_width * head_bytes;
@@ -174,42 +203,70 @@ static void block_find(const struct attention_work *work, const struct attend_ti
     }
 }
 
-/* The last key of the split that any row sees, plus one. */
-static uint32_t split_end(const struct attention_work *work, const struct attend_item *item)
+/* The split's blocks, as far as any row sees them, in the given state. */
+static void split_attend(const struct attention_work *work, const struct attend_tile *at,
+                         uint32_t split, const struct attend_block_args *state)
 {
-    uint32_t last = work->rows[work->row_begin + item->row + item->row_count - 1].position;
-    uint32_t begin = item->split * ATTENTION_SPLIT_TOKENS;
+    uint32_t token_counts[ATTEND_QUERIES];
+    struct attend_block_args args = *state;
+    uint32_t last_seen = chunk_keys_seen(work, at->item->row + at->item->row_count - 1);
+    uint32_t begin = split * ATTENTION_SPLIT_TOKENS;
+    uint32_t end = begin + min_u32(ATTENTION_SPLIT_TOKENS, last_seen - begin);
 
-    return begin + min_u32(ATTENTION_SPLIT_TOKENS, last + 1 - begin);
+    args.token_counts = token_counts;
+    for (uint32_t key = begin; key < end; key += KV_BLOCK_TOKENS) {
+        for (uint32_t r = 0; r < at->item->row_count; r++) {
+            uint32_t seen = chunk_keys_seen(work, at->item->row + r);
+
+            token_counts[r] = seen > key ? min_u32(KV_BLOCK_TOKENS, seen - key) : 0;
+        }
+        block_find(work, at, key, &args);
+        work->forward->config.kernels->attend_block(&args);
+    }
+}
+
+/* The split's state behind the tile's, for the rows that reach it. */
+static void split_join(const struct attention_work *work, const struct attend_tile *at,
+                       uint32_t split, const struct attend_block_args *tile,
+                       const struct attend_block_args *part)
+{
+    size_t width = work->shape.value_width;
+
+    for (size_t query = 0; query < at->query_count; query++) {
+        uint32_t row = at->item->row + (uint32_t)(query / at->head_count);
+
+        if (chunk_keys_seen(work, row) > split * ATTENTION_SPLIT_TOKENS) {
+            work->forward->config.kernels->attend_join(
+                &tile->max[query], &tile->sum[query], tile->acc + query * width, part->max[query],
+                part->sum[query], part->acc + query * width, (uint32_t)width);
+        }
+    }
 }
 
 static void attend_run(void *context, size_t tile, uint32_t thread)
 {
     const struct attention_work *work = context;
     struct attend_tile at = attend_tile_of(work, tile);
-    const struct forward_row *rows = &work->rows[work->row_begin + at.item->row];
-    uint32_t token_counts[ATTEND_QUERIES];
-    uint32_t end = split_end(work, at.item);
     struct attend_block_args args = {
         .row_count = at.item->row_count,
         .head_count = at.head_count,
-        .token_counts = token_counts,
         .key_width = work->shape.key_width,
         .value_width = work->shape.value_width,
         .scale = work->softmax_scale,
         .type = kv_cache_config(work->forward->config.cache)->layout.type,
     };
+    struct attend_block_args part;
 
     tile_begin(work, &at, thread, &args);
-    for (uint32_t key = at.item->split * ATTENTION_SPLIT_TOKENS; key < end;
-         key += KV_BLOCK_TOKENS) {
-        for (uint32_t r = 0; r < at.item->row_count; r++) {
-            uint32_t seen = rows[r].position + 1;
-
-            token_counts[r] = seen > key ? min_u32(KV_BLOCK_TOKENS, seen - key) : 0;
-        }
-        block_find(work, &at, key, &args);
-        work->forward->config.kernels->attend_block(&args);
+    split_attend(work, &at, at.item->split_begin, &args);
+    part = args;
+    part.acc = args.sum + at.query_count;
+    part.max = part.acc + at.query_count * args.value_width;
+    part.sum = part.max + at.query_count;
+    for (uint32_t split = at.item->split_begin + 1; split < at.item->split_end; split++) {
+        states_clear(&part, at.query_count);
+        split_attend(work, &at, split, &part);
+        split_join(work, &at, split, &args, &part);
     }
     tile_end(work, &at, &args);
 }
@@ -227,7 +284,7 @@ static void join_tile(void *context, size_t head, uint32_t thread)
     for (uint32_t i = 0; i < work->item_count; i++) {
         const struct attend_item *item = &forward->attention.items[i];
 
-        for (uint32_t r = 0; item->split > 0 && r < item->row_count; r++) {
+        for (uint32_t r = 0; item->split_begin > 0 && r < item->row_count; r++) {
             size_t a = (size_t)(item->row + r) * arch->head_count + head;
             size_t b = (size_t)(item->state + r) * arch->head_count + head;
 
@@ -238,14 +295,16 @@ static void join_tile(void *context, size_t head, uint32_t thread)
     }
 }
 
-/* As many heads as share a block's keys well, but enough tiles for the team. */
+/* As many heads as share a block's keys well, but enough tiles for the team. A kernel of latent
+ * attention takes as long for one query as for sixteen. */
 static uint32_t heads_per_tile(const struct attention_work *work)
 {
     uint32_t group_heads = work->shape.group_heads;
     uint32_t heads = min_u32(ATTEND_QUERIES, group_heads);
+    uint32_t least = work->forward->config.arch->attention == ATTENTION_MLA ? PANEL_ROWS : 1;
     size_t groups = (size_t)work->item_count * work->shape.group_count;
 
-    while (heads > 1 && groups * (group_heads / heads) < 2 * work->forward->thread_count) {
+    while (heads > least && groups * (group_heads / heads) < 2 * work->forward->thread_count) {
         heads = (heads + 1) / 2;
     }
     return heads;
@@ -265,26 +324,27 @@ static void items_attend(struct attention_work *work)
     work->pair_count = 0;
 }
 
-/* As many rows as share a block's keys well, but enough tiles for the team. */
-static uint32_t rows_per_item(const struct attention_work *work)
+/* Tiles of `rows` rows of the chunk, its splits apart. */
+static size_t row_tiles(const struct attention_work *work, uint32_t rows)
 {
     const struct attend_shape *shape = &work->shape;
     uint32_t heads = min_u32(ATTEND_QUERIES, shape->group_heads);
     size_t tiles_of_item = (size_t)shape->group_count * ((shape->group_heads + heads - 1) / heads);
-    uint32_t last = work->rows[work->row_begin + work->row_count - 1].position;
-    uint32_t rows = ATTEND_QUERIES / heads;
 
-    while (rows > 1) {
-        size_t items = (size_t)(work->row_count + rows - 1) / rows;
+    return (work->row_count + rows - 1) / rows * tiles_of_item;
+}
 
-        items *= last / ATTENTION_SPLIT_TOKENS + 1;
-        items = items < ATTEND_PAIRS / rows ? items : ATTEND_PAIRS / rows;
-        if (items * tiles_of_item >= 2 * work->forward->thread_count) {
-            break;
-        }
+/* As many rows as share a block's keys well; fewer if then there are tiles for the team with all
+ * splits of a row in one tile. */
+static uint32_t rows_per_item(const struct attention_work *work)
+{
+    uint32_t most = ATTEND_QUERIES / min_u32(ATTEND_QUERIES, work->shape.group_heads);
+    uint32_t rows = most;
+
+    while (rows > 1 && row_tiles(work, rows) < 2 * work->forward->thread_count) {
         rows /= 2;
     }
-    return rows;
+    return row_tiles(work, rows) < 2 * work->forward->thread_count ? most : rows;
 }
 
 /* How many rows from `row` on, at most `most`, are of its sequence. */
@@ -301,44 +361,78 @@ static uint32_t run_length(const struct attention_work *work, uint32_t row, uint
     return count;
 }
 
-/* One split of the rows [row, row + count) that reach it; attends first if there is no room. */
-static void split_add(struct attention_work *work, uint32_t row, uint32_t count, uint32_t split)
+/* Splits of the rows [row, row + count); attends first if there is no room. */
+static void splits_add(struct attention_work *work, uint32_t row, uint32_t count, uint32_t begin,
+                       uint32_t end)
 {
     struct attend_item *items = work->forward->attention.items;
 
-    while (work->rows[work->row_begin + row].position / ATTENTION_SPLIT_TOKENS < split) {
-        row++;
-        count--;
-    }
-    if (split > 0 && work->pair_count + count > ATTEND_PAIRS) {
+    if (begin > 0 && work->pair_count + count > ATTEND_PAIRS) {
         items_attend(work);
     }
     items[work->item_count] = (struct attend_item){
         .row = row,
         .row_count = count,
-        .split = split,
-        .state = split == 0 ? row : ATTEND_ROWS + work->pair_count,
+        .split_begin = begin,
+        .split_end = end,
+        .state = begin == 0 ? row : ATTEND_ROWS + work->pair_count,
     };
     work->item_count++;
-    work->pair_count += split == 0 ? 0 : count;
+    work->pair_count += begin == 0 ? 0 : count;
 }
 
-/* All rows of the chunk in order, their splits rising, in batches. */
+/* Each split of the rows [row, row + count) by itself, with the rows that reach it. */
+static void splits_spread(struct attention_work *work, uint32_t row, uint32_t count)
+{
+    uint32_t seen = chunk_keys_seen(work, row + count - 1);
+
+    for (uint32_t split = 0; split * ATTENTION_SPLIT_TOKENS < seen; split++) {
+        while (chunk_keys_seen(work, row) <= split * ATTENTION_SPLIT_TOKENS) {
+            row++;
+            count--;
+        }
+        splits_add(work, row, count, split, split + 1);
+    }
+}
+
+/* All rows of the chunk in order. */
 static void chunk_attend(struct attention_work *work)
 {
     uint32_t rows_max = rows_per_item(work);
+    bool is_spread = row_tiles(work, rows_max) < 2 * work->forward->thread_count;
     uint32_t count;
 
     for (uint32_t row = 0; row < work->row_count; row += count) {
-        uint32_t last;
-
         count = run_length(work, row, rows_max);
-        last = work->rows[work->row_begin + row + count - 1].position;
-        for (uint32_t split = 0; split <= last / ATTENTION_SPLIT_TOKENS; split++) {
-            split_add(work, row, count, split);
+        if (is_spread) {
+            splits_spread(work, row, count);
+        } else {
+            uint32_t seen = chunk_keys_seen(work, row + count - 1);
+
+            splits_add(work, row, count, 0,
+                       (seen + ATTENTION_SPLIT_TOKENS - 1) / ATTENTION_SPLIT_TOKENS);
         }
     }
     items_attend(work);
+}
+
+/* The next rows that meet keys here, at most ATTEND_ROWS, become the chunk. */
+static bool chunk_next(struct attention_work *work, uint32_t row_count)
+{
+    uint32_t row = work->row_begin + work->row_count;
+    uint32_t end;
+
+    while (row < row_count && keys_seen(work, &work->rows[row]) == 0) {
+        row++;
+    }
+    for (end = row; end < row_count && end - row < ATTEND_ROWS; end++) {
+        if (keys_seen(work, &work->rows[end]) == 0) {
+            break;
+        }
+    }
+    work->row_begin = row;
+    work->row_count = end - row;
+    return work->row_count > 0;
 }
 
 static void bias_row(void *context, size_t row, uint32_t thread)
@@ -381,6 +475,7 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
                           .out = {buffers->out, arch->hidden}};
     struct attention_work work = {
         .forward = forward,
+        .form = form,
         .weights = &weights->attention,
         .rows = rows,
         .layer = layer,
@@ -394,12 +489,13 @@ void forward_attention(struct forward *forward, uint32_t layer, const struct for
     }
     rows_norm(forward, x, weights->input_norm, row_count, forward->normed);
     form->project(&work, row_count);
-    for (uint32_t begin = 0; begin < row_count; begin += ATTEND_ROWS) {
-        work.row_begin = begin;
-        work.row_count = min_u32(ATTEND_ROWS, row_count - begin);
+    while (chunk_next(&work, row_count)) {
         form->queries(&work);
         chunk_attend(&work);
         form->values(&work);
+    }
+    if (form->segments != NULL) {
+        form->segments(&work, row_count);
     }
     product_run(forward, &out, 1, row_count);
     if ((arch->attention_bias & BIAS_OUT) != 0) {

@@ -6,9 +6,12 @@
  * come from. Private to worker/layers. */
 #include "worker/layers/forward_state.h"
 
+struct attention_form;
+
 /* One call, and inside it one chunk of at most ATTEND_ROWS rows. */
 struct attention_work {
     struct forward *forward;
+    const struct attention_form *form;
     const struct attention_weights *weights;
     const struct forward_row *rows;
     uint32_t layer;
@@ -22,6 +25,9 @@ struct attention_work {
     uint32_t item_count; /* of the batch at hand */
     uint32_t pair_count; /* its rows of later splits */
     uint32_t heads_per_tile;
+
+    uint32_t expand_item_count;
+    uint32_t expand_rows; /* of one tile, at most */
 };
 
 struct attention_form {
@@ -31,12 +37,19 @@ struct attention_form {
     void (*queries)(struct attention_work *work);
     /* The chunk's states become rows of `attended`. */
     void (*values)(struct attention_work *work);
+    /* Prompt rows meet their own segment in a form of its own, after the others. NULL: they don't.
+     */
+    void (*segments)(struct attention_work *work, uint32_t row_count);
 };
 extern const struct attention_form attention_latent;
 extern const struct attention_form attention_grouped;
 
 /* The entries alone: of latent attention. */
 void attention_latent_store(struct attention_work *work, uint32_t row_count);
+/* Expanded latent attention of the prompt rows (attention_expanded.c), and its scratch of a thread,
+ * in floats. */
+void attention_expanded(struct attention_work *work, uint32_t row_count);
+uint64_t attention_expanded_values(const struct arch *arch, uint32_t rows_max);
 
 /* cos and sin of a position, for attention_rotate. */
 void attention_cos_sin(const struct forward *forward, uint32_t position, float *out);

@@ -115,4 +115,4 @@ static void values(struct attention_work *work)
     rows_run(work->forward, value_row, work, work->row_count);
 }
 
-const struct attention_form attention_grouped = {project, queries, values};
+const struct attention_form attention_grouped = {project, queries, values, NULL};

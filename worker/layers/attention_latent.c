@@ -1,4 +1,4 @@
-/* attention_latent.c - multi-head latent attention in its absorbed form.
+/* attention_latent.c - multi-head latent attention: its projections, and its absorbed form.
  *
  * The cache keeps one latent and one rotated key per token, shared by all heads. Instead of
  * expanding them, each head's query goes into the latent space (W_UK), attends there, and the
@@ -7,6 +7,9 @@
  *
  *   x -> norm -> q_a -> norm -> q_b -> [nope | rope] per head
  *             -> kv_a -> [latent -> norm | rotated key] -> cache
+ *
+ * Prompts meet the keys of their own segment in the expanded form (attention_expanded.c), where it
+ * takes a third of the work: their rows leave here with the state over earlier segments.
  */
 #include "worker/layers/attention.h"
 
@@ -159,7 +162,19 @@ static void queries(struct attention_work *work)
     team_run(work->forward->config.team, absorb_tile, work, head_tile_count(work));
 }
 
-/* One head's attended latents, divided by their sums, become its values. */
+/* What is left to be divided by the sum at the end: where the row's own segment is to follow. */
+static void earlier_keep(const struct attention_work *work, size_t row, size_t state)
+{
+    const struct attention_buffers *buffers = &work->forward->attention;
+    size_t head_count = work->forward->config.arch->head_count;
+    size_t at = (work->row_begin + row) * head_count + state % head_count;
+
+    buffers->earlier_max[at] = buffers->states.max[state];
+    buffers->earlier_sum[at] = buffers->states.sum[state];
+}
+
+/* One head's attended latents, divided by their sums, become its values; of prompt rows as they
+ * are. */
 static void value_tile(void *context, size_t tile, uint32_t thread)
 {
     const struct attention_work *work = context;
@@ -177,9 +192,14 @@ static void value_tile(void *context, size_t tile, uint32_t thread)
 
     (void)thread;
     for (uint32_t r = 0; r < at.row_count; r++) {
-        float sum = states->sum[(size_t)(at.row + r) * arch->head_count + at.head];
+        size_t state = (size_t)(at.row + r) * arch->head_count + at.head;
 
-        kernels->scale(acc + r * acc_stride, 1.0f / sum, arch->kv_lora_rank, acc + r * acc_stride);
+        if (work->rows[work->row_begin + at.row + r].token_class == TOKEN_PROMPT) {
+            earlier_keep(work, at.row + r, state);
+            continue;
+        }
+        kernels->scale(acc + r * acc_stride, 1.0f / states->sum[state], arch->kv_lora_rank,
+                       acc + r * acc_stride);
     }
     kernels->matmul_exact(w_uv, 0, packed_panel_count(w_uv->rows),
                           (struct rows_view){acc, acc_stride}, at.row_count,
@@ -191,4 +211,4 @@ static void values(struct attention_work *work)
     team_run(work->forward->config.team, value_tile, work, head_tile_count(work));
 }
 
-const struct attention_form attention_latent = {project, queries, values};
+const struct attention_form attention_latent = {project, queries, values, attention_expanded};

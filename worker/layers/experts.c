@@ -113,8 +113,8 @@ static void code_input(void *context, size_t place, uint32_t thread)
 
     (void)thread;
     out.row = place;
-    work->forward->config.kernels->code_rows(
-        gate->type, gate->columns, (struct rows_view){job->input, gate->columns}, 1, out);
+    work->forward->config.kernels->code_rows(gate->type, gate->columns,
+                                             (struct rows_view){job->input, gate->columns}, 1, out);
 }
 
 /* Sets each span's input; gathers all rows if any span needs it. */
@@ -285,9 +285,8 @@ static void down_tile(void *context, size_t tile, uint32_t thread)
         codes.row = first;
         kernels->matmul_codes(&down, NULL, 0, panels, codes, at.row_count, out);
     } else {
-        kernels->matmul(&down, 0, panels,
-                        (struct rows_view){buffers->act + first * width, width}, at.row_count,
-                        out);
+        kernels->matmul(&down, 0, panels, (struct rows_view){buffers->act + first * width, width},
+                        at.row_count, out);
     }
     for (uint32_t r = 0; r < at.row_count; r++) {
         const struct expert_job *job = &work->jobs[buffers->order[first + r]];

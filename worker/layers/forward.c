@@ -4,7 +4,7 @@
  * (the ledger), with memory it hands out. Embedding and logits are here; what lies between them is
  * in attention.c, mlp.c, router.c, experts.c and combine.c; the draft layer's input is in draft.c.
  */
-#include "worker/layers/forward_state.h"
+#include "worker/layers/attention.h"
 
 #include "common/base/mem.h"
 #include "worker/kernels/rope.h"
@@ -60,7 +60,8 @@ static void attention_lay_out(struct carver *carver, const struct forward_shape 
     uint64_t absorbed_rows = arch->attention == ATTENTION_MLA ? ATTEND_ROWS : 0;
     uint32_t widest = attend.key_width > attend.value_width ? attend.key_width : attend.value_width;
     uint64_t states = (ATTEND_ROWS + ATTEND_PAIRS) * heads;
-    uint64_t tile_values = ATTEND_QUERIES * ((uint64_t)attend.key_width + attend.value_width + 2);
+    uint64_t tile_values =
+        ATTEND_QUERIES * ((uint64_t)attend.key_width + 2 * ((uint64_t)attend.value_width + 2));
     uint64_t turned = arch->attention == ATTENTION_MLA
                           ? attend_turned_values(attend.key_width, ATTEND_QUERIES)
                           : 0;
@@ -78,6 +79,15 @@ static void attention_lay_out(struct carver *carver, const struct forward_shape 
     out->items = carve(carver, ATTEND_ROWS + ATTEND_PAIRS, sizeof(*out->items));
     out->kernel_values = attend_scratch_values(widest, ATTEND_QUERIES);
     out->scratch_values = out->kernel_values + tile_values + turned;
+    if (arch->attention == ATTENTION_MLA) {
+        uint64_t expanded = attention_expanded_values(arch, shape->rows_max);
+
+        out->earlier_max = carve_floats(carver, rows, heads);
+        out->earlier_sum = carve_floats(carver, rows, heads);
+        out->expand_items = carve(carver, rows, sizeof(*out->expand_items));
+        out->widened_heads = carve(carver, shape->thread_count, sizeof(uint32_t));
+        out->scratch_values = expanded > out->scratch_values ? expanded : out->scratch_values;
+    }
     out->scratch_values = (out->scratch_values + 15) / 16 * 16; /* keeps each thread's aligned */
     out->scratch = carve_floats(carver, shape->thread_count, out->scratch_values);
 }

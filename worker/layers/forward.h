@@ -15,8 +15,9 @@
 #include "worker/layers/weights.h"
 #include "worker/team/team.h"
 
-#define ATTENTION_SPLIT_TOKENS                                                                     \
-    1024 /* context splits lie at its multiples, joined in rising order */
+#define ATTENTION_SPLIT_TOKENS 256 /* context splits lie at its multiples, joined in rising order  \
+                                    */
+#define ATTENTION_SEGMENT_TOKENS 1024 /* inside it prompts take expanded latent attention */
 
 struct forward_config {
     const struct arch *arch; /* borrowed for life, as all below */
@@ -35,12 +36,19 @@ uint64_t forward_bytes(const struct arch *arch, uint32_t rows_max, uint32_t expe
 struct forward *forward_create(const struct forward_config *config, struct error *err) MUST_CHECK;
 void forward_destroy(struct forward *forward); /* NULL is legal */
 
-/* One row of the batch. Rows of one sequence stand in rising position. */
+/* Which form of latent attention a token takes (DESIGN, Attention): one of the prompt meets the
+ * keys of its own segment of ATTENTION_SEGMENT_TOKENS expanded and earlier ones absorbed, a
+ * generated one all of them absorbed. A token keeps its class when it is computed again. Without
+ * effect on other attention. */
+enum token_class { TOKEN_PROMPT, TOKEN_GENERATED };
+
+/* One row of the batch. Rows of one sequence stand in rising position, prompt before generated. */
 struct forward_row {
     uint32_t lane; /* the worker's own lane index */
     uint32_t slot;
     uint32_t position;
     uint32_t token;
+    enum token_class token_class;
 };
 
 /* x[r] = embedding of rows[r].token; tokens are below arch->vocab (checked by the caller). */

@@ -11,7 +11,7 @@
 #include "worker/layers/forward.h"
 
 #define ATTEND_ROWS          64 /* rows whose absorbed queries are held at a time */
-#define ATTEND_PAIRS         64 /* (row, later split) pairs attended between two joins */
+#define ATTEND_PAIRS         64 /* (row, later split) pairs whose states wait to be joined */
 #define ATTEND_QUERIES       64 /* rows times heads of one attention tile, at most */
 #define EXPERT_ROWS          64 /* rows of one expert tile, at most */
 #define EXPERT_PANELS        16 /* panels of one expert tile, at most */
@@ -38,8 +38,14 @@ struct attend_states {
 struct attend_item {
     uint32_t row; /* the first, in the chunk */
     uint32_t row_count;
-    uint32_t split; /* positions from split * ATTENTION_SPLIT_TOKENS on */
-    uint32_t state; /* of its first row: rows stand first, pairs behind them */
+    uint32_t split_begin, split_end; /* several are joined in the tile: from the first one on */
+    uint32_t state;                  /* of its first row: rows stand first, pairs behind them */
+};
+
+/* Rows of one prompt in one segment, which meet its keys expanded. */
+struct expand_item {
+    uint32_t row; /* the first, in the step */
+    uint32_t row_count;
 };
 
 struct attention_buffers {
@@ -53,7 +59,14 @@ struct attention_buffers {
     /* The chunk's rows first (they start as split 0), then one for each pair of a batch. */
     struct attend_states states;
     struct attend_item *items; /* [ATTEND_ROWS + ATTEND_PAIRS] */
-    /* [threads][scratch_values]: the kernel's, then a tile's queries, states, queries turned */
+    /* MLA: [rows][heads], of prompt rows the state over earlier segments, whose values stand in
+     * `attended` */
+    float *earlier_max, *earlier_sum;
+    struct expand_item *expand_items; /* MLA: [rows] */
+    uint32_t *widened_heads; /* MLA: [threads], the head + 1 whose matrices are in its scratch */
+    /* [threads][scratch_values]: the kernel's, then a tile's queries, its states, those of a split
+     * to be joined, queries turned; or
+     * what attention_expanded.c lays out */
     float *scratch;
     size_t scratch_values;
     size_t kernel_values;
@@ -92,7 +105,7 @@ struct expert_buffers {
     struct int8_rows input;    /* [jobs], hidden columns */
     float *act;                /* [jobs][expert_width] */
     struct int8_rows act_codes;
-    float *rows;               /* [threads][EXPERT_ROWS][EXPERT_PANELS * PANEL_ROWS] */
+    float *rows; /* [threads][EXPERT_ROWS][EXPERT_PANELS * PANEL_ROWS] */
 };
 
 struct forward {
@@ -145,8 +158,8 @@ struct product {
 bool product_is_coded(const struct forward *forward, const struct packed_matrix *w,
                       const struct packed_matrix *up);
 /* Rows become codes for weights of `type`, on the team or here when they are few. */
-void codes_run(struct forward *forward, enum weight_type type, uint32_t columns,
-               struct rows_view x, uint32_t row_count, struct int8_rows out);
+void codes_run(struct forward *forward, enum weight_type type, uint32_t columns, struct rows_view x,
+               uint32_t row_count, struct int8_rows out);
 /* How many panels one tile takes: `panels`, cut to what suits the kernels; 1 … panels_max. */
 uint32_t panels_rounded(size_t panels, uint32_t panels_max);
 /* All products in one pass of the team: tiles of rows x panels. */

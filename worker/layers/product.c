@@ -48,8 +48,8 @@ static void codes_tile(void *context, size_t tile, uint32_t thread)
         (struct int8_rows){work->out.chunks, work->out.stride, work->out.row + row});
 }
 
-void codes_run(struct forward *forward, enum weight_type type, uint32_t columns,
-               struct rows_view x, uint32_t row_count, struct int8_rows out)
+void codes_run(struct forward *forward, enum weight_type type, uint32_t columns, struct rows_view x,
+               uint32_t row_count, struct int8_rows out)
 {
     const struct kernels *kernels = forward->config.kernels;
     struct codes_work work = {kernels, type, columns, x, row_count, out};
@@ -100,8 +100,8 @@ static void product_tile(void *context, size_t tile, uint32_t thread)
     panel_end =
         panel + work->panels_per_tile < panel_count ? panel + work->panels_per_tile : panel_count;
     row = (uint32_t)(tile % work->row_blocks) * work->rows_per_tile;
-    rows = work->row_count - row < work->rows_per_tile ? work->row_count - row
-                                                       : work->rows_per_tile;
+    rows =
+        work->row_count - row < work->rows_per_tile ? work->row_count - row : work->rows_per_tile;
     codes = work->codes[product - work->products];
     codes.row = row;
     x = (struct rows_view){product->x.values + row * product->x.stride, product->x.stride};

@@ -1,9 +1,10 @@
 /* weights.c - which tensors a share of the model needs, and where each goes.
  *
  * Planning walks the share in the order in which a step reads it and gives every tensor the next
- * bytes of one region. Pointers cannot be known yet, so each one is noted as a binding (where the
- * pointer lives, which offset it gets); weights_bind fills them in. Of several draft layers a share
- * has the first. Reading files is the loader's business (worker/stage).
+ * bytes of one region, which parts divide at pages. Pointers cannot be known yet, so each one is
+ * noted as a binding (where the pointer lives, which offset it gets); weights_bind fills them in.
+ * Of several draft layers a share has the first. Reading files is the loader's business
+ * (worker/stage).
  *
  * kv_b_proj holds, per head, the rows [nope | value] over the latent. Absorbed attention needs the
  * nope rows transposed (query into latent) and the value rows as they are, so it becomes two small
@@ -27,6 +28,25 @@ static uint64_t align_up(uint64_t value, uint64_t alignment)
     return (value + alignment - 1) / alignment * alignment;
 }
 
+/* What is planned from here on belongs to this part, until part_end. */
+static void part_begin(struct plan *plan, enum part_kind kind, uint32_t layer, uint32_t expert)
+{
+    struct weights *weights = plan->weights;
+
+    ASSERT(weights->part_count < plan->part_max);
+    weights->parts[weights->part_count] = (struct weights_part){
+        .kind = kind, .layer = layer, .expert = expert, .offset = weights->memory_bytes};
+}
+
+static void part_end(struct plan *plan)
+{
+    struct weights *weights = plan->weights;
+    struct weights_part *part = &weights->parts[weights->part_count++];
+
+    weights->memory_bytes = align_up(weights->memory_bytes, REGION_ALIGNMENT);
+    part->bytes = weights->memory_bytes - part->offset;
+}
+
 /* The next bytes of the region become what *binding.pointer points to; its offset is set here. */
 static uint64_t region_take(struct plan *plan, struct binding binding)
 {
@@ -35,6 +55,7 @@ static uint64_t region_take(struct plan *plan, struct binding binding)
 
     ASSERT(plan->binding_count < plan->binding_max);
     binding.offset = offset;
+    binding.part = weights->part_count;
     plan->bindings[plan->binding_count++] = binding;
     weights->memory_bytes += align_up(binding.bytes, PIECE_ALIGNMENT);
     return offset;
@@ -47,7 +68,8 @@ static void piece_add(struct plan *plan, enum piece_kind kind, const struct tens
 
     ASSERT(weights->piece_count < plan->piece_max);
     weights->pieces[weights->piece_count++] =
-        (struct weights_piece){kind, tensor, destination, bytes};
+        (struct weights_piece){kind, tensor, destination, bytes, weights->part_count};
+    weights->parts[weights->part_count].file_bytes += tensor->bytes + tensor->scales.bytes;
     weights->file_bytes += tensor->bytes + tensor->scales.bytes;
 }
 
@@ -125,8 +147,8 @@ static bool mlp_plan(struct plan *plan, struct place gate, struct mlp_weights *o
 }
 
 /* One matrix for each head, one after the other; returns where the first lies. The tensor becomes
- * parts [part, part + heads). */
-static uint64_t heads_plan(struct plan *plan, const struct tensor *tensor, uint32_t part,
+ * matrices [tensor_part, tensor_part + heads). */
+static uint64_t heads_plan(struct plan *plan, const struct tensor *tensor, uint32_t tensor_part,
                            struct packed_matrix shape, struct packed_matrix **out)
 {
     uint32_t head_count = plan->weights->arch.head_count;
@@ -139,7 +161,7 @@ static uint64_t heads_plan(struct plan *plan, const struct tensor *tensor, uint3
                                                              .bytes = bytes,
                                                              .tensor = tensor,
                                                              .matrix = matrix,
-                                                             .part = part + h});
+                                                             .tensor_part = tensor_part + h});
 
         *matrix = shape;
         destination = h == 0 ? offset : destination;
@@ -262,6 +284,7 @@ static bool expert_is_owned(const struct plan *plan, uint32_t layer, uint32_t ex
            share->owned_experts[row * plan->weights->arch.router.expert_count + expert] != 0;
 }
 
+/* All of a layer of experts but them. */
 static bool moe_plan(struct plan *plan, uint32_t layer, struct layer_weights *out)
 {
     const struct arch *arch = &plan->weights->arch;
@@ -279,16 +302,25 @@ static bool moe_plan(struct plan *plan, uint32_t layer, struct layer_weights *ou
     } else if (!vector_plan(plan, ROLE_ROUTER_BIAS, layer, &out->router_bias)) {
         return false;
     }
-    if (arch->shared_width > 0 && !mlp_plan(plan, shared, &out->shared)) {
-        return false;
-    }
+    return arch->shared_width == 0 || mlp_plan(plan, shared, &out->shared);
+}
+
+static bool experts_plan(struct plan *plan, uint32_t layer, struct layer_weights *out)
+{
+    uint32_t expert_count = plan->weights->arch.router.expert_count;
+
     out->experts = arena_new_array(&plan->arena, struct mlp_weights, expert_count);
     for (uint32_t e = 0; e < expert_count; e++) {
         struct place expert = {ROLE_EXPERT_GATE, layer, e};
 
-        if (expert_is_owned(plan, layer, e) && !mlp_plan(plan, expert, &out->experts[e])) {
+        if (!expert_is_owned(plan, layer, e)) {
+            continue;
+        }
+        part_begin(plan, PART_EXPERT, layer, e);
+        if (!mlp_plan(plan, expert, &out->experts[e])) {
             return false;
         }
+        part_end(plan);
     }
     return true;
 }
@@ -296,14 +328,17 @@ static bool moe_plan(struct plan *plan, uint32_t layer, struct layer_weights *ou
 static bool layer_plan(struct plan *plan, uint32_t layer, struct layer_weights *out)
 {
     struct place dense = {ROLE_GATE, layer, CATALOG_NO_EXPERT};
+    bool is_moe = arch_layer_is_moe(&plan->weights->arch, layer);
 
+    part_begin(plan, PART_LAYER, layer, 0);
     if (!vector_plan(plan, ROLE_INPUT_NORM, layer, &out->input_norm) ||
         !attention_plan(plan, layer, &out->attention) ||
-        !vector_plan(plan, ROLE_POST_NORM, layer, &out->post_norm)) {
+        !vector_plan(plan, ROLE_POST_NORM, layer, &out->post_norm) ||
+        !(is_moe ? moe_plan(plan, layer, out) : mlp_plan(plan, dense, &out->dense))) {
         return false;
     }
-    return arch_layer_is_moe(&plan->weights->arch, layer) ? moe_plan(plan, layer, out)
-                                                          : mlp_plan(plan, dense, &out->dense);
+    part_end(plan);
+    return !is_moe || experts_plan(plan, layer, out);
 }
 
 static bool embedding_plan(struct plan *plan)
@@ -316,11 +351,13 @@ static bool embedding_plan(struct plan *plan)
         return false;
     }
     weights->embedding_type = tensor->type;
+    part_begin(plan, PART_EMBEDDING, 0, 0);
     piece_add(plan, PIECE_COPY, tensor,
               region_take(plan, (struct binding){.pointer = (void **)&weights->embedding,
                                                  .bytes = tensor->bytes,
                                                  .tensor = tensor}),
               tensor->bytes);
+    part_end(plan);
     return true;
 }
 
@@ -330,18 +367,28 @@ static bool head_plan(struct plan *plan)
     enum tensor_role role = weights->arch.tied_embedding ? ROLE_EMBEDDING : ROLE_HEAD;
     struct place head = {role, CATALOG_NO_LAYER, CATALOG_NO_EXPERT};
 
-    return vector_plan(plan, ROLE_FINAL_NORM, CATALOG_NO_LAYER, &weights->final_norm) &&
-           matrix_plan(plan, head, &weights->head);
+    part_begin(plan, PART_HEAD, 0, 0);
+    if (!vector_plan(plan, ROLE_FINAL_NORM, CATALOG_NO_LAYER, &weights->final_norm) ||
+        !matrix_plan(plan, head, &weights->head)) {
+        return false;
+    }
+    part_end(plan);
+    return true;
 }
 
 static bool draft_plan(struct plan *plan, uint32_t layer, struct draft_weights *out)
 {
     struct place projection = {ROLE_DRAFT_PROJECTION, layer, CATALOG_NO_EXPERT};
 
-    return vector_plan(plan, ROLE_DRAFT_TOKEN_NORM, layer, &out->token_norm) &&
-           vector_plan(plan, ROLE_DRAFT_HIDDEN_NORM, layer, &out->hidden_norm) &&
-           matrix_plan(plan, projection, &out->projection) &&
-           vector_plan(plan, ROLE_DRAFT_FINAL_NORM, layer, &out->final_norm);
+    part_begin(plan, PART_DRAFT, layer, 0);
+    if (!vector_plan(plan, ROLE_DRAFT_TOKEN_NORM, layer, &out->token_norm) ||
+        !vector_plan(plan, ROLE_DRAFT_HIDDEN_NORM, layer, &out->hidden_norm) ||
+        !matrix_plan(plan, projection, &out->projection) ||
+        !vector_plan(plan, ROLE_DRAFT_FINAL_NORM, layer, &out->final_norm)) {
+        return false;
+    }
+    part_end(plan);
+    return true;
 }
 
 static bool share_plan(struct plan *plan)
@@ -360,11 +407,7 @@ static bool share_plan(struct plan *plan)
     if (share->has_draft && !draft_plan(plan, share->layer_end, &weights->draft)) {
         return false;
     }
-    if (share->has_head && !head_plan(plan)) {
-        return false;
-    }
-    weights->memory_bytes = align_up(weights->memory_bytes, REGION_ALIGNMENT);
-    return true;
+    return !share->has_head || head_plan(plan);
 }
 
 /* Room for the most that a share can need: every tensor once, a head tied to the embedding once
@@ -379,12 +422,14 @@ static void room_make(struct plan *plan)
     plan->weights = weights;
     plan->piece_max = plan->catalog->tensor_count + 1;
     plan->binding_max = plan->piece_max + layer_count * (2 * arch->head_count + 1);
+    plan->part_max = 3 + layer_count * (1 + arch->router.expert_count);
     plan->bindings = arena_new_array(&plan->arena, struct binding, plan->binding_max);
     weights->arch = *arch;
     weights->layer_begin = plan->share->layer_begin;
     weights->layer_end = layer_end;
     weights->layers = arena_new_array(&plan->arena, struct layer_weights, layer_count);
     weights->pieces = arena_new_array(&plan->arena, struct weights_piece, plan->piece_max);
+    weights->parts = arena_new_array(&plan->arena, struct weights_part, plan->part_max);
     weights->plan_memory = plan;
 }
 
@@ -413,12 +458,22 @@ struct weights *weights_plan(const struct catalog *catalog, const struct weights
 
 void weights_bind(struct weights *weights, void *memory)
 {
+    for (uint32_t i = 0; i < weights->part_count; i++) {
+        weights->parts[i].memory = (char *)memory + weights->parts[i].offset;
+    }
+    weights_bind_parts(weights);
+}
+
+void weights_bind_parts(struct weights *weights)
+{
     const struct plan *plan = weights->plan_memory;
 
-    ASSERT((uintptr_t)memory % PIECE_ALIGNMENT == 0);
-    weights->memory = memory;
     for (uint32_t i = 0; i < plan->binding_count; i++) {
-        *plan->bindings[i].pointer = weights->memory + plan->bindings[i].offset;
+        const struct binding *binding = &plan->bindings[i];
+        const struct weights_part *part = &weights->parts[binding->part];
+
+        ASSERT((uintptr_t)part->memory % PIECE_ALIGNMENT == 0);
+        *binding->pointer = part->memory + (binding->offset - part->offset);
     }
 }
 

@@ -5,7 +5,8 @@
  *
  * weights_plan decides from shapes alone which tensors a share of the model needs and where each
  * goes; nothing is allocated, so the ledger can be printed first. weights_bind then gives the plan
- * its memory; the loader executes `pieces` in any order, on any number of threads.
+ * its memory; the loader executes `pieces` in any order, on any number of threads. Parts are what
+ * another share of the same model may take over as they are.
  */
 #include "common/base/error.h"
 #include "common/model/arch.h"
@@ -62,9 +63,28 @@ enum piece_kind {
 struct weights_piece {
     enum piece_kind kind;
     const struct tensor *tensor; /* lent by the catalog */
-    uint64_t destination;        /* byte offset in the weights' memory; KV_B: of w_uk[0], HEADS:
+    uint64_t destination;        /* byte offset in the weights' region; KV_B: of w_uk[0], HEADS:
                                     of the first head's matrix */
     uint64_t destination_bytes;
+    uint32_t part; /* that it belongs to */
+};
+
+/* What a worker keeps or gives up as one: the same bytes in every share that has it. */
+enum part_kind {
+    PART_EMBEDDING,
+    PART_LAYER,  /* all of a layer but its routed experts; of the draft layer, too */
+    PART_EXPERT, /* gate, up and down of one routed expert */
+    PART_DRAFT,  /* what the draft layer has beside those of a layer */
+    PART_HEAD,   /* final norm and head */
+};
+struct weights_part {
+    enum part_kind kind;
+    uint32_t layer, expert; /* 0 where there is none */
+    uint64_t offset;        /* in the weights' region; a multiple of 4096 */
+    uint64_t bytes;         /* likewise */
+    uint64_t file_bytes;    /* to be read */
+    char *memory;           /* NULL before it is bound */
+    bool is_filled;         /* its pieces' values are there */
 };
 
 /* What the draft layer has beside those of a layer. Its published embedding and head are copies of
@@ -85,18 +105,22 @@ struct weights {
     struct packed_matrix head;  /* data NULL without the head */
     struct draft_weights draft; /* all NULL without the draft layer */
     uint32_t piece_count;
-    struct weights_piece *pieces;
-    uint64_t memory_bytes; /* to be bound: a multiple of 4096 */
-    uint64_t file_bytes;   /* to be read */
-    char *memory;          /* after weights_bind */
+    struct weights_piece *pieces; /* those of a part lie together */
+    uint32_t part_count;
+    struct weights_part *parts; /* in the order of their offsets */
+    uint64_t memory_bytes;      /* of all parts: a multiple of 4096 */
+    uint64_t file_bytes;        /* likewise */
     void *plan_memory;
 };
 
 /* Borrows the catalog for the weights' life. err: ERROR_INPUT names a missing tensor. */
 struct weights *weights_plan(const struct catalog *catalog, const struct weights_share *share,
                              struct error *err) MUST_CHECK;
-/* `memory`: weights->memory_bytes zeroed bytes, 64-byte aligned, borrowed. Sets all pointers. */
+/* `memory`: weights->memory_bytes zeroed bytes, 64-byte aligned, borrowed. Parts take their places
+ * in it; sets all pointers. */
 void weights_bind(struct weights *weights, void *memory);
+/* The same where each part has its own memory, which the caller has set. */
+void weights_bind_parts(struct weights *weights);
 /* Rows [begin, end) of a tensor as they are in its file. */
 struct weights_rows {
     uint32_t begin, end;

@@ -213,8 +213,8 @@ static uint64_t place_hash(const struct weights_dummy *dummy, const struct bindi
 {
     const struct tensor *tensor = binding->tensor;
 
-    return hash_counter(hash_counter(dummy->seed, binding->part, 0, 0), tensor->role, tensor->layer,
-                        tensor->expert);
+    return hash_counter(hash_counter(dummy->seed, binding->tensor_part, 0, 0), tensor->role,
+                        tensor->layer, tensor->expert);
 }
 
 /* Norms are about one, biases about zero. */

@@ -66,6 +66,15 @@ static bool numbers_check(const struct weights_piece *piece, const struct weight
                      tensor->name, rows->begin, rows->end - 1);
 }
 
+/* Where a piece's values go. */
+static char *destination_of(const struct weights *weights, const struct weights_piece *piece)
+{
+    const struct weights_part *part = &weights->parts[piece->part];
+
+    ASSERT(part->memory != NULL);
+    return part->memory + (piece->destination - part->offset);
+}
+
 /* Where one head's two matrices lie. */
 struct head_place {
     char *uk, *uv;
@@ -79,7 +88,7 @@ static struct head_place head_place(const struct weights *weights,
         packed_bytes(weights_uk_type(piece->tensor), arch->kv_lora_rank, arch->qk_nope_dim);
     uint64_t uv_bytes =
         packed_bytes(weights_uv_type(piece->tensor), arch->v_head_dim, arch->kv_lora_rank);
-    char *first = weights->memory + piece->destination;
+    char *first = destination_of(weights, piece);
 
     return (struct head_place){first + head * uk_bytes,
                                first + arch->head_count * uk_bytes + head * uv_bytes};
@@ -201,7 +210,7 @@ static void heads_fill(const struct weights *weights, const struct weights_piece
     const struct tensor *tensor = piece->tensor;
     uint32_t head_rows = weights_piece_granularity(weights, piece);
     uint64_t matrix_bytes = packed_bytes(tensor->type, head_rows, tensor->columns);
-    char *out = weights->memory + piece->destination + rows->begin / head_rows * matrix_bytes;
+    char *out = destination_of(weights, piece) + rows->begin / head_rows * matrix_bytes;
     struct pack_source source = {tensor->type, rows->values, tensor->columns};
 
     ASSERT(rows->begin % head_rows == 0 && rows->end % head_rows == 0);
@@ -222,9 +231,9 @@ bool weights_fill(const struct weights *weights, const struct weights_piece *pie
     uint64_t value_begin = (uint64_t)rows->begin * tensor->columns;
     uint64_t value_count = (uint64_t)row_count * tensor->columns;
     uint64_t row_bytes = weight_row_bytes(tensor->type, tensor->columns);
-    char *destination = weights->memory + piece->destination;
+    char *destination = destination_of(weights, piece);
 
-    ASSERT(weights->memory != NULL && rows->begin <= rows->end && rows->end <= tensor->rows);
+    ASSERT(rows->begin <= rows->end && rows->end <= tensor->rows);
     if (!numbers_check(piece, rows, err)) {
         return false;
     }

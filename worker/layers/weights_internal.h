@@ -12,7 +12,8 @@ struct binding {
     uint64_t bytes;
     const struct tensor *tensor;        /* NULL: zeros */
     const struct packed_matrix *matrix; /* NULL: a vector of f32, or the embedding's rows */
-    uint32_t part;                      /* of the tensor: numbers the matrices that it becomes */
+    uint32_t tensor_part;               /* numbers the matrices that a tensor becomes */
+    uint32_t part;                      /* index into the weights' parts */
 };
 
 /* Everything that weights_plan makes, the weights included: weights->plan_memory. */
@@ -24,6 +25,7 @@ struct plan {
     uint32_t binding_count;
     uint32_t binding_max;
     uint32_t piece_max;
+    uint32_t part_max;
     struct binding *bindings;
     struct error *err;
 };

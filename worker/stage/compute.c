@@ -56,12 +56,14 @@ struct compute {
     atomic_uint bell;
     atomic_uint sleepers;
     atomic_bool waits_for_frame;
-    atomic_bool other_dozes; /* the communication thread, unless it is woken */
+    atomic_bool other_dozes;  /* the communication thread, unless it is woken */
+    _Atomic uint32_t attempt; /* steps and frames of earlier ones are void */
     atomic_bool stop;
     atomic_bool stopped;
     _Atomic int64_t busy_ns;
     _Atomic int64_t wait_ns;
     _Atomic uint64_t step_count;
+    _Atomic uint64_t dropped_count;
 };
 
 /* --- the bell --- */
@@ -95,18 +97,21 @@ static bool exchange_is_abandoned(struct exchange *exchange)
     struct compute *compute = (struct compute *)exchange;
 
     return compute->failed || atomic_load(&compute->stop) ||
-           (compute->current != NULL && atomic_load(&compute->current->is_void));
+           (compute->current != NULL &&
+            compute->current->job.step.attempt < atomic_load(&compute->attempt));
 }
 
 static void collect_frames(struct compute *compute)
 {
     struct frame *frame;
 
+    inbox_attempt(compute->inbox, atomic_load(&compute->attempt));
     while ((frame = ring_pop(compute->frames)) != NULL) {
         if (!inbox_put(compute->inbox, frame, &compute->err)) {
             compute->failed = true;
         }
     }
+    atomic_store(&compute->dropped_count, inbox_dropped(compute->inbox));
 }
 
 /* Each side writes its own mark and then reads the other's, so one of them sees both. */
@@ -224,6 +229,7 @@ static void *compute_main(void *context)
     struct compute *compute = context;
 
     (void)pthread_setname_np(pthread_self(), "compute");
+    stage_thread_begin(compute->stage);
     while (!atomic_load(&compute->stop)) {
         unsigned seen = atomic_load(&compute->bell);
         struct work *work = ring_pop(compute->steps);
@@ -372,16 +378,25 @@ struct work *compute_free_work(struct compute *compute)
     return NULL;
 }
 
-static void void_earlier_attempts(struct compute *compute, const struct step *step)
+void compute_attempt(struct compute *compute, uint32_t attempt)
 {
-    for (uint32_t i = 0; i < compute->work_count; i++) {
-        struct work *work = &compute->works[i];
-
-        if (work->is_submitted && work->job.step.number >= step->number &&
-            work->job.step.attempt < step->attempt) {
-            atomic_store(&work->is_void, true);
-        }
+    if (attempt > atomic_load(&compute->attempt)) {
+        atomic_store(&compute->attempt, attempt);
+        bell_ring(compute);
     }
+}
+
+uint32_t compute_void_steps(const struct compute *compute)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < compute->work_count; i++) {
+        const struct work *work = &compute->works[i];
+
+        count +=
+            work->is_submitted && work->job.step.attempt < atomic_load(&compute->attempt) ? 1 : 0;
+    }
+    return count;
 }
 
 void compute_submit(struct compute *compute, struct work *work)
@@ -389,12 +404,9 @@ void compute_submit(struct compute *compute, struct work *work)
     bool pushed;
 
     ASSERT(work->is_free);
-    if (work->job.step.attempt > 0) {
-        void_earlier_attempts(compute, &work->job.step);
-    }
+    compute_attempt(compute, work->job.step.attempt);
     work->is_free = false;
     work->is_submitted = true;
-    atomic_store(&work->is_void, false);
     pushed = ring_push(compute->steps, work);
     ASSERT(pushed); /* the ring holds all slots */
     compute->open_steps++;
@@ -462,5 +474,6 @@ struct compute_counters compute_counters(const struct compute *compute)
         .busy_ns = atomic_load(&compute->busy_ns),
         .wait_ns = atomic_load(&compute->wait_ns),
         .steps = atomic_load(&compute->step_count),
+        .frames_dropped = atomic_load(&compute->dropped_count),
     };
 }

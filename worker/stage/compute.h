@@ -15,9 +15,8 @@
 struct work {
     struct stage_job job;
     enum stage_outcome outcome;
-    struct error err;    /* with STAGE_FAILED */
-    atomic_bool is_void; /* another attempt of this step was issued */
-    bool is_free;        /* the communication thread's */
+    struct error err; /* with STAGE_FAILED */
+    bool is_free;     /* the communication thread's */
     bool is_submitted;
 };
 
@@ -38,13 +37,17 @@ bool compute_has_stopped(const struct compute *compute);
 void compute_destroy(struct compute *compute);
 
 struct work *compute_free_work(struct compute *compute); /* NULL: all are under way */
-/* Takes a free slot whose job.step is decoded and checked. An attempt above 0 voids earlier
- * attempts of this step and of all later ones. */
+/* A further attempt of the epoch begins: submitted steps of earlier ones end, abandoned, at their
+ * next layer or wait, and frames of earlier ones are dropped. */
+void compute_attempt(struct compute *compute, uint32_t attempt);
+/* Takes a free slot whose job.step is decoded and checked. Begins the step's attempt. */
 void compute_submit(struct compute *compute, struct work *work);
 /* The next finished step, or NULL; give it back with compute_release. */
 struct work *compute_finished(struct compute *compute);
 void compute_release(struct work *work);
 uint32_t compute_open_steps(const struct compute *compute); /* submitted, not yet finished */
+/* Of these, those of earlier attempts: their slots become free soon. */
+uint32_t compute_void_steps(const struct compute *compute);
 
 /* True: the thread waits for no frame, and wakes `waker` should it begin to; so the caller may look
  * for frames rarely until then. False: it waits now. */
@@ -57,6 +60,7 @@ struct frame *compute_outgoing(struct compute *compute, uint32_t *peer);
 struct compute_counters {
     int64_t busy_ns, wait_ns;
     uint64_t steps;
+    uint64_t frames_dropped; /* of steps that are over, of earlier attempts */
 };
 struct compute_counters compute_counters(const struct compute *compute);
 

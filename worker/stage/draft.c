@@ -179,6 +179,7 @@ static void list_entry(struct stage *stage, struct stage_job *job, uint32_t firs
         }
         draft->rows[at] = stage->map.rows[first + i];
         draft->rows[at].token = i + 1 < known.rows ? entry->tokens[i + 1] : known.last_token;
+        draft->rows[at].token_class = TOKEN_GENERATED; /* as drafts have it */
         draft->sources[at] = first + i;
         draft->entries[at] = index;
         draft->entry_rows[at] = i;

@@ -130,14 +130,21 @@ static uint64_t cgroup_limit(void)
     return v1 < v2 ? v1 : v2;
 }
 
-static uint64_t memory_limit(uint64_t wanted)
+uint64_t facts_available_now(void)
 {
     char *meminfo = read_small("/proc/meminfo");
     uint64_t available = meminfo != NULL ? facts_available_bytes(meminfo) : UINT64_MAX;
+
+    mem_free(meminfo);
+    return available;
+}
+
+static uint64_t memory_limit(uint64_t wanted)
+{
+    uint64_t available = facts_available_now();
     uint64_t group = cgroup_limit();
     uint64_t limit = wanted > 0 ? wanted : UINT64_MAX;
 
-    mem_free(meminfo);
     limit = available < limit ? available : limit;
     limit = group < limit ? group : limit;
     if (limit == UINT64_MAX) {

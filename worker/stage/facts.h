@@ -20,6 +20,8 @@ struct facts {
 /* `memory_bytes`: --memory, 0 for none. Measures for some 20 ms on the team's threads. */
 void facts_collect(uint64_t memory_bytes, struct team *team, struct facts *out);
 
+/* What the system can still give without swapping; UINT64_MAX: it does not say. */
+uint64_t facts_available_now(void);
 /* Anonymous memory of this process that is resident now. */
 uint64_t facts_resident_bytes(void);
 

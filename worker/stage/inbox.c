@@ -22,7 +22,8 @@ struct inbox {
     uint32_t count;
     struct frame **frames;
     uint64_t dropped;
-    uint64_t newest; /* highest step that is over */
+    uint32_t attempt; /* of the epoch: frames of earlier ones are of no use */
+    uint64_t newest;  /* highest step that is over */
     struct step_record records[STEPS_REMEMBERED];
 };
 
@@ -51,6 +52,9 @@ static bool is_over(const struct inbox *inbox, uint64_t step, uint32_t attempt)
 {
     const struct step_record *record = &inbox->records[step % STEPS_REMEMBERED];
 
+    if (attempt < inbox->attempt) {
+        return true;
+    }
     if (record->step == step && record->attempts_over > 0) {
         return attempt < record->attempts_over;
     }
@@ -94,15 +98,8 @@ struct frame *inbox_take(struct inbox *inbox, const struct frame_key *key)
     return NULL;
 }
 
-void inbox_step_over(struct inbox *inbox, uint64_t step, uint32_t attempt)
+static void drop_what_is_over(struct inbox *inbox)
 {
-    struct step_record *record = &inbox->records[step % STEPS_REMEMBERED];
-
-    if (record->step != step || record->attempts_over <= attempt) {
-        record->step = step;
-        record->attempts_over = attempt + 1;
-    }
-    inbox->newest = step > inbox->newest ? step : inbox->newest;
     for (uint32_t i = 0; i < inbox->count;) {
         const struct frame_header *header = &inbox->frames[i]->header;
 
@@ -114,6 +111,26 @@ void inbox_step_over(struct inbox *inbox, uint64_t step, uint32_t attempt)
             i++;
         }
     }
+}
+
+void inbox_attempt(struct inbox *inbox, uint32_t attempt)
+{
+    if (attempt > inbox->attempt) {
+        inbox->attempt = attempt;
+        drop_what_is_over(inbox);
+    }
+}
+
+void inbox_step_over(struct inbox *inbox, uint64_t step, uint32_t attempt)
+{
+    struct step_record *record = &inbox->records[step % STEPS_REMEMBERED];
+
+    if (record->step != step || record->attempts_over <= attempt) {
+        record->step = step;
+        record->attempts_over = attempt + 1;
+    }
+    inbox->newest = step > inbox->newest ? step : inbox->newest;
+    drop_what_is_over(inbox);
 }
 
 uint64_t inbox_dropped(const struct inbox *inbox)

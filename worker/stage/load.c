@@ -22,8 +22,9 @@
 
 struct loader {
     const struct load_config *config;
-    int *files;               /* [file_count]; -1: not needed */
-    atomic_uchar *is_brought; /* [unit_count]: not in the page cache before, to be dropped */
+    int *files;                   /* [file_count]; -1: not needed */
+    atomic_uchar *is_brought;     /* [unit_count]: not in the page cache before, to be dropped */
+    _Atomic uint32_t *units_left; /* [part_count] */
     _Atomic uint32_t next_unit;
     atomic_bool failed;
     pthread_mutex_t mutex; /* guards err */
@@ -247,6 +248,7 @@ static bool read_unit(struct reading *reading, struct error *err)
         return false;
     }
     drop_unit(reading->loader, reading->unit);
+    atomic_fetch_sub(&reading->loader->units_left[reading->unit->piece->part], 1);
     atomic_fetch_add_explicit(&reading->loader->config->progress->done_bytes,
                               unit_bytes(reading->unit), memory_order_relaxed);
     return true;
@@ -354,22 +356,47 @@ static void close_files(struct loader *loader)
     }
 }
 
+/* --- parts --- */
+
+static void count_units(struct loader *loader)
+{
+    const struct load_plan *plan = loader->config->plan;
+
+    for (uint32_t i = 0; i < plan->unit_count; i++) {
+        atomic_fetch_add(&loader->units_left[plan->units[i].piece->part], 1);
+    }
+}
+
+/* Once no thread runs any more. */
+static void mark_filled(const struct loader *loader)
+{
+    struct weights *weights = loader->config->weights;
+
+    for (uint32_t i = 0; i < weights->part_count; i++) {
+        weights->parts[i].is_filled = atomic_load(&loader->units_left[i]) == 0;
+    }
+}
+
 bool load_weights(const struct load_config *config, struct error *err)
 {
     struct loader loader = {
         .config = config,
         .files = mem_new_array(int, config->catalog->file_count),
         .is_brought = mem_new_array(atomic_uchar, config->plan->unit_count),
+        .units_left = mem_new_array(_Atomic uint32_t, config->weights->part_count),
         .mutex = PTHREAD_MUTEX_INITIALIZER,
     };
     bool opened = open_files(&loader, err);
 
+    count_units(&loader);
     if (opened) {
         run_threads(&loader, config->thread_count);
     }
+    mark_filled(&loader);
     close_files(&loader);
     mem_free(loader.files);
     mem_free(loader.is_brought);
+    mem_free(loader.units_left);
     (void)pthread_mutex_destroy(&loader.mutex);
     if (opened && atomic_load(&loader.failed)) {
         *err = loader.err;

@@ -34,8 +34,8 @@ struct load_guard {
 
 struct load_config {
     const struct catalog *catalog;
-    const struct weights *weights; /* bound */
-    const struct load_plan *plan;  /* of these weights */
+    struct weights *weights;      /* bound */
+    const struct load_plan *plan; /* of these weights */
     uint32_t thread_count;
     const struct load_guard *guard; /* NULL: none, nothing is checksummed */
     struct load_progress *progress;
@@ -43,8 +43,8 @@ struct load_config {
 
 /* Staging memory of all threads, for the ledger. */
 uint64_t load_staging_bytes(const struct load_plan *plan, uint32_t thread_count);
-/* Fills bound weights; returns when all is read. Errors name file and tensor. Any thread; starts
- * thread_count - 1 more. */
+/* Fills bound weights; returns when all is read. Errors name file and tensor; parts that were read
+ * to their end before it are marked as filled then. Any thread; starts thread_count - 1 more. */
 bool load_weights(const struct load_config *config, struct error *err) MUST_CHECK;
 
 #endif

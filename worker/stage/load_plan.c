@@ -75,25 +75,35 @@ static void add_unit(struct load_plan *plan, const struct weights_piece *piece, 
     plan->unit_count++;
 }
 
+static void add_piece(struct load_plan *plan, const struct weights *weights,
+                      const struct weights_piece *piece)
+{
+    const struct tensor *tensor = piece->tensor;
+    uint32_t rows =
+        rows_of_bytes(tensor, weights_piece_granularity(weights, piece), LOAD_CHUNK_BYTES);
+    uint64_t block_bytes = load_block_rows(weights, piece) * load_row_bytes(tensor);
+
+    if (block_bytes > plan->block_bytes_max) {
+        plan->block_bytes_max = block_bytes;
+    }
+    plan->file_bytes += tensor->bytes + tensor->scales.bytes;
+    for (uint32_t row = 0; row < tensor->rows;) {
+        uint32_t left = tensor->rows - row;
+        uint32_t end = row + (left < rows ? left : rows);
+
+        add_unit(plan, piece, row, end);
+        row = end;
+    }
+}
+
 static void cut(struct load_plan *plan, const struct weights *weights)
 {
     plan->unit_count = 0;
     plan->chunk_count = 0;
+    plan->file_bytes = 0;
     for (uint32_t i = 0; i < weights->piece_count; i++) {
-        const struct weights_piece *piece = &weights->pieces[i];
-        uint32_t rows = rows_of_bytes(piece->tensor, weights_piece_granularity(weights, piece),
-                                      LOAD_CHUNK_BYTES);
-        uint64_t block_bytes = load_block_rows(weights, piece) * load_row_bytes(piece->tensor);
-
-        if (block_bytes > plan->block_bytes_max) {
-            plan->block_bytes_max = block_bytes;
-        }
-        for (uint32_t row = 0; row < piece->tensor->rows;) {
-            uint32_t left = piece->tensor->rows - row;
-            uint32_t end = row + (left < rows ? left : rows);
-
-            add_unit(plan, piece, row, end);
-            row = end;
+        if (!weights->parts[weights->pieces[i].part].is_filled) {
+            add_piece(plan, weights, &weights->pieces[i]);
         }
     }
 }

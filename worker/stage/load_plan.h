@@ -32,11 +32,12 @@ struct load_plan {
     struct load_unit *units; /* in the order in which they are taken */
     uint32_t chunk_count;
     struct load_chunk *chunks; /* in the units' order */
+    uint64_t file_bytes;       /* of all chunks, common rows of scales once */
     uint64_t block_bytes_max;  /* values that are read and packed at a time */
     uint64_t scale_bytes_max;  /* scales of a unit */
 };
 
-/* Borrows the weights and their catalog. */
+/* Of the parts that are not filled. Borrows the weights and their catalog. */
 struct load_plan *load_plan_create(const struct weights *weights);
 void load_plan_destroy(struct load_plan *plan); /* NULL is legal */
 

@@ -26,6 +26,7 @@ enum {
     KEY_CACHE,
     KEY_CACHE_SIZE,
     KEY_VERIFY,
+    KEY_RECONNECT,
     KEY_LAUNCH_TOKEN,
 };
 
@@ -41,7 +42,10 @@ static const char description[] =
     "its own copy of the model (same path as the coordinator's, or --model) or, without one, from "
     "the coordinator's into a cache, says in a ledger what "
     "they take, and connects to the other workers. Started by mpirun or srun, workers of one run "
-    "exchange data over MPI, otherwise over ZeroMQ.\v"
+    "exchange data over MPI, otherwise over ZeroMQ.\n"
+    "\n"
+    "A worker outlives its coordinator: it keeps its weights, tries to connect every 0.1 to 2 s, "
+    "registers again, and reads only what a new assignment needs beside them.\v"
     "Every option can also be set by a variable: --memory by SHOAL_MEMORY, --data-ports by "
     "SHOAL_DATA_PORTS, and so on. SHOAL_LOG=debug shows more, SHOAL_CPU=ref|avx2|avx512|vnni "
     "limits "
@@ -75,6 +79,11 @@ static const struct argp_option options[] = {
     {"advertise", KEY_ADVERTISE, "HOST", 0, "Address that other workers are told, behind NAT", 2},
     {"iface", KEY_IFACE, "NAME", 0, "Listen on the address of this network interface", 2},
     {"data-ports", KEY_DATA_PORTS, "A-B", 0, "Ports to listen on, for firewalls; default: any", 2},
+    {"reconnect", KEY_RECONNECT, "SECONDS", 0,
+     "How long to look for a coordinator that was lost, weights in memory; 0: end at once; "
+     "default: "
+     "for ever",
+     2},
     {"launch-token", KEY_LAUNCH_TOKEN, "TEXT", OPTION_HIDDEN, NULL, 3},
     {0},
 };
@@ -89,6 +98,13 @@ static unsigned long parse_number(const char *text, const char *what, unsigned l
         argp_error(state, "%s %s: must be a number from 1 to %lu", what, text, most);
     }
     return value;
+}
+
+static int64_t parse_seconds(const char *text, struct argp_state *state)
+{
+    /* parse_number takes no 0 */
+    return strcmp(text, "0") == 0 ? 0
+                                  : (int64_t)parse_number(text, "--reconnect", UINT32_MAX, state);
 }
 
 static void parse_ports(const char *text, struct worker_options *out, struct argp_state *state)
@@ -200,6 +216,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case KEY_DATA_PORTS:
         parse_ports(text, out, state);
         break;
+    case KEY_RECONNECT:
+        out->reconnect_seconds = parse_seconds(text, state);
+        break;
     case KEY_LAUNCH_TOKEN:
         out->launch_token = text;
         break;
@@ -221,6 +240,6 @@ void worker_options_parse(int argc, char **argv, struct worker_options *out)
         .options = options, .parser = parse_option, .doc = description};
 
     argp_err_exit_status = 2;
-    *out = (struct worker_options){.launch_token = ""};
+    *out = (struct worker_options){.launch_token = "", .reconnect_seconds = -1};
     (void)argp_parse(&argp, argc, argv, 0, NULL, out);
 }

@@ -20,6 +20,7 @@ struct worker_options {
     const char *cache;             /* NULL: the user's */
     uint64_t cache_bytes_max;      /* 0: no limit */
     bool verify;                   /* local files against the checksums of their first load */
+    int64_t reconnect_seconds;     /* to a lost coordinator; -1: for ever */
     const char *launch_token;      /* "" unless a coordinator started us */
 };
 

@@ -10,7 +10,6 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/units.h"
-#include "common/model/model_hash.h"
 #include "worker/stage/compute.h"
 #include "worker/stage/load.h"
 
@@ -37,52 +36,10 @@ struct prepare {
     struct load_progress progress;
     _Atomic uint64_t total_bytes;
     atomic_bool ended;
+    bool succeeded;
     struct error err;
     pthread_t thread;
 };
-
-/* --- a loaded share --- */
-
-static void model_drop_weights(struct model *model)
-{
-    load_plan_destroy(model->plan);
-    weights_destroy(model->weights);
-    weights_dummy_destroy(model->dummy);
-    mem_unmap_pages(model->memory, model->memory_bytes);
-    mem_free(model->owned_experts);
-    model->plan = NULL;
-    model->weights = NULL;
-    model->dummy = NULL;
-    model->memory = NULL;
-    model->owned_experts = NULL;
-    model->is_filled = false;
-}
-
-void model_destroy(struct model *model)
-{
-    if (model == NULL) {
-        return;
-    }
-    model_drop_weights(model);
-    catalog_close(model->catalog);
-    model_cache_close(model->cache);
-    mem_free(model->path);
-    mem_free(model->fetch_id);
-    mem_free(model);
-}
-
-static bool is_same_share(const struct model *model, const struct weights_share *share,
-                          size_t owned_bytes)
-{
-    const struct weights_share *held = &model->share;
-
-    return model->is_filled && held->layer_begin == share->layer_begin &&
-           held->layer_end == share->layer_end && held->has_embedding == share->has_embedding &&
-           held->has_head == share->has_head && held->has_draft == share->has_draft &&
-           model->owned_bytes == owned_bytes &&
-           (owned_bytes == 0 ||
-            memcmp(model->owned_experts, share->owned_experts, owned_bytes) == 0);
-}
 
 /* --- the steps, in order --- */
 
@@ -96,68 +53,71 @@ static bool check_placement(struct prepare *prepare, struct error *err)
         return error_set(err, ERROR_INPUT, "placement: it has no seat for worker %u",
                          prepare->config.worker);
     }
-    return numerics_of_id(placement->numerics_id, placement->kv_type, KERNELS_VERSION,
-                          &prepare->numerics) ||
-           error_set(err, ERROR_INPUT, "numerics %s are not supported here, only %s and %s",
-                     placement->numerics_id,
-                     numerics_id_write(NUMERICS_EXACT, placement->kv_type, KERNELS_VERSION, exact),
-                     numerics_id_write(NUMERICS_INT8, placement->kv_type, KERNELS_VERSION, int8));
-}
-
-static bool is_same_model(const struct model *model, const struct model_source *source,
-                          const struct weights_choice *weights)
-{
-    return strcmp(model->path, source->path) == 0 && model->catalog != NULL &&
-           (model->cache == NULL || strcmp(model->fetch_id, source->fetch_id) == 0) &&
-           model->catalog->weights.source == weights->source &&
-           model->catalog->weights.seed == weights->seed;
-}
-
-/* Sets the model's catalog, and its cache if it is fetched; or err. */
-static void catalog_find_and_open(struct prepare *prepare, const struct weights_choice *weights,
-                                  struct error *err)
-{
-    struct model *model = prepare->out->model;
-    char *path = weights->source == WEIGHTS_DUMMY
-                     ? mem_strdup(prepare->model_path)
-                     : model_source_open(&prepare->source, &model->cache, err);
-
-    if (path != NULL) {
-        model->catalog = catalog_open_weights(path, weights, err);
+    if (!numerics_of_id(placement->numerics_id, placement->kv_type, KERNELS_VERSION,
+                        &prepare->numerics)) {
+        return error_set(
+            err, ERROR_INPUT, "numerics %s are not supported here, only %s and %s",
+            placement->numerics_id,
+            numerics_id_write(NUMERICS_EXACT, placement->kv_type, KERNELS_VERSION, exact),
+            numerics_id_write(NUMERICS_INT8, placement->kv_type, KERNELS_VERSION, int8));
     }
-    mem_free(path);
+    if (!kernels_available(prepare->config.cpu_level, prepare->numerics)) {
+        return error_set(err, ERROR_INPUT,
+                         "numerics %s are not supported here: CPU level %s has no AMX tiles for "
+                         "bf16 (fast numerics need equal workers; fast-blas runs on all)",
+                         placement->numerics_id, cpu_level_name(prepare->config.cpu_level));
+    }
+    return true;
+}
+
+static bool check_hash(const struct prepare *prepare, const struct model *model, struct error *err)
+{
+    return prepare->model_hash[0] == '\0' || strcmp(model->hash, prepare->model_hash) == 0 ||
+           error_set(err, ERROR_INPUT, "%s is not the coordinator's model: hash %s here, %s there",
+                     prepare->model_path, model->hash, prepare->model_hash);
+}
+
+/* The new model takes over what the kept one holds, if that is of the same content; another one is
+ * given up only when the new one's load begins. */
+static void inherit(struct prepare *prepare, struct model *model)
+{
+    struct model *kept = prepare->kept;
+
+    if (kept != NULL && model_is_same(kept, model)) {
+        struct part_store *store = model->store;
+
+        model->store = kept->store;
+        kept->store = store;
+        model_destroy(kept);
+        prepare->kept = NULL;
+    }
 }
 
 static bool open_model(struct prepare *prepare, struct error *err)
 {
-    struct prepared *out = prepare->out;
+    struct model *kept = prepare->kept;
     struct weights_choice weights;
-    char hash[MODEL_HASH_BYTES];
+    struct model *model;
 
-    out->model = prepare->kept;
-    prepare->kept = NULL;
     if (!weights_choice_parse(prepare->weights_text, &weights, err)) {
         return error_wrap(err, "weights");
     }
-    if (out->model != NULL && !is_same_model(out->model, &prepare->source, &weights)) {
-        model_destroy(out->model);
-        out->model = NULL;
+    if (kept != NULL && model_is_current(kept, &prepare->source, &weights, prepare->model_hash)) {
+        prepare->out->model = kept;
+        prepare->kept = NULL;
+        return true;
     }
-    if (out->model == NULL) {
-        out->model = mem_new(struct model);
-        out->model->path = mem_strdup(prepare->model_path);
-        out->model->fetch_id = mem_strdup(prepare->fetch_id);
-        catalog_find_and_open(prepare, &weights, err);
+    if (prepare->config.busy_bytes > 0) {
+        return error_set(err, ERROR_INPUT, "%s is not what is served: nothing is loaded beside it",
+                         prepare->model_path);
     }
-    if (out->model->catalog == NULL) {
+    model = model_open(&prepare->source, &weights, err);
+    if (model == NULL || !check_hash(prepare, model, err)) {
+        model_destroy(model);
         return false;
     }
-    model_hash(out->model->catalog, hash);
-    if (prepare->model_hash[0] != '\0' && strcmp(hash, prepare->model_hash) != 0) {
-        return error_set(err, ERROR_INPUT,
-                         "%s is not the coordinator's model: hash %s here, %s there",
-                         prepare->model_path, hash, prepare->model_hash);
-    }
+    inherit(prepare, model);
+    prepare->out->model = model;
     return true;
 }
 
@@ -182,11 +142,6 @@ static bool check_model(const struct prepare *prepare, struct error *err)
     return true;
 }
 
-static size_t owned_bytes_of(const struct seat *seat)
-{
-    return (size_t)(seat->held_end - seat->layer_begin) * seat->placement->expert_count;
-}
-
 /* Before anything is loaded: no transport would carry a larger frame. */
 static bool check_frames(const struct prepared *out, struct error *err)
 {
@@ -200,108 +155,175 @@ static bool check_frames(const struct prepared *out, struct error *err)
     return true;
 }
 
-/* The plan of the share, unless its weights are held already. */
 static bool plan_weights(struct prepare *prepare, struct error *err)
 {
     struct prepared *out = prepare->out;
-    struct model *model = out->model;
-    size_t owned_bytes = owned_bytes_of(out->seat);
+    const struct catalog *catalog = out->model->catalog;
 
-    if (is_same_share(model, &out->seat->share, owned_bytes)) {
-        return true;
-    }
-    model_drop_weights(model);
-    model->share = out->seat->share;
-    model->owned_bytes = owned_bytes;
-    model->owned_experts = mem_new_array(uint8_t, owned_bytes);
-    if (owned_bytes > 0) {
-        memcpy(model->owned_experts, out->seat->share.owned_experts, owned_bytes);
-        model->share.owned_experts = model->owned_experts;
-    }
-    model->weights = weights_plan(model->catalog, &model->share, err);
-    if (model->weights == NULL) {
+    out->weights = weights_plan(catalog, &out->seat->share, err);
+    if (out->weights == NULL) {
         return false;
     }
-    if (model->catalog->weights.source == WEIGHTS_DUMMY) {
-        model->dummy = weights_dummy_plan(model->weights, model->catalog->weights.seed);
-    } else {
-        model->plan = load_plan_create(model->weights);
+    if (catalog->weights.source == WEIGHTS_DUMMY) {
+        out->dummy = weights_dummy_plan(out->weights, catalog->weights.seed);
     }
     return true;
 }
 
-static bool add_up(struct prepare *prepare, struct error *err)
+static void add_up(struct prepare *prepare)
 {
     struct prepared *out = prepare->out;
-    const struct arch *arch = &out->model->catalog->arch;
     uint32_t threads = team_thread_count(prepare->config.team);
-    struct stage_bytes stage = stage_bytes(out->seat, arch, threads);
-    const struct model *model = out->model;
+    struct stage_bytes stage = stage_bytes(out->seat, &out->model->catalog->arch, threads);
     uint64_t staging = 0;
 
     out->ledger.limit_bytes = prepare->config.limit_bytes;
-    if (model->dummy != NULL) {
-        ledger_add(&out->ledger, "dummy weights", weights_dummy_bytes(model->dummy));
+    if (out->dummy != NULL) {
+        ledger_add(&out->ledger, "dummy weights", weights_dummy_bytes(out->dummy));
     } else {
-        ledger_add(&out->ledger, "weights", model->weights->memory_bytes);
-        staging = load_staging_bytes(model->plan, prepare->config.thread_count);
+        struct load_plan *whole = load_plan_create(out->weights);
+
+        ledger_add(&out->ledger, "weights", out->weights->memory_bytes);
+        staging = load_staging_bytes(whole, prepare->config.thread_count);
+        load_plan_destroy(whole);
     }
     ledger_add(&out->ledger, "KV cache", stage.cache);
     ledger_add(&out->ledger, "step buffers", stage.buffers);
     ledger_add(&out->ledger, "frames", traffic_bytes(&out->traffic));
     ledger_add(&out->ledger, "fixed", FIXED_BYTES + staging + compute_bytes(out->work_count));
     ledger_log(&out->ledger);
-    return ledger_check(&out->ledger, err);
 }
 
-static bool make_dummy(struct model *model, struct error *err)
+/* The limit is that of the worker's start: by now others may have taken what was free then. What is
+ * kept is here already, and what is not needed any more will be given back first. */
+static bool fits_now(const struct prepare *prepare, struct error *err)
+{
+    const struct prepared *out = prepare->out;
+    struct part_sum parts = part_store_sum(out->model->store, out->weights);
+    uint64_t kept_bytes = out->dummy != NULL ? 0 : parts.kept_bytes;
+    uint64_t needed_bytes = ledger_total(&out->ledger) - FIXED_BYTES - kept_bytes;
+    uint64_t spare_bytes = parts.spare_bytes;
+    struct units_text needed, spare, available;
+
+    if (prepare->kept != NULL) {
+        spare_bytes += part_store_bytes(prepare->kept->store);
+    }
+    if (prepare->config.available_bytes == UINT64_MAX ||
+        needed_bytes <= prepare->config.available_bytes + spare_bytes) {
+        return true;
+    }
+    return error_set(err, ERROR_LIMIT,
+                     "not enough memory now: %s more are needed, %s are available on this machine "
+                     "and %s in weights that are not needed any more",
+                     units_bytes(&needed, needed_bytes),
+                     units_bytes(&available, prepare->config.available_bytes),
+                     units_bytes(&spare, spare_bytes));
+}
+
+/* While another epoch goes on, its weights, cache and buffers stay, too; its cache and buffers make
+ * room for those of the new one later. */
+static bool fits_beside(const struct prepare *prepare, struct error *err)
+{
+    const struct prepared *out = prepare->out;
+    struct part_sum parts = part_store_sum(out->model->store, out->weights);
+    uint64_t more_bytes = out->dummy != NULL ? 0 : out->weights->memory_bytes - parts.kept_bytes;
+    uint64_t busy_bytes = prepare->config.busy_bytes;
+    uint64_t available_bytes = prepare->config.available_bytes;
+    struct units_text more, busy, limit, available;
+
+    if (busy_bytes + more_bytes <= prepare->config.limit_bytes &&
+        (available_bytes == UINT64_MAX || more_bytes <= available_bytes + parts.spare_bytes)) {
+        return true;
+    }
+    return error_set(err, ERROR_LIMIT,
+                     "not enough memory beside what is served: %s more, %s in use, of %s; %s are "
+                     "available on this machine",
+                     units_bytes(&more, more_bytes), units_bytes(&busy, busy_bytes),
+                     units_bytes(&limit, prepare->config.limit_bytes),
+                     units_bytes(&available, available_bytes));
+}
+
+static bool fits(const struct prepare *prepare, struct error *err)
+{
+    return ledger_check(&prepare->out->ledger, err) &&
+           (prepare->config.busy_bytes > 0 ? fits_beside(prepare, err) : fits_now(prepare, err));
+}
+
+static bool make_dummy(struct prepared *out, struct error *err)
 {
     struct units_text views, bytes;
 
-    if (!weights_dummy_bind(model->dummy, model->weights, err)) {
+    if (!weights_dummy_bind(out->dummy, out->weights, err)) {
         return error_wrap(err, "dummy weights");
     }
-    model->is_filled = true;
-    log_info("dummy weights of layers %u to %u: views=%s memory=%s", model->share.layer_begin,
-             model->share.layer_end - 1, units_bytes(&views, model->weights->memory_bytes),
-             units_bytes(&bytes, weights_dummy_bytes(model->dummy)));
+    log_info("dummy weights of layers %u to %u: views=%s memory=%s", out->seat->layer_begin,
+             out->seat->layer_end - 1, units_bytes(&views, out->weights->memory_bytes),
+             units_bytes(&bytes, weights_dummy_bytes(out->dummy)));
     return true;
+}
+
+static bool read_missing(struct prepare *prepare, struct error *err)
+{
+    struct prepared *out = prepare->out;
+    struct load_plan *plan = load_plan_create(out->weights);
+    bool loaded = true;
+
+    atomic_store(&prepare->total_bytes, plan->file_bytes);
+    if (plan->unit_count > 0) {
+        loaded = model_source_load(&prepare->source, out->model->cache,
+                                   &(struct load_config){
+                                       .catalog = out->model->catalog,
+                                       .weights = out->weights,
+                                       .plan = plan,
+                                       .thread_count = prepare->config.thread_count,
+                                       .progress = &prepare->progress,
+                                   },
+                                   err);
+        part_store_note(out->model->store, out->weights);
+    }
+    load_plan_destroy(plan);
+    return loaded;
+}
+
+/* Before anything is written there. */
+static void fresh_spread(const struct prepare *prepare)
+{
+    const struct weights *weights = prepare->out->weights;
+
+    for (uint32_t i = 0; i < weights->part_count; i++) {
+        const struct weights_part *part = &weights->parts[i];
+
+        if (!part->is_filled) {
+            team_spread(prepare->config.team, part->memory, part->bytes);
+        }
+    }
 }
 
 static bool load_model(struct prepare *prepare, struct error *err)
 {
-    struct model *model = prepare->out->model;
-    struct units_text bytes;
+    struct prepared *out = prepare->out;
+    struct units_text read, kept;
     int64_t begin_ns = clock_monotonic_ns();
 
-    atomic_store(&prepare->total_bytes, model->weights->file_bytes);
-    if (model->is_filled) {
-        atomic_store(&prepare->progress.done_bytes, model->weights->file_bytes);
-        return true;
+    model_destroy(prepare->kept);
+    prepare->kept = NULL;
+    if (out->dummy != NULL) {
+        return make_dummy(out, err);
     }
-    if (model->dummy != NULL) {
-        return make_dummy(model, err);
-    }
-    model->memory_bytes = model->weights->memory_bytes;
-    model->memory = mem_map_pages(model->memory_bytes, err);
-    if (model->memory == NULL) {
+    part_store_trim(out->model->store, out->weights);
+    out->kept_bytes = part_store_sum(out->model->store, out->weights).kept_file_bytes;
+    if (!part_store_take(out->model->store, out->weights, err)) {
         return error_wrap(err, "weights");
     }
-    weights_bind(model->weights, model->memory);
-    if (!model_source_load(&prepare->source, model->cache,
-                           &(struct load_config){.catalog = model->catalog,
-                                                 .weights = model->weights,
-                                                 .plan = model->plan,
-                                                 .thread_count = prepare->config.thread_count,
-                                                 .progress = &prepare->progress},
-                           err)) {
+    fresh_spread(prepare);
+    if (!read_missing(prepare, err)) {
         return false;
     }
-    model->is_filled = true;
-    prepare->out->load_ns = clock_monotonic_ns() - begin_ns;
-    log_info("loaded layers %u to %u: bytes=%s seconds=%.1f", model->share.layer_begin,
-             model->share.layer_end - 1, units_bytes(&bytes, model->weights->file_bytes),
-             (double)prepare->out->load_ns * 1e-9);
+    out->read_bytes = atomic_load(&prepare->progress.done_bytes);
+    out->load_ns = clock_monotonic_ns() - begin_ns;
+    log_info("loaded layers %u to %u: read=%s kept=%s seconds=%.1f", out->seat->layer_begin,
+             out->seat->layer_end - 1, units_bytes(&read, out->read_bytes),
+             units_bytes(&kept, out->kept_bytes), (double)out->load_ns * 1e-9);
     return true;
 }
 
@@ -315,13 +337,20 @@ static bool prepare_all(struct prepare *prepare, struct error *err)
     out->seat = seat_create(out->placement, prepare->config.worker, &out->arena);
     traffic_plan(out->seat, &out->model->catalog->arch, &out->arena, &out->traffic);
     out->work_count = 2 * out->placement->steps_in_flight_max + 2;
-    if (!check_frames(out, err) || !plan_weights(prepare, err) || !add_up(prepare, err) ||
-        !load_model(prepare, err)) {
+    if (!check_frames(out, err) || !plan_weights(prepare, err)) {
         return false;
+    }
+    add_up(prepare);
+    if (!fits(prepare, err) || !load_model(prepare, err)) {
+        return false;
+    }
+    out->is_loaded = true;
+    if (prepare->config.goal == PREPARE_PRELOAD) {
+        return true;
     }
     out->stage = stage_create(
         &(struct stage_config){.seat = out->seat,
-                               .weights = out->model->weights,
+                               .weights = out->weights,
                                .kernels = kernels_for(prepare->config.cpu_level, prepare->numerics),
                                .team = prepare->config.team},
         err);
@@ -333,11 +362,7 @@ static void *prepare_main(void *context)
     struct prepare *prepare = context;
 
     (void)pthread_setname_np(pthread_self(), "load");
-    (void)prepare_all(prepare, &prepare->err);
-    if (prepare->out->stage == NULL && prepare->out->model != NULL &&
-        !prepare->out->model->is_filled) {
-        model_drop_weights(prepare->out->model);
-    }
+    prepare->succeeded = prepare_all(prepare, &prepare->err);
     atomic_store(&prepare->ended, true);
     waker_wake(prepare->config.waker);
     return NULL;
@@ -364,7 +389,6 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
 
     if (!placement_check(config->assign->placement, err)) {
         error_wrap(err, "placement");
-        model_destroy(config->model_kept);
         return NULL;
     }
     prepare = mem_new(struct prepare);
@@ -389,7 +413,6 @@ struct prepare *prepare_start(const struct prepare_config *config, struct error 
     if (problem != 0) {
         errno = problem;
         error_set_errno(err, "loading thread");
-        model_destroy(prepare->kept);
         prepared_destroy(prepare->out);
         mem_free(prepare->model_path);
         mem_free(prepare->model_hash);
@@ -418,16 +441,30 @@ bool prepare_has_ended(const struct prepare *prepare)
     return atomic_load(&prepare->ended);
 }
 
+/* Their parts stay with the model. */
+static void drop_weights(struct prepared *prepared)
+{
+    if (prepared->weights != NULL && prepared->dummy == NULL) {
+        part_store_release(prepared->model->store, prepared->weights);
+    }
+    weights_destroy(prepared->weights);
+    weights_dummy_destroy(prepared->dummy);
+    prepared->weights = NULL;
+    prepared->dummy = NULL;
+}
+
 struct prepared *prepare_finish(struct prepare *prepare, struct error *err)
 {
     struct prepared *out = prepare->out;
 
     (void)pthread_join(prepare->thread, NULL);
-    if (out->stage == NULL) {
+    if (!prepare->succeeded) {
         *err = prepare->err;
     }
-    if (out->model == NULL) {
-        out->model = prepare->kept; /* it failed before the model was looked at */
+    if (prepare->kept != NULL) { /* refused: what was there stays */
+        drop_weights(out);
+        model_destroy(out->model);
+        out->model = prepare->kept;
     }
     mem_free(prepare->model_path);
     mem_free(prepare->model_hash);
@@ -438,13 +475,20 @@ struct prepared *prepare_finish(struct prepare *prepare, struct error *err)
     return out;
 }
 
-void prepared_destroy(struct prepared *prepared)
+struct model *prepared_end(struct prepared *prepared)
 {
-    if (prepared == NULL) {
-        return;
-    }
+    struct model *model = prepared->model;
+
     stage_destroy(prepared->stage);
-    model_destroy(prepared->model);
+    drop_weights(prepared);
     arena_deinit(&prepared->arena);
     mem_free(prepared);
+    return model;
+}
+
+void prepared_destroy(struct prepared *prepared)
+{
+    if (prepared != NULL) {
+        model_destroy(prepared_end(prepared));
+    }
 }

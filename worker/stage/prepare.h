@@ -5,33 +5,18 @@
  * adds up the ledger, loads the share. All of it on threads of its own, so that heartbeats go on.
  *
  * The communication thread starts one, asks for its progress, and takes its result when it has
- * ended. A model whose share did not change is kept from the epoch before.
+ * ended. Parts of the model that are in memory from the epochs before are kept as far as the new
+ * share has them, and only the others are read. An assignment that is refused gives up nothing; of
+ * a load that fails or is cancelled, the parts that were complete stay.
  */
 #include "common/base/ring.h"
 #include "common/net/message.h"
 #include "worker/layers/weights_dummy.h"
 #include "worker/stage/ledger.h"
-#include "worker/stage/load_plan.h"
-#include "worker/stage/model_source.h"
+#include "worker/stage/model.h"
 #include "worker/stage/stage.h"
 
-/* A loaded share. */
-struct model {
-    char *path;
-    struct catalog *catalog;
-    struct weights_share share; /* its bitmap is the model's own */
-    uint8_t *owned_experts;
-    size_t owned_bytes;
-    struct weights *weights;
-    struct load_plan *plan;      /* of the weights; NULL: nothing is read */
-    char *fetch_id;              /* of what is in the cache */
-    struct model_cache *cache;   /* that the files lie in; NULL: the machine's own */
-    struct weights_dummy *dummy; /* instead of the memory; NULL: weights of files */
-    void *memory;
-    uint64_t memory_bytes;
-    bool is_filled;
-};
-void model_destroy(struct model *model); /* NULL is legal */
+enum prepare_goal { PREPARE_STAGE, PREPARE_PRELOAD };
 
 struct prepare_config {
     const struct assign_message *assign; /* copied as far as needed; placement not yet checked */
@@ -40,12 +25,18 @@ struct prepare_config {
      * set here. Key and cache directory are borrowed until the end. */
     struct model_source source;
     uint32_t worker;
-    uint32_t thread_count; /* that read */
-    uint64_t limit_bytes;
+    uint32_t thread_count;    /* that read */
+    uint64_t limit_bytes;     /* of the ledger */
+    uint64_t available_bytes; /* that the system can give now; UINT64_MAX: unknown */
     enum cpu_level cpu_level;
     struct team *team;        /* lent until the end */
     struct model *model_kept; /* taken; NULL: none */
-    struct waker *waker;      /* woken at the end */
+    /* PRELOAD: only the weights, no stage, while another epoch may compute with the team. */
+    enum prepare_goal goal;
+    /* PRELOAD: memory that such an epoch takes; model_kept is only lent then, until the end.
+     * 0: there is none */
+    uint64_t busy_bytes;
+    struct waker *waker; /* woken at the end */
 };
 
 struct prepared {
@@ -56,14 +47,21 @@ struct prepared {
     struct seat *seat;
     struct traffic traffic;
     struct ledger ledger;
-    struct model *model;
-    struct stage *stage; /* NULL: failed */
+    bool is_loaded;              /* the weights are whole */
+    struct model *model;         /* NULL: failed before there was one */
+    struct weights *weights;     /* hold parts of the model */
+    struct weights_dummy *dummy; /* instead of the model's parts; NULL: weights of files */
+    struct stage *stage;         /* NULL: failed, or not wanted */
     uint32_t work_count;
     int64_t load_ns;
+    uint64_t read_bytes, kept_bytes; /* of files: what was read, what needed not be */
 };
-void prepared_destroy(struct prepared *prepared); /* the model too, unless it was taken out */
+/* Destroys all but the model, which the caller owns then. */
+struct model *prepared_end(struct prepared *prepared);
+void prepared_destroy(struct prepared *prepared); /* the model too; NULL is legal */
 
 struct prepare;
+/* On failure model_kept stays the caller's. */
 struct prepare *prepare_start(const struct prepare_config *config, struct error *err) MUST_CHECK;
 void prepare_cancel(struct prepare *prepare);
 /* total 0: not known yet */

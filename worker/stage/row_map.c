@@ -64,6 +64,8 @@ static void add_entry(struct row_map *map, const struct seat *seat, const struct
             .slot = entry->slot,
             .position = entry->position + i,
             .token = entry->tokens[i],
+            .token_class =
+                entry->position + i < entry->generated_begin ? TOKEN_PROMPT : TOKEN_GENERATED,
         };
         map->entries[row] = index;
         map->sources[row] = source;

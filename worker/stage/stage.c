@@ -122,6 +122,11 @@ struct stage *stage_create(const struct stage_config *config, struct error *err)
     return stage;
 }
 
+void stage_thread_begin(const struct stage *stage)
+{
+    team_join(stage->team);
+}
+
 void stage_destroy(struct stage *stage)
 {
     if (stage == NULL) {

@@ -31,6 +31,8 @@ struct stage_bytes stage_bytes(const struct seat *seat, const struct arch *arch,
                                uint32_t thread_count); /* for the ledger */
 struct stage *stage_create(const struct stage_config *config, struct error *err) MUST_CHECK;
 void stage_destroy(struct stage *stage); /* NULL is legal */
+/* The calling thread is the one that will run the steps: thread 0 of the team. */
+void stage_thread_begin(const struct stage *stage);
 
 /* A step with room for its answer. The step (checked, in the arena) is the caller's; stage_run adds
  * the result's arrays to the arena. */

@@ -11,19 +11,16 @@
 #include "common/base/units.h"
 #include "worker/kernels/kernels.h"
 
-#include <arpa/inet.h>
-#include <ifaddrs.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define ARENA_BYTES        (64 << 10)
 #define HEARTBEAT_NS       NS_PER_S /* until the coordinator says otherwise */
 #define HEARTBEAT_NS_MIN   (10 * NS_PER_MS)
 #define HEARTBEAT_NS_MAX   (60 * NS_PER_S)
-#define JOIN_RETRY_NS      (15 * NS_PER_S)
+#define JOIN_RETRY_NS      (15 * NS_PER_S) /* over a connection that stands */
+#define JOIN_LOG_NS        (60 * NS_PER_S)
 #define SILENCE_NS         (15 * NS_PER_S)
 #define SILENCE_HEARTBEATS 10
 #define LEAVE_NS           (24 * NS_PER_S)
@@ -88,6 +85,12 @@ static void send_register(struct worker *worker)
                 .kernels_version = KERNELS_VERSION,
                 .numa_node = worker->facts.numa_node,
                 .launch_token = worker->options.launch_token,
+                .held_model = worker->held.model,
+                .held_bytes = worker->held.bytes,
+                .held_stage = worker->held.stage,
+                .held_member = worker->held.member,
+                .last_epoch = worker->last_epoch,
+                .fast_numerics = numerics_name(kernels_fast(worker->cpu_level)),
             },
     };
 
@@ -108,6 +111,7 @@ static void send_heartbeat(struct worker *worker, int64_t now_ns)
                 .busy_ns = counters.busy_ns,
                 .wait_ns = counters.wait_ns,
                 .memory_bytes = facts_resident_bytes(),
+                .frames_dropped = counters.frames_dropped,
                 .link_count = mesh_usage(worker->mesh, links, LINKS_MAX),
                 .links = links,
             },
@@ -128,24 +132,29 @@ static bool join(struct worker *worker, struct error *err)
         return false;
     }
     worker->phase = WORKER_JOINING;
+    worker->heartbeat_ns = HEARTBEAT_NS;
     worker->joined_ns = clock_monotonic_ns();
     worker->heard_ns = worker->joined_ns;
     send_register(worker);
     return true;
 }
 
+/* A connection that is tried for the first time needs no news; a lost one is told once, then every
+ * minute. */
 static void lose_coordinator(struct worker *worker, const char *why)
 {
-    bool was_joining = worker->phase == WORKER_JOINING;
+    int64_t now_ns = clock_monotonic_ns();
     struct error err;
 
     worker_epoch_abandon(worker);
-    if (worker->options.launch_token[0] != '\0') {
+    if (worker->options.launch_token[0] != '\0' || worker->options.reconnect_seconds == 0) {
         log_error("coordinator lost: %s", why);
         worker_end(worker, 1);
         return;
     }
-    if (!was_joining) {
+    if (worker->phase != WORKER_JOINING) {
+        worker->lost_ns = now_ns;
+        worker->told_ns = now_ns;
         log_warn("coordinator lost: %s; weights are kept, registering again", why);
     }
     if (worker->is_leaving) {
@@ -153,6 +162,39 @@ static void lose_coordinator(struct worker *worker, const char *why)
     } else if (!join(worker, &err)) {
         log_error("%s", err.message);
         worker_end(worker, 1);
+    }
+}
+
+static bool gives_up(const struct worker *worker, int64_t now_ns)
+{
+    int64_t limit_seconds = worker->options.reconnect_seconds;
+
+    return worker->lost_ns > 0 && limit_seconds >= 0 &&
+           now_ns - worker->lost_ns >= limit_seconds * NS_PER_S;
+}
+
+/* libzmq tries to connect by itself, every 0.1 s at first and every 2 s in the end, with jitter. */
+static void check_joining(struct worker *worker, int64_t now_ns)
+{
+    const char *endpoint = worker->options.coordinator;
+    int64_t since_ns = worker->lost_ns > 0 ? worker->lost_ns : worker->begin_ns;
+
+    if (gives_up(worker, now_ns)) {
+        log_error("no coordinator at %s for %" PRId64 " s: giving up (--reconnect)", endpoint,
+                  (now_ns - worker->lost_ns) / NS_PER_S);
+        worker_end(worker, 1);
+        return;
+    }
+    if (now_ns - worker->told_ns >= JOIN_LOG_NS) {
+        worker->told_ns = now_ns;
+        log_info("still no coordinator at %s after %" PRId64 " s, trying on", endpoint,
+                 (now_ns - since_ns) / NS_PER_S);
+    }
+    if (!control_client_is_open(worker->control)) {
+        worker->joined_ns = now_ns; /* the registration waits here until it is */
+    } else if (now_ns - worker->joined_ns > JOIN_RETRY_NS) {
+        log_info("no answer from %s yet, trying again", endpoint);
+        lose_coordinator(worker, "no answer to the registration");
     }
 }
 
@@ -176,8 +218,10 @@ static void handle_welcome(struct worker *worker, const struct welcome_message *
         return;
     }
     worker->id = welcome->worker;
+    worker->protocol_minor = welcome->protocol_minor;
     worker->heartbeat_ns = heartbeat_of(welcome);
     worker->phase = WORKER_IDLE;
+    worker->lost_ns = 0;
     (void)snprintf(who, sizeof(who), "worker %u", worker->id);
     log_set_who(who);
     log_info("joined %s: data=%s", worker->options.coordinator, mesh_endpoint(worker->mesh));
@@ -221,6 +265,9 @@ static void handle(struct worker *worker, struct message *message)
     case MESSAGE_STEP:
         worker_epoch_step(worker, message);
         break;
+    case MESSAGE_ATTEMPT:
+        worker_epoch_attempt(worker, &message->attempt);
+        break;
     case MESSAGE_DRAIN:
         leave(worker);
         worker->may_leave_ns = clock_monotonic_ns();
@@ -234,13 +281,14 @@ static void handle(struct worker *worker, struct message *message)
     case MESSAGE_LOADED:
     case MESSAGE_READY:
     case MESSAGE_STEP_RESULT:
+    case MESSAGE_LINK_LOST:
         break; /* a sign of life, or not for us */
     }
 }
 
 static void receive_messages(struct worker *worker)
 {
-    while (!worker->is_over) {
+    while (!worker->is_over && !worker->step_is_held) {
         struct message message;
         struct error err;
         enum control_result result;
@@ -266,10 +314,7 @@ static void check_silence(struct worker *worker, int64_t now_ns)
     int64_t silence_ns = SILENCE_HEARTBEATS * worker->heartbeat_ns;
 
     if (worker->phase == WORKER_JOINING) {
-        if (now_ns - worker->joined_ns > JOIN_RETRY_NS) {
-            log_info("no answer from %s yet, trying again", worker->options.coordinator);
-            lose_coordinator(worker, "no answer to the registration");
-        }
+        check_joining(worker, now_ns);
         return;
     }
     silence_ns = silence_ns > SILENCE_NS ? silence_ns : SILENCE_NS;
@@ -361,6 +406,8 @@ int worker_run(struct worker *worker, const volatile int *signals)
     if (worker->options.launch_token[0] == '\0') {
         log_info("looking for the coordinator at %s", worker->options.coordinator);
     }
+    worker->begin_ns = clock_monotonic_ns();
+    worker->told_ns = worker->begin_ns;
     if (!join(worker, &err)) {
         log_error("%s", err.message);
         return 1;
@@ -377,123 +424,4 @@ int worker_run(struct worker *worker, const volatile int *signals)
         check_leaving(worker);
     }
     return worker->exit_code;
-}
-
-/* --- life --- */
-
-static bool interface_address(const char *name, char *out, size_t out_bytes, struct error *err)
-{
-    struct ifaddrs *all = NULL;
-    bool found = false;
-
-    if (getifaddrs(&all) != 0) {
-        return error_set_errno(err, "network interfaces");
-    }
-    for (int family = AF_INET; !found; family = AF_INET6) {
-        for (struct ifaddrs *at = all; at != NULL && !found; at = at->ifa_next) {
-            socklen_t bytes =
-                family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-
-            found = at->ifa_addr != NULL && at->ifa_addr->sa_family == family &&
-                    strcmp(at->ifa_name, name) == 0 &&
-                    getnameinfo(at->ifa_addr, bytes, out, (socklen_t)out_bytes, NULL, 0,
-                                NI_NUMERICHOST) == 0;
-        }
-        if (family == AF_INET6) {
-            break;
-        }
-    }
-    freeifaddrs(all);
-    if (!found) {
-        return error_set(err, ERROR_USAGE, "--iface %s: no such interface, or it has no address",
-                         name);
-    }
-    return true;
-}
-
-static bool find_bind_host(struct worker *worker, struct error *err)
-{
-    const struct worker_options *options = &worker->options;
-
-    if (options->bind_host != NULL) {
-        (void)snprintf(worker->bind_host, sizeof(worker->bind_host), "%s", options->bind_host);
-        return true;
-    }
-    if (options->interface != NULL) {
-        return interface_address(options->interface, worker->bind_host, sizeof(worker->bind_host),
-                                 err);
-    }
-    return control_local_address(options->coordinator, worker->bind_host, sizeof(worker->bind_host),
-                                 err);
-}
-
-static bool check_keys(struct worker *worker, struct error *err)
-{
-    const struct worker_options *options = &worker->options;
-    enum keys_policy policy = options->insecure ? KEYS_INSECURE_ALLOWED : KEYS_REQUIRED;
-    bool is_v6 = strchr(worker->bind_host, ':') != NULL;
-    char endpoint[sizeof(worker->bind_host) + 16];
-
-    (void)snprintf(endpoint, sizeof(endpoint), "tcp://%s%s%s:0", is_v6 ? "[" : "",
-                   worker->bind_host, is_v6 ? "]" : "");
-    return keys_check_endpoint(options->coordinator, &worker->key, policy, err) &&
-           keys_check_endpoint(endpoint, &worker->key, policy, err);
-}
-
-static bool open_mesh(struct worker *worker, struct error *err)
-{
-    struct mesh_config config = {
-        .bind_host = worker->bind_host,
-        .port_begin = worker->options.port_begin,
-        .port_end = worker->options.port_end,
-        .advertise = worker->options.advertise,
-        .world = worker->world,
-        .poller = worker->poller,
-    };
-
-    if (worker->options.key != NULL && !keys_read(worker->options.key, &worker->key, err)) {
-        return false;
-    }
-    if (!find_bind_host(worker, err) || !check_keys(worker, err)) {
-        return false;
-    }
-    config.key = worker->key;
-    worker->mesh = mesh_create(&config, err);
-    return worker->mesh != NULL;
-}
-
-bool worker_open(struct worker *worker, const struct worker_options *options, struct error *err)
-{
-    struct team_config team = {.thread_count = options->threads, .spin_ns = -1};
-
-    worker->options = *options;
-    worker->parent = (int)getppid();
-    worker->heartbeat_ns = HEARTBEAT_NS;
-    arena_init(&worker->arena, ARENA_BYTES);
-    arena_init(&worker->assignment_arena, ARENA_BYTES);
-    if (!cpu_level_choose(&worker->cpu_level, err)) {
-        return false;
-    }
-    worker->poller = poller_create();
-    poller_add_fd(worker->poller, worker->waker.fd);
-    if (!open_mesh(worker, err)) {
-        return false;
-    }
-    worker->team = team_create(&team, err);
-    if (worker->team == NULL) {
-        return false;
-    }
-    facts_collect(options->memory_bytes, worker->team, &worker->facts);
-    return true;
-}
-
-void worker_close(struct worker *worker)
-{
-    worker_epoch_destroy(worker);
-    team_destroy(worker->team);
-    mesh_destroy(worker->mesh);
-    control_client_destroy(worker->control);
-    poller_destroy(worker->poller);
-    arena_deinit(&worker->arena);
-    arena_deinit(&worker->assignment_arena);
 }

@@ -1,8 +1,8 @@
-/* worker_epoch.c - one epoch on the communication thread: assignment, load, links, steps, results.
+/* worker_epoch.c - one epoch on the communication thread: its links, steps, results and its end.
  *
  * Nothing here waits. An epoch that must end is asked to (the loader at its next unit, the compute
  * thread at its next layer), and the next one begins in the turn in which both have stopped. The
- * weights stay, in case the next share is the same.
+ * weights stay: the next share keeps what it has of them.
  */
 #include "worker/stage/worker.h"
 
@@ -12,9 +12,9 @@
 #include "worker/stage/step_check.h"
 
 #include <inttypes.h>
+#include <string.h>
 
-#define PROGRESS_NS (250 * NS_PER_MS)
-#define RETRY_NS    NS_PER_MS
+#define RETRY_NS NS_PER_MS
 
 static void swap_arenas(struct arena *a, struct arena *b)
 {
@@ -44,12 +44,12 @@ struct compute_counters worker_epoch_counters(const struct worker *worker)
         counters.busy_ns += now.busy_ns;
         counters.wait_ns += now.wait_ns;
         counters.steps = now.steps;
+        counters.frames_dropped = now.frames_dropped;
     }
     return counters;
 }
 
-/* The epoch can't go on here; the coordinator decides what follows. */
-static void break_epoch(struct worker *worker, const struct error *err, uint64_t epoch)
+void worker_epoch_break(struct worker *worker, const struct error *err, uint64_t epoch)
 {
     log_error("epoch %" PRIu64 ": %s", epoch, err->message);
     worker_send_error(worker, err, epoch, UINT64_MAX);
@@ -78,15 +78,14 @@ static void drop_compute(struct worker *worker)
     frame_release(worker->frame_held);
     worker->frame_held = NULL;
     worker->result_held = NULL; /* its slot went with the others */
+    worker->step_is_held = false;
 }
 
 static void drop_epoch(struct worker *worker)
 {
     drop_compute(worker);
     if (worker->epoch != NULL) {
-        worker->model = worker->epoch->model;
-        worker->epoch->model = NULL;
-        prepared_destroy(worker->epoch);
+        worker->model = prepared_end(worker->epoch);
         worker->epoch = NULL;
     }
 }
@@ -94,8 +93,7 @@ static void drop_epoch(struct worker *worker)
 /* True when nothing of the old epoch is left. */
 static bool end_epoch(struct worker *worker)
 {
-    if (worker->prepare != NULL) {
-        prepare_cancel(worker->prepare);
+    if (!worker_assign_cancel(worker)) {
         return false;
     }
     if (worker->compute != NULL && !compute_has_stopped(worker->compute)) {
@@ -109,131 +107,24 @@ static bool end_epoch(struct worker *worker)
 
 void worker_epoch_destroy(struct worker *worker)
 {
-    if (worker->prepare != NULL) {
-        struct error err;
-
-        prepare_cancel(worker->prepare);
-        worker->epoch = prepare_finish(worker->prepare, &err);
-        worker->prepare = NULL;
-    }
+    worker_assign_destroy(worker);
     drop_epoch(worker);
     model_destroy(worker->model);
     worker->model = NULL;
 }
 
-/* --- assignment and load --- */
+/* --- assignment --- */
 
 void worker_epoch_assign(struct worker *worker, struct message *message)
 {
+    if (message->assign.preload) {
+        worker_assign_preload(worker, &message->assign);
+        return;
+    }
     worker->assignment = message->assign;
     swap_arenas(&worker->arena, &worker->assignment_arena); /* the message moves with its memory */
     worker->has_assignment = true;
     worker->ends_epoch = true;
-}
-
-/* The coordinator's service of model files, on the host that the control channel leads to. */
-static const char *fetch_endpoint(struct worker *worker)
-{
-    struct endpoint coordinator;
-    struct endpoint_text text;
-    struct error err;
-
-    if (worker->assignment.fetch_port == 0 ||
-        !endpoint_parse(worker->options.coordinator, &coordinator, &err)) {
-        return NULL;
-    }
-    return arena_strdup(&worker->assignment_arena,
-                        endpoint_format(&text, coordinator.host, worker->assignment.fetch_port));
-}
-
-static void begin_assignment(struct worker *worker)
-{
-    struct prepare_config config = {
-        .assign = &worker->assignment,
-        .model = worker->options.model,
-        .source = {.fetch_endpoint = fetch_endpoint(worker),
-                   .key = &worker->key,
-                   .cache_directory = worker->options.cache,
-                   .cache_bytes_max = worker->options.cache_bytes_max,
-                   .verify = worker->options.verify ? VERIFY_LOCAL : VERIFY_NOT},
-        .worker = worker->id,
-        .thread_count = team_thread_count(worker->team),
-        .limit_bytes = worker->facts.memory_bytes,
-        .cpu_level = worker->cpu_level,
-        .team = worker->team,
-        .model_kept = worker->model,
-        .waker = &worker->waker,
-    };
-    uint64_t epoch = worker->assignment.placement->epoch;
-    struct error err;
-
-    worker->has_assignment = false;
-    worker->model = NULL;
-    worker->phase = WORKER_PREPARING;
-    log_debug("assigned: epoch=%" PRIu64, epoch);
-    worker->prepare = prepare_start(&config, &err);
-    if (worker->prepare == NULL) {
-        break_epoch(worker, &err, epoch);
-    }
-}
-
-static void send_loaded(struct worker *worker)
-{
-    const struct prepared *epoch = worker->epoch;
-    struct ledger_line lines[LEDGER_LINES_MAX];
-    struct message message = {
-        .kind = MESSAGE_LOADED,
-        .loaded =
-            {
-                .epoch = epoch->placement->epoch,
-                .line_count = epoch->ledger.line_count,
-                .lines = lines,
-                .limit_bytes = epoch->ledger.limit_bytes,
-                .load_ns = epoch->load_ns,
-                .read_bytes = epoch->model->weights->file_bytes,
-            },
-    };
-
-    for (uint32_t i = 0; i < epoch->ledger.line_count; i++) {
-        lines[i] = (struct ledger_line){.what = epoch->ledger.lines[i].what,
-                                        .bytes = epoch->ledger.lines[i].bytes};
-    }
-    worker_send(worker, &message);
-}
-
-static void send_progress(struct worker *worker)
-{
-    struct message message = {.kind = MESSAGE_PROGRESS,
-                              .progress = {.epoch = worker->assignment.placement->epoch}};
-    int64_t now_ns = clock_monotonic_ns();
-
-    if (worker->ends_epoch || now_ns - worker->progress_ns < PROGRESS_NS) {
-        return; /* what ends is not the assignment's progress */
-    }
-    worker->progress_ns = now_ns;
-    prepare_progress(worker->prepare, &message.progress.done_bytes, &message.progress.total_bytes);
-    if (message.progress.total_bytes > 0) {
-        worker_send(worker, &message);
-    }
-}
-
-static void finish_prepare(struct worker *worker)
-{
-    uint64_t epoch = worker->assignment.placement->epoch;
-    struct error err;
-
-    worker->epoch = prepare_finish(worker->prepare, &err);
-    worker->prepare = NULL;
-    if (worker->ends_epoch) {
-        return;
-    }
-    if (worker->epoch->stage == NULL) {
-        drop_epoch(worker);
-        break_epoch(worker, &err, epoch);
-        return;
-    }
-    worker->phase = WORKER_LOADED;
-    send_loaded(worker);
 }
 
 /* --- links --- */
@@ -288,7 +179,7 @@ void worker_epoch_connect(struct worker *worker, uint64_t epoch)
     }
     worker->phase = WORKER_CONNECTING;
     if (!open_links(worker, &err)) {
-        break_epoch(worker, &err, epoch);
+        worker_epoch_break(worker, &err, epoch);
     }
 }
 
@@ -302,6 +193,29 @@ static void send_ready(struct worker *worker)
     worker_send(worker, &message);
 }
 
+/* The coordinator decides whether it is opened anew. One that knows nothing of attempts hears of an
+ * epoch that failed. */
+static void tell_losses(struct worker *worker)
+{
+    uint64_t epoch = worker_epoch_number(worker);
+    struct mesh_loss loss;
+
+    while (worker->phase != WORKER_BROKEN && mesh_lost(worker->mesh, &loss)) {
+        struct message message = {.kind = MESSAGE_LINK_LOST,
+                                  .link_lost = {.epoch = epoch,
+                                                .attempt = loss.attempt,
+                                                .peer = loss.peer,
+                                                .text = loss.why.message}};
+
+        if (worker->protocol_minor < PROTOCOL_MINOR_ATTEMPTS) {
+            worker_epoch_break(worker, &loss.why, epoch);
+            return;
+        }
+        log_warn("epoch %" PRIu64 ": %s", epoch, loss.why.message);
+        worker_send(worker, &message);
+    }
+}
+
 static void poll_mesh(struct worker *worker)
 {
     struct error err;
@@ -311,8 +225,12 @@ static void poll_mesh(struct worker *worker)
         worker->phase == WORKER_BROKEN || worker->may_leave_ns > 0) {
         return; /* a peer that leaves closes its links */
     }
+    tell_losses(worker);
+    if (worker->phase == WORKER_BROKEN) {
+        return;
+    }
     if (state == MESH_FAILED) {
-        break_epoch(worker, &err, worker_epoch_number(worker));
+        worker_epoch_break(worker, &err, worker_epoch_number(worker));
     } else if (state == MESH_READY && worker->phase == WORKER_CONNECTING) {
         worker->phase = WORKER_READY;
         send_ready(worker);
@@ -333,6 +251,15 @@ void worker_epoch_start(struct worker *worker, uint64_t epoch)
 
 /* --- steps --- */
 
+static void submit_step(struct worker *worker, struct work *work, const struct step *step,
+                        struct arena *arena)
+{
+    swap_arenas(arena, &work->job.arena); /* the step moves with its memory */
+    work->job.step = *step;
+    compute_submit(worker->compute, work);
+}
+
+/* With steps of an earlier attempt under way there may be no slot free now: they end soon. */
 static bool accept_step(struct worker *worker, struct message *message, struct error *err)
 {
     const struct prepared *epoch = worker->epoch;
@@ -342,14 +269,28 @@ static bool accept_step(struct worker *worker, struct message *message, struct e
         return false;
     }
     work = compute_free_work(worker->compute);
-    if (work == NULL) {
+    if (work != NULL) {
+        submit_step(worker, work, &message->step, &worker->arena);
+        return true;
+    }
+    if (compute_void_steps(worker->compute) == 0) {
         return error_set(err, ERROR_PEER, "step %" PRIu64 ": more than %u steps are under way",
                          message->step.number, epoch->work_count);
     }
-    swap_arenas(&worker->arena, &work->job.arena); /* the step moves with its memory */
-    work->job.step = message->step;
-    compute_submit(worker->compute, work);
+    worker->step_held = *message;
+    swap_arenas(&worker->arena, &worker->step_arena);
+    worker->step_is_held = true;
     return true;
+}
+
+static void submit_held(struct worker *worker)
+{
+    struct work *work = worker->step_is_held ? compute_free_work(worker->compute) : NULL;
+
+    if (work != NULL) {
+        submit_step(worker, work, &worker->step_held.step, &worker->step_arena);
+        worker->step_is_held = false;
+    }
 }
 
 void worker_epoch_step(struct worker *worker, struct message *message)
@@ -368,6 +309,46 @@ void worker_epoch_step(struct worker *worker, struct message *message)
     }
 }
 
+/* Peers whose links are opened anew, with us. */
+static uint32_t find_anew(const struct worker *worker, const struct attempt_message *attempt,
+                          uint32_t *out)
+{
+    const struct traffic *traffic = &worker->epoch->traffic;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < traffic->peer_count; i++) {
+        bool anew = attempt->all_links;
+
+        for (uint32_t k = 0; k < attempt->pair_count; k++) {
+            const uint32_t *pair = &attempt->pairs[(size_t)k * 2];
+
+            anew = anew || (pair[0] == worker->id && pair[1] == traffic->peers[i]) ||
+                   (pair[1] == worker->id && pair[0] == traffic->peers[i]);
+        }
+        if (anew) {
+            out[count++] = traffic->peers[i];
+        }
+    }
+    return count;
+}
+
+void worker_epoch_attempt(struct worker *worker, const struct attempt_message *attempt)
+{
+    uint32_t *peers;
+    uint32_t count;
+
+    if (worker->compute == NULL || worker->ends_epoch ||
+        attempt->epoch != worker_epoch_number(worker) ||
+        (worker->phase != WORKER_READY && worker->phase != WORKER_SERVING)) {
+        return;
+    }
+    peers = arena_new_array(&worker->arena, uint32_t, worker->epoch->traffic.peer_count);
+    count = find_anew(worker, attempt, peers);
+    log_debug("attempt %u: links opened anew=%u", attempt->attempt, count);
+    compute_attempt(worker->compute, attempt->attempt);
+    mesh_attempt(worker->mesh, attempt->attempt, peers, count);
+}
+
 static void send_frames(struct worker *worker)
 {
     struct frame *frame;
@@ -378,7 +359,7 @@ static void send_frames(struct worker *worker)
         if (worker->phase == WORKER_BROKEN || worker->ends_epoch) {
             frame_release(frame);
         } else if (!mesh_send(worker->mesh, peer, frame, &err)) {
-            break_epoch(worker, &err, worker_epoch_number(worker));
+            worker_epoch_break(worker, &err, worker_epoch_number(worker));
         }
     }
 }
@@ -446,14 +427,9 @@ static void send_results(struct worker *worker)
 
 void worker_epoch_turn(struct worker *worker)
 {
-    if (worker->prepare != NULL) {
-        send_progress(worker);
-        if (prepare_has_ended(worker->prepare)) {
-            finish_prepare(worker);
-        }
-    }
+    worker_assign_turn(worker);
     if (worker->ends_epoch && end_epoch(worker) && worker->has_assignment) {
-        begin_assignment(worker);
+        worker_assign_begin(worker);
     }
     if (worker->compute != NULL) {
         send_frames(worker);
@@ -462,6 +438,7 @@ void worker_epoch_turn(struct worker *worker)
     if (worker->compute != NULL) {
         receive_frames(worker);
         send_results(worker);
+        submit_held(worker);
     }
 }
 
@@ -485,8 +462,8 @@ int64_t worker_epoch_wait_ns(struct worker *worker)
         (wait_ns < 0 || wait_ns > RETRY_NS)) {
         wait_ns = RETRY_NS;
     }
-    if (worker->prepare != NULL && (wait_ns < 0 || wait_ns > PROGRESS_NS)) {
-        wait_ns = PROGRESS_NS;
+    if (worker->prepare != NULL && (wait_ns < 0 || wait_ns > WORKER_PROGRESS_NS)) {
+        wait_ns = WORKER_PROGRESS_NS;
     }
     return wait_ns;
 }

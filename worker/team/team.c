@@ -17,6 +17,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "worker/team/cores.h"
+#include "worker/team/pinning.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -45,7 +46,8 @@ struct member {
 struct team {
     uint32_t thread_count;
     int64_t spin_ns;
-    uint64_t job; /* the owner's: number of the last job */
+    uint64_t job;            /* the owner's: number of the last job */
+    struct pinning *pinning; /* NULL: the threads move about */
     struct member *members;
     uint32_t started_count; /* members with a running thread: 1 … started_count */
 
@@ -157,6 +159,7 @@ static void *member_main(void *argument)
     struct team *team = member->team;
     uint64_t ticket;
 
+    pinning_apply(team->pinning, member->thread);
     while (!atomic_load(&team->stop)) {
         if (has_work(team, &ticket)) {
             work(team, ticket, member->thread);
@@ -204,6 +207,7 @@ struct team *team_create(const struct team_config *config, struct error *err)
     if (thread_count > cores) {
         team->spin_ns = 0; /* spinning would take the core from the thread that has work */
     }
+    team->pinning = pinning_create(thread_count);
     team->members = mem_new_array(struct member, thread_count);
     for (uint32_t thread = 1; thread < thread_count; thread++) {
         team->members[thread].team = team;
@@ -228,8 +232,19 @@ void team_destroy(struct team *team)
     for (uint32_t thread = 1; thread <= team->started_count; thread++) {
         pthread_join(team->members[thread].handle, NULL);
     }
+    pinning_destroy(team->pinning);
     mem_free(team->members);
     mem_free(team);
+}
+
+void team_join(const struct team *team)
+{
+    pinning_apply(team->pinning, 0);
+}
+
+void team_spread(const struct team *team, const void *memory, uint64_t bytes)
+{
+    pinning_spread(team->pinning, memory, bytes);
 }
 
 uint32_t team_thread_count(const struct team *team)

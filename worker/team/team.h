@@ -25,6 +25,11 @@ struct team_config {
 };
 struct team *team_create(const struct team_config *config, struct error *err) MUST_CHECK;
 void team_destroy(struct team *team); /* NULL is legal */
+/* The calling thread, which is to call team_run from now on, takes the first core where the team's
+ * threads are pinned (pinning.h), until it ends. */
+void team_join(const struct team *team);
+/* Fresh memory that the whole team will read goes to the NUMA nodes that its threads run on. */
+void team_spread(const struct team *team, const void *memory, uint64_t bytes);
 uint32_t team_thread_count(const struct team *team);
 void team_run(struct team *team, team_fn fn, void *context, size_t tile_count);
 

@@ -18,9 +18,26 @@ static void names_are_found_again(void **state)
     assert_int_equal(found, NUMERICS_EXACT);
     assert_true(numerics_find("int8", &found));
     assert_int_equal(found, NUMERICS_INT8);
+    assert_true(numerics_find("fast-amx", &found));
+    assert_int_equal(found, NUMERICS_FAST_AMX);
+    assert_true(numerics_find("fast-blas", &found));
+    assert_int_equal(found, NUMERICS_FAST_BLAS);
     assert_false(numerics_find("fast", &found));
     assert_false(numerics_find("", &found));
+    assert_int_equal(found, NUMERICS_FAST_BLAS);
+}
+
+static void fast_may_be_asked_for(void **state)
+{
+    enum numerics found = NUMERICS_COUNT;
+
+    (void)state;
+    assert_true(numerics_asked("int8", &found));
     assert_int_equal(found, NUMERICS_INT8);
+    assert_false(numerics_asked("faster", &found));
+    assert_int_equal(found, NUMERICS_INT8);
+    assert_true(numerics_asked("fast", &found));
+    assert_int_equal(found, NUMERICS_FAST);
 }
 
 static void an_id_names_numerics_kv_type_and_version(void **state)
@@ -52,6 +69,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_found_again),
+        cmocka_unit_test(fast_may_be_asked_for),
         cmocka_unit_test(an_id_names_numerics_kv_type_and_version),
         cmocka_unit_test(an_id_of_others_is_not_ours),
     };

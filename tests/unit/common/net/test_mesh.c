@@ -135,6 +135,50 @@ static struct frame *frame_for(struct trio *trio, uint64_t step, uint8_t fill)
     return frame;
 }
 
+static struct frame *frame_of_attempt(struct trio *trio, uint64_t step, uint32_t attempt)
+{
+    struct frame *frame = frame_for(trio, step, 7);
+
+    frame->header.attempt = attempt;
+    return frame;
+}
+
+/* Polls all meshes until this one has lost a link. */
+static struct mesh_loss loss_wait(struct trio *trio, uint32_t index)
+{
+    int64_t deadline_ns = clock_monotonic_ns() + PATIENCE_NS;
+    struct mesh_loss loss;
+
+    while (!mesh_lost(trio->meshes[index], &loss)) {
+        assert_true(clock_monotonic_ns() < deadline_ns);
+        wait_a_little(trio);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            struct error err;
+
+            if (trio->meshes[i] != NULL) {
+                assert_int_equal(mesh_poll(trio->meshes[i], &err), MESH_READY);
+            }
+        }
+    }
+    assert_int_equal(loss.why.code, ERROR_PEER);
+    assert_false(mesh_lost(trio->meshes[index], &loss)); /* it tells once */
+    return loss;
+}
+
+static struct link_usage usage_of(struct trio *trio, uint32_t index, uint32_t peer)
+{
+    struct link_usage usage[COUNT];
+    uint32_t count = mesh_usage(trio->meshes[index], usage, COUNT);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (usage[i].peer == peer) {
+            return usage[i];
+        }
+    }
+    fail_msg("no link to %u", peer);
+    return usage[0];
+}
+
 static struct frame *receive_wait(struct trio *trio, uint32_t index)
 {
     int64_t deadline_ns = clock_monotonic_ns() + PATIENCE_NS;
@@ -225,7 +269,7 @@ static void run_ahead(struct trio *trio, uint32_t count)
 static void a_peer_may_run_ahead_as_far_as_the_epoch_says(void **state)
 {
     struct trio trio = {0};
-    int64_t deadline_ns = clock_monotonic_ns() + PATIENCE_NS;
+    struct mesh_loss loss;
 
     (void)state;
     trio_open(&trio, 0);
@@ -238,26 +282,26 @@ static void a_peer_may_run_ahead_as_far_as_the_epoch_says(void **state)
         frame_release(frame);
     }
     run_ahead(&trio, UNREAD_MAX + 1);
-    for (struct error err; mesh_poll(trio.meshes[1], &err) != MESH_FAILED;) {
-        assert_true(clock_monotonic_ns() < deadline_ns);
-    }
+    loss = loss_wait(&trio, 1);
+    assert_int_equal(loss.peer, 10);
+    assert_non_null(strstr(loss.why.message, "500 frames unread"));
     trio_close(&trio);
 }
 
 static void a_frame_larger_than_the_epoch_allows_loses_the_link(void **state)
 {
     struct trio trio = {.frame_bytes_max = {PAYLOAD_BYTES, PAYLOAD_BYTES - 1, PAYLOAD_BYTES}};
-    int64_t deadline_ns = clock_monotonic_ns() + PATIENCE_NS;
+    struct mesh_loss loss;
     struct error err = {0};
 
     (void)state;
     trio_open(&trio, 0);
     connect_all(&trio, 1);
     assert_true(mesh_send(trio.meshes[0], 11, frame_for(&trio, 1, 1), &err));
-    while (mesh_poll(trio.meshes[1], &err) != MESH_FAILED) {
-        assert_true(clock_monotonic_ns() < deadline_ns);
-    }
-    assert_non_null(strstr(err.message, "100000 bytes"));
+    loss = loss_wait(&trio, 1);
+    assert_int_equal(loss.peer, 10);
+    assert_int_equal(loss.attempt, 0);
+    assert_non_null(strstr(loss.why.message, "100000 bytes"));
     trio_close(&trio);
 }
 
@@ -315,7 +359,6 @@ static void the_end_of_a_mesh_is_noticed_at_once_by_its_peers(void **state)
 {
     struct trio trio = {0};
     int64_t begin_ns;
-    bool noticed[COUNT] = {0};
 
     (void)state;
     trio_open(&trio, 0);
@@ -323,20 +366,103 @@ static void the_end_of_a_mesh_is_noticed_at_once_by_its_peers(void **state)
     mesh_destroy(trio.meshes[1]);
     trio.meshes[1] = NULL;
     begin_ns = clock_monotonic_ns();
-    while (!noticed[0] || !noticed[2]) {
-        assert_true(clock_monotonic_ns() < begin_ns + 5 * NS_PER_S);
-        wait_a_little(&trio);
-        for (uint32_t i = 0; i < COUNT; i += 2) {
-            struct error err;
+    for (uint32_t i = 0; i < COUNT; i += 2) {
+        struct mesh_loss loss = loss_wait(&trio, i);
+        struct error err;
 
-            if (mesh_poll(trio.meshes[i], &err) == MESH_FAILED && !noticed[i]) {
-                noticed[i] = true;
-                assert_int_equal(err.code, ERROR_PEER);
-                assert_non_null(strstr(err.message, "worker 11"));
-                assert_false(mesh_send(trio.meshes[i], 11, frame_for(&trio, 1, 1), &err));
-            }
-        }
+        assert_int_equal(loss.peer, 11);
+        assert_non_null(strstr(loss.why.message, "worker 11"));
+        assert_true(mesh_send(trio.meshes[i], 11, frame_for(&trio, 1, 1), &err));
+        assert_int_equal(usage_of(&trio, i, 11).frames_dropped, 1);
     }
+    assert_true(clock_monotonic_ns() < begin_ns + 5 * NS_PER_S);
+    trio_close(&trio);
+}
+
+/* Each end is told when it is told: frames wait for the new connection meanwhile. */
+static void a_link_is_opened_anew_in_a_further_attempt(void **state)
+{
+    static const uint32_t ids[] = {10, 11, 12};
+
+    (void)state;
+    for (uint32_t first = 0; first < 2; first++) {
+        struct trio trio = {0};
+        struct error err;
+        uint64_t before;
+        struct frame *frame;
+
+        trio_open(&trio, 0);
+        connect_all(&trio, 1);
+        exchange_all(&trio, 1);
+        before = usage_of(&trio, 0, 11).frames_sent;
+        for (uint32_t attempt = 1; attempt < 4; attempt++) {
+            mesh_attempt(trio.meshes[first], attempt, &ids[1 - first], 1);
+            assert_true(mesh_send(trio.meshes[first], ids[1 - first],
+                                  frame_of_attempt(&trio, 5, attempt), &err));
+            wait_a_little(&trio);
+            assert_int_equal(mesh_poll(trio.meshes[first], &err), MESH_READY);
+            mesh_attempt(trio.meshes[1 - first], attempt, &ids[first], 1);
+            mesh_attempt(trio.meshes[2], attempt, NULL, 0);
+            frame = receive_wait(&trio, 1 - first);
+            assert_int_equal(frame->header.attempt, attempt);
+            frame_release(frame);
+        }
+        assert_true(usage_of(&trio, 0, 11).frames_sent >= before + 3); /* counts go on */
+        assert_int_equal(mesh_wait_ns(trio.meshes[0], MESH_QUIET), -1);
+        trio_close(&trio);
+    }
+}
+
+static void frames_of_an_earlier_attempt_are_dropped_and_counted(void **state)
+{
+    struct trio trio = {0};
+    struct frame *frame;
+    struct error err;
+
+    (void)state;
+    trio_open(&trio, 0);
+    connect_all(&trio, 1);
+    mesh_attempt(trio.meshes[1], 2, NULL, 0);
+    assert_true(mesh_send(trio.meshes[0], 11, frame_of_attempt(&trio, 1, 0), &err));
+    assert_true(mesh_send(trio.meshes[0], 11, frame_of_attempt(&trio, 2, 2), &err));
+    frame = receive_wait(&trio, 1);
+    assert_int_equal(frame->header.step, 2);
+    frame_release(frame);
+    assert_int_equal(usage_of(&trio, 1, 10).frames_dropped, 1);
+    assert_true(mesh_send(trio.meshes[1], 10, frame_of_attempt(&trio, 3, 1), &err));
+    assert_int_equal(usage_of(&trio, 1, 10).frames_dropped, 2);
+    trio_close(&trio);
+}
+
+static void a_link_that_cannot_be_opened_anew_is_named_with_both_ends(void **state)
+{
+    static const uint32_t lost = 11;
+    struct trio trio = {0};
+    int64_t deadline_ns = clock_monotonic_ns() + PATIENCE_NS;
+    enum mesh_state mesh_state = MESH_READY;
+    struct error err = {0};
+
+    (void)state;
+    trio_open(&trio, 0);
+    mesh_destroy(trio.meshes[0]);
+    trio.meshes[0] = mesh_create(&(struct mesh_config){.bind_host = "127.0.0.1",
+                                                       .poller = trio.poller,
+                                                       .reopen_ns_max = 300 * NS_PER_MS},
+                                 &err);
+    connect_all(&trio, 1);
+    mesh_destroy(trio.meshes[1]);
+    trio.meshes[1] = NULL;
+    mesh_attempt(trio.meshes[0], 1, &lost, 1);
+    while (mesh_state == MESH_READY) {
+        assert_true(clock_monotonic_ns() < deadline_ns);
+        wait_a_little(&trio);
+        mesh_state = mesh_poll(trio.meshes[0], &err);
+    }
+    assert_int_equal(mesh_state, MESH_FAILED);
+    assert_non_null(strstr(err.message, "no data connection from worker 10 (127.0.0.1) to worker "
+                                        "11 at tcp://127.0.0.1:"));
+    assert_non_null(strstr(err.message, "after 0.3 s"));
+    assert_false(mesh_send(trio.meshes[0], 12, frame_for(&trio, 1, 1), &err));
     trio_close(&trio);
 }
 
@@ -414,6 +540,9 @@ int main(void)
         cmocka_unit_test(a_new_epoch_connects_anew_and_drops_old_frames),
         cmocka_unit_test(a_late_mesh_is_waited_for),
         cmocka_unit_test(the_end_of_a_mesh_is_noticed_at_once_by_its_peers),
+        cmocka_unit_test(a_link_is_opened_anew_in_a_further_attempt),
+        cmocka_unit_test(frames_of_an_earlier_attempt_are_dropped_and_counted),
+        cmocka_unit_test(a_link_that_cannot_be_opened_anew_is_named_with_both_ends),
         cmocka_unit_test(a_peer_that_never_comes_is_named_with_address_and_advice),
         cmocka_unit_test(a_mesh_listens_on_ipv6),
         cmocka_unit_test(a_mesh_takes_its_ports_from_the_range),

@@ -87,7 +87,13 @@ static struct message register_make(void)
                                     .data_endpoint = rtext(),
                                     .kernels_version = r32(),
                                     .numa_node = UINT32_MAX,
-                                    .launch_token = rtext()}};
+                                    .launch_token = rtext(),
+                                    .held_model = rtext(),
+                                    .held_bytes = random_u64(&source),
+                                    .held_stage = r32(),
+                                    .held_member = r32(),
+                                    .last_epoch = random_u64(&source) / 2,
+                                    .fast_numerics = rtext()}};
 }
 
 /* Two stages of two and one members, a dense layer, four experts with a replica, a draft layer. */
@@ -142,7 +148,8 @@ static struct message assign_make(void)
                                        .model_hash = rtext(),
                                        .weights = rtext(),
                                        .fetch_id = rtext(),
-                                       .fetch_port = (uint16_t)r32()}};
+                                       .fetch_port = (uint16_t)r32(),
+                                       .preload = true}};
 }
 
 static struct message loaded_make(void)
@@ -152,9 +159,9 @@ static struct message loaded_make(void)
     for (uint32_t i = 0; i < 3; i++) {
         lines[i] = (struct ledger_line){rtext(), random_u64(&source)};
     }
-    return (struct message){
-        .kind = MESSAGE_LOADED,
-        .loaded = {random_u64(&source), 3, lines, random_u64(&source), rns(), random_u64(&source)}};
+    return (struct message){.kind = MESSAGE_LOADED,
+                            .loaded = {random_u64(&source), 3, lines, random_u64(&source), rns(),
+                                       random_u64(&source), random_u64(&source)}};
 }
 
 static struct message ready_make(void)
@@ -180,6 +187,7 @@ static struct message heartbeat_make(void)
                                           .busy_ns = rns(),
                                           .wait_ns = rns(),
                                           .memory_bytes = random_u64(&source),
+                                          .frames_dropped = r32(),
                                           .link_count = 2,
                                           .links = links}};
 }
@@ -305,6 +313,12 @@ static struct message message_make(enum message_kind kind)
         return heartbeat_make();
     case MESSAGE_DRAIN:
         return (struct message){.kind = kind};
+    case MESSAGE_LINK_LOST:
+        return (struct message){.kind = kind,
+                                .link_lost = {random_u64(&source), r32(), r32(), rtext()}};
+    case MESSAGE_ATTEMPT:
+        return (struct message){.kind = kind,
+                                .attempt = {random_u64(&source), r32(), true, 3, rarray(6)}};
     case MESSAGE_ERROR:
         break;
     }
@@ -432,16 +446,24 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_int_equal(a->reg.protocol_minor, b->reg.protocol_minor);
         assert_string_equal(a->reg.data_endpoint, b->reg.data_endpoint);
         assert_string_equal(a->reg.launch_token, b->reg.launch_token);
+        assert_string_equal(a->reg.fast_numerics, b->reg.fast_numerics);
         assert_true(a->reg.memory_bytes == b->reg.memory_bytes);
         assert_true(a->reg.world_id == b->reg.world_id);
         assert_memory_equal(&a->reg.read_bytes_per_s, &b->reg.read_bytes_per_s, sizeof(double));
         assert_int_equal(b->reg.numa_node, UINT32_MAX);
+        assert_string_equal(a->reg.held_model, b->reg.held_model);
+        assert_true(a->reg.held_bytes == b->reg.held_bytes);
+        assert_int_equal(a->reg.held_stage, b->reg.held_stage);
+        assert_int_equal(a->reg.held_member, b->reg.held_member);
+        assert_true(a->reg.last_epoch == b->reg.last_epoch);
         break;
     case MESSAGE_LOADED:
         assert_int_equal(b->loaded.line_count, 3);
         assert_string_equal(a->loaded.lines[2].what, b->loaded.lines[2].what);
         assert_true(a->loaded.lines[2].bytes == b->loaded.lines[2].bytes);
         assert_true(a->loaded.load_ns == b->loaded.load_ns);
+        assert_true(a->loaded.read_bytes == b->loaded.read_bytes);
+        assert_true(a->loaded.kept_bytes == b->loaded.kept_bytes);
         break;
     case MESSAGE_READY:
         assert_int_equal(b->ready.link_count, 2);
@@ -450,6 +472,7 @@ static void member_compare(const struct message *a, const struct message *b)
         break;
     case MESSAGE_HEARTBEAT:
         assert_true(a->heartbeat.memory_bytes == b->heartbeat.memory_bytes);
+        assert_true(a->heartbeat.frames_dropped == b->heartbeat.frames_dropped);
         assert_true(a->heartbeat.links[1].frames_sent == b->heartbeat.links[1].frames_sent);
         assert_int_equal(b->heartbeat.links[1].frames_dropped, 5);
         break;
@@ -457,6 +480,18 @@ static void member_compare(const struct message *a, const struct message *b)
         assert_int_equal(a->error.code, b->error.code);
         assert_true(b->error.fatal && b->error.step == UINT64_MAX);
         assert_string_equal(a->error.text, b->error.text);
+        break;
+    case MESSAGE_LINK_LOST:
+        assert_true(a->link_lost.epoch == b->link_lost.epoch);
+        assert_int_equal(a->link_lost.attempt, b->link_lost.attempt);
+        assert_int_equal(a->link_lost.peer, b->link_lost.peer);
+        assert_string_equal(a->link_lost.text, b->link_lost.text);
+        break;
+    case MESSAGE_ATTEMPT:
+        assert_true(a->attempt.epoch == b->attempt.epoch && b->attempt.all_links);
+        assert_int_equal(a->attempt.attempt, b->attempt.attempt);
+        assert_int_equal(b->attempt.pair_count, 3);
+        assert_memory_equal(a->attempt.pairs, b->attempt.pairs, 6 * sizeof(uint32_t));
         break;
     default: /* plain numbers */
         assert_memory_equal(&a->welcome, &b->welcome, sizeof(a->welcome));
@@ -488,7 +523,7 @@ static void every_kind_comes_back_as_it_went(void **state)
     (void)state;
     random_init(&source, 11);
     for (int round = 0; round < 50; round++) {
-        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ERROR; kind++) {
+        for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ATTEMPT; kind++) {
             struct message message = message_make((enum message_kind)kind);
             struct message got;
             struct buffer bytes = {0};
@@ -510,7 +545,7 @@ static void messages_cut_at_any_byte_are_safe(void **state)
 {
     (void)state;
     random_init(&source, 12);
-    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ERROR; kind++) {
+    for (int kind = MESSAGE_REGISTER; kind <= MESSAGE_ATTEMPT; kind++) {
         struct message message = message_make((enum message_kind)kind);
         struct buffer bytes = {0};
         struct arena local;
@@ -587,6 +622,9 @@ static void wrong_values_are_refused_by_the_name_of_their_field(void **state)
     message = register_make();
     message.reg.read_bytes_per_s = -1;
     bytes_are_refused(&message, "read_bytes_per_s");
+    message = register_make();
+    message.reg.last_epoch = UINT64_MAX;
+    bytes_are_refused(&message, "last_epoch");
 }
 
 static void raw_is_refused(const void *bytes, size_t length, const char *why)

@@ -23,6 +23,25 @@ struct problem {
     struct planner_worker workers[WORKERS_MAX];
 };
 
+/* Of layers [begin, end): what a generating step reads with `members` in a stage; what a row meets.
+ */
+static double brute_work(const struct planner_request *r, uint32_t begin, uint32_t end,
+                         uint32_t members, bool prompt)
+{
+    double common = end == r->layer_count && !prompt ? (double)r->head_bytes : 0;
+    double expert = 0;
+
+    for (uint32_t i = begin; i < end; i++) {
+        common += (double)r->layers[i].common_bytes;
+        expert += (double)r->layers[i].expert_bytes;
+    }
+    if (end == r->layer_count && r->draft_layer_count > 0) {
+        common += (double)r->draft.common_bytes;
+        expert += (double)r->draft.expert_bytes;
+    }
+    return prompt ? common + expert * r->chosen_count : common * members + expert * r->expert_count;
+}
+
 /* One stage of the brute force, from the request's own words. Members are equal where there are
  * several, and the groups divide evenly. INFINITY when a member's memory is exceeded. */
 static double brute_stage_time(const struct planner_request *r, uint32_t begin, uint32_t end,
@@ -51,7 +70,11 @@ static double brute_stage_time(const struct planner_request *r, uint32_t begin, 
             return INFINITY;
         }
     }
-    return (double)(common * r->group_size + experts) / rate;
+    return ((1 - r->prompt_share) * brute_work(r, begin, end, r->group_size, false) +
+            r->prompt_share * brute_work(r, begin, end, r->group_size, true) *
+                brute_work(r, 0, r->layer_count, r->group_size, false) /
+                brute_work(r, 0, r->layer_count, r->group_size, true)) /
+           rate;
 }
 
 static double brute_time(const struct planner_request *r, uint32_t stage, uint32_t begin)
@@ -101,6 +124,8 @@ static void problem_random(struct problem *p, uint64_t seed)
     r->dense_layer_count = sim_random_u32(&random, 0, r->layer_count);
     r->expert_count = sim_random_chance(&random, 80) ? 16 : 0;
     r->expert_group_count = 8;
+    r->chosen_count = r->expert_count > 0 ? 4 : 0;
+    r->prompt_share = sim_random_chance(&random, 50) ? sim_random_u32(&random, 0, 4) / 4.0 : 0;
     r->embedding_bytes = sim_random_range(&random, 0, 3000);
     r->head_bytes = sim_random_range(&random, 0, 3000);
     r->kv_entry_bytes = sim_random_range(&random, 0, 5);
@@ -269,7 +294,7 @@ static void planner_equals_brute_force(void **state)
 static void r1_make(struct planner_request *r, struct planner_layer *layers,
                     struct planner_worker *workers, uint32_t worker_count)
 {
-    for (uint32_t i = 0; i < 61; i++) {
+    for (uint32_t i = 0; i < 61 && layers != NULL; i++) {
         layers[i] = (struct planner_layer){
             .common_bytes = i < 3 ? 583000000 : 234000000,
             .expert_bytes = i < 3 ? 0 : 44040192,
@@ -322,6 +347,44 @@ static void deepseek_r1_fits_ten_machines_of_80_gb(void **state)
         assert_in_range(count, 5, 6);
     }
     assert_budget_kept(&r, placement);
+    arena_deinit(&arena);
+}
+
+/* Sixteen layers and a head as large as five of them: it is read for every generated token, and
+ * for no row of a prompt but the last. */
+static void prompts_and_generation_want_other_borders(void **state)
+{
+    struct planner_layer layers[16];
+    struct planner_worker workers[2];
+    struct planner_request r;
+    struct arena arena;
+    struct error err;
+    const struct {
+        double prompt_share;
+        uint32_t border;
+    } cases[] = {{0, 11}, {0.5, 9}, {1, 8}};
+
+    (void)state;
+    r1_make(&r, NULL, workers, 2);
+    r.layer_count = 16;
+    r.layers = layers;
+    r.expert_count = r.dense_layer_count = 0;
+    r.head_bytes = 215 * 1000000;
+    for (uint32_t i = 0; i < 16; i++) {
+        layers[i] = (struct planner_layer){.common_bytes = 36500000};
+    }
+    arena_init(&arena, 1 << 20);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct placement *placement;
+
+        r.prompt_share = cases[i].prompt_share;
+        placement = planner_make(&r, &arena, &err);
+        assert_non_null(placement);
+        assert_int_equal(placement->stages[0].layer_end, cases[i].border);
+    }
+    r.prompt_share = 1.5;
+    assert_null(planner_make(&r, &arena, &err));
+    assert_non_null(strstr(err.message, "prompt share 1.5"));
     arena_deinit(&arena);
 }
 
@@ -450,6 +513,30 @@ static void islands_stay_together_and_loners_come_last(void **state)
     placement = planner_make(&p.request, &arena, &err);
     assert_non_null(placement);
     for (uint32_t i = 0; i < 6; i++) {
+        assert_int_equal(placement->stages[i].workers[0], expected[i]);
+    }
+    arena_deinit(&arena);
+}
+
+static void workers_keep_the_seats_whose_weights_they_hold(void **state)
+{
+    const uint32_t expected[] = {3, 1, 0, 2};
+    struct problem p;
+    struct arena arena;
+    struct error err;
+    struct placement *placement;
+
+    (void)state;
+    a_small_problem(&p, 4, 4);
+    snprintf(p.workers[0].host, sizeof(p.workers[0].host), "a");
+    snprintf(p.workers[2].host, sizeof(p.workers[2].host), "b");
+    snprintf(p.workers[3].host, sizeof(p.workers[3].host), "z");
+    p.workers[3].held_seat = 1;
+    p.workers[1].held_seat = (UINT64_C(1) << 32) + 1;
+    arena_init(&arena, 65536);
+    placement = planner_make(&p.request, &arena, &err);
+    assert_non_null(placement);
+    for (uint32_t i = 0; i < 4; i++) {
         assert_int_equal(placement->stages[i].workers[0], expected[i]);
     }
     arena_deinit(&arena);
@@ -698,10 +785,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(planner_equals_brute_force),
         cmocka_unit_test(deepseek_r1_fits_ten_machines_of_80_gb),
+        cmocka_unit_test(prompts_and_generation_want_other_borders),
         cmocka_unit_test(whole_router_groups_go_to_equal_members_equally),
         cmocka_unit_test(a_refusal_shows_the_tightest_worker_and_a_way_out),
         cmocka_unit_test(layers_larger_than_any_worker_are_refused_with_the_memory_that_it_takes),
         cmocka_unit_test(islands_stay_together_and_loners_come_last),
+        cmocka_unit_test(workers_keep_the_seats_whose_weights_they_hold),
         cmocka_unit_test(a_faster_member_owns_more_groups),
         cmocka_unit_test(groups_are_split_where_whole_ones_do_not_fit),
         cmocka_unit_test(divided_groups_take_more_for_messages),

@@ -25,6 +25,7 @@ struct held_logprobs {
 
 struct held_step {
     uint64_t epoch, number;
+    uint32_t attempt;
     uint32_t rows;
     uint32_t sample_count;
     struct step_sample samples[SAMPLES_MAX];
@@ -41,8 +42,11 @@ struct fake_worker {
     uint32_t id, stage, stage_count;
 
     struct waker waker;
-    atomic_bool stop, hold, ask, dismissed;
+    atomic_bool stop, hold, ask, lose, dismissed;
     atomic_uint held_count;
+    atomic_uint attempt, links_anew;
+    atomic_uint lost_peer, lost_attempt;
+    uint64_t epoch;
     pthread_mutex_t mutex; /* guards error */
     char error[512];
 
@@ -98,7 +102,9 @@ static void send_register(struct fake_worker *worker)
                 .data_endpoint = "tcp://127.0.0.1:1",
                 .kernels_version = options->kernels_version > 0 ? options->kernels_version : 1,
                 .numa_node = UINT32_MAX,
-                .launch_token = ""}};
+                .launch_token = "",
+                .fast_numerics =
+                    options->fast_numerics != NULL ? options->fast_numerics : "fast-blas"}};
 
     send(worker, &message);
 }
@@ -131,6 +137,7 @@ static void answer_assign(struct fake_worker *worker, const struct assign_messag
     struct placement_seat seat;
 
     ASSERT(placement_seat_of(assign->placement, worker->id, &seat));
+    worker->epoch = assign->placement->epoch;
     worker->stage = seat.stage;
     worker->stage_count = assign->placement->stage_count;
     if (worker->options.load_refusal != NULL) {
@@ -189,7 +196,8 @@ static void step_keep(struct fake_worker *worker, const struct step *step)
     struct held_step *held = &worker->held[count];
 
     ASSERT(count < HELD_MAX);
-    *held = (struct held_step){.epoch = step->epoch, .number = step->number};
+    *held =
+        (struct held_step){.epoch = step->epoch, .number = step->number, .attempt = step->attempt};
     held->rows = step_row_count(step);
     for (uint32_t i = 0; i < step->entry_count; i++) {
         const struct step_entry *entry = &step->entries[i];
@@ -216,6 +224,7 @@ static void steps_answer(struct fake_worker *worker)
         struct message message = {.kind = MESSAGE_STEP_RESULT,
                                   .result = {.epoch = held->epoch,
                                              .step = held->number,
+                                             .attempt = held->attempt,
                                              .worker = worker->id,
                                              .begin_ns = 1000,
                                              .end_ns = 2000,
@@ -253,6 +262,12 @@ static void message_answer(struct fake_worker *worker, const struct message *mes
     case MESSAGE_STEP:
         step_keep(worker, &message->step);
         break;
+    case MESSAGE_ATTEMPT:
+        atomic_store(&worker->held_count, 0);
+        atomic_store(&worker->links_anew,
+                     message->attempt.all_links ? UINT32_MAX : message->attempt.pair_count);
+        atomic_store(&worker->attempt, message->attempt.attempt);
+        break;
     case MESSAGE_DRAIN:
         atomic_store(&worker->dismissed, true);
         break;
@@ -264,6 +279,17 @@ static void message_answer(struct fake_worker *worker, const struct message *mes
     default:
         break;
     }
+}
+
+static void send_loss(struct fake_worker *worker)
+{
+    struct message message = {.kind = MESSAGE_LINK_LOST,
+                              .link_lost = {.epoch = worker->epoch,
+                                            .attempt = atomic_load(&worker->lost_attempt),
+                                            .peer = atomic_load(&worker->lost_peer),
+                                            .text = "a spade cut the cable"}};
+
+    send(worker, &message);
 }
 
 static void turn(struct fake_worker *worker, struct arena *arena, int64_t *beat_ns)
@@ -281,6 +307,9 @@ static void turn(struct fake_worker *worker, struct arena *arena, int64_t *beat_
     }
     if (atomic_exchange(&worker->ask, false)) {
         send(worker, &leave);
+    }
+    if (atomic_exchange(&worker->lose, false)) {
+        send_loss(worker);
     }
     if (!atomic_load(&worker->hold)) {
         steps_answer(worker);
@@ -356,6 +385,24 @@ void fake_worker_ask_to_leave(struct fake_worker *worker)
 {
     atomic_store(&worker->ask, true);
     waker_wake(&worker->waker);
+}
+
+void fake_worker_lose_link(struct fake_worker *worker, uint32_t peer, uint32_t attempt)
+{
+    atomic_store(&worker->lost_peer, peer);
+    atomic_store(&worker->lost_attempt, attempt);
+    atomic_store(&worker->lose, true);
+    waker_wake(&worker->waker);
+}
+
+uint32_t fake_worker_attempt(struct fake_worker *worker)
+{
+    return atomic_load(&worker->attempt);
+}
+
+uint32_t fake_worker_links_anew(struct fake_worker *worker)
+{
+    return atomic_load(&worker->links_anew);
 }
 
 bool fake_worker_was_dismissed(struct fake_worker *worker)

@@ -13,6 +13,7 @@ struct fake_options {
     uint32_t protocol_major, protocol_minor; /* 0, 0: ours */
     const char *build;                       /* NULL: ours */
     uint32_t kernels_version;                /* 0: 1 */
+    const char *fast_numerics;               /* NULL: "fast-blas" */
     const char *load_refusal; /* answers the assignment with this error; NULL: loads */
     bool without_logprobs;    /* leaves them out */
 };
@@ -26,6 +27,13 @@ void fake_worker_hold(struct fake_worker *worker);
 void fake_worker_release(struct fake_worker *worker);
 /* Asks the coordinator to let it go. */
 void fake_worker_ask_to_leave(struct fake_worker *worker);
+
+/* Says that its link to this worker, opened in this attempt, is lost. */
+void fake_worker_lose_link(struct fake_worker *worker, uint32_t peer, uint32_t attempt);
+/* The last attempt that it was told of; 0: none. Steps of earlier ones are not answered any more.
+ */
+uint32_t fake_worker_attempt(struct fake_worker *worker);
+uint32_t fake_worker_links_anew(struct fake_worker *worker); /* in it; UINT32_MAX: all */
 
 bool fake_worker_was_dismissed(struct fake_worker *worker); /* DRAIN came */
 /* The coordinator's last error, copied; false: none yet. */

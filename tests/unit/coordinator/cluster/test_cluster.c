@@ -4,6 +4,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/net/message.h"
 #include "fake_worker.h"
 
 #include <pthread.h>
@@ -136,7 +137,7 @@ static bool all_ended(struct fixture *fixture, uint64_t count)
            stats.running + stats.waiting + stats.steps_in_flight + stats.kv_blocks_used == 0;
 }
 
-static int cluster_setup(void **state)
+static int setup_with(void **state, enum numerics numerics)
 {
     struct fixture *fixture = mem_new(struct fixture);
     struct cluster_config config = {.model = MODEL,
@@ -144,6 +145,7 @@ static int cluster_setup(void **state)
                                     .stage_count = WORKERS,
                                     .group_size = 1,
                                     .remote_count = WORKERS,
+                                    .numerics = numerics,
                                     .kv_type = KV_F32,
                                     .step_sink = step_sink,
                                     .step_context = fixture};
@@ -157,6 +159,16 @@ static int cluster_setup(void **state)
     assert_non_null(fixture->cluster);
     *state = fixture;
     return 0;
+}
+
+static int cluster_setup(void **state)
+{
+    return setup_with(state, NUMERICS_EXACT);
+}
+
+static int cluster_setup_fast(void **state)
+{
+    return setup_with(state, NUMERICS_FAST);
 }
 
 static int cluster_teardown(void **state)
@@ -175,7 +187,8 @@ static int cluster_teardown(void **state)
 static struct fake_options plain_worker(const struct fixture *fixture)
 {
     return (struct fake_options){.endpoint = cluster_control_endpoint(fixture->cluster),
-                                 .host = "fakehost"};
+                                 .host = "fakehost",
+                                 .protocol_minor = PROTOCOL_MINOR};
 }
 
 static bool worker_count_is(struct fixture *fixture, uint32_t count)
@@ -238,7 +251,7 @@ static void a_worker_of_another_protocol_is_refused_with_both_versions(void **st
 
     options.protocol_major = 2;
     options.protocol_minor = 7;
-    refusal_expect(fixture, &options, "2.7", "1.3");
+    refusal_expect(fixture, &options, "2.7", "1.4");
 }
 
 static void a_worker_of_another_build_is_refused_with_both_builds(void **state)
@@ -259,6 +272,26 @@ static void a_worker_with_other_kernels_is_refused_with_both_versions(void **sta
     WAIT_FOR(worker_count_is(fixture, 1));
     options.kernels_version = 77;
     refusal_expect(fixture, &options, "77", "kernels version");
+}
+
+static void a_worker_whose_fast_numerics_are_unknown_is_refused_with_them(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fake_options options = plain_worker(fixture);
+
+    options.fast_numerics = "fast-abacus";
+    refusal_expect(fixture, &options, "fast-abacus", "unknown");
+}
+
+static void fast_is_what_the_first_worker_calls_so(void **state)
+{
+    struct fixture *fixture = *state;
+    struct cluster_status *status;
+
+    serve(fixture);
+    status = cluster_status(fixture->cluster);
+    assert_string_equal(status->numerics_id, "fast-blas/f32/k1");
+    cluster_status_destroy(status);
 }
 
 static void gathering_says_how_many_are_there(void **state)
@@ -371,6 +404,98 @@ static void a_lost_worker_fails_its_sequences_by_name_and_a_new_one_heals(void *
     assert_true(client_submit(fixture, &client, 5, &err));
     client_wait_finished(&client);
     assert_int_equal(client.token_count, 5);
+}
+
+static struct scheduler_stats stats_of(struct fixture *fixture)
+{
+    struct cluster_status *status = cluster_status(fixture->cluster);
+    struct scheduler_stats stats = status->scheduler;
+
+    cluster_status_destroy(status);
+    return stats;
+}
+
+/* Both workers have the sequence's step, and keep silent. */
+static void begin_and_hold(struct fixture *fixture, struct client *client, uint32_t tokens_max)
+{
+    struct error err;
+
+    hold_all(fixture);
+    if (!client_submit(fixture, client, tokens_max, &err)) {
+        fail_msg("%s", err.message);
+    }
+    WAIT_FOR(fake_worker_held_steps(fixture->workers[0]) > 0 &&
+             fake_worker_held_steps(fixture->workers[1]) > 0);
+}
+
+/* Worker 0 has answered, worker 1 lost the link: both compute the step again. */
+static void a_lost_link_is_opened_anew_and_the_steps_follow_again(void **state)
+{
+    struct fixture *fixture = *state;
+    struct client client;
+
+    serve(fixture);
+    begin_and_hold(fixture, &client, 4);
+    fake_worker_release(fixture->workers[0]);
+    WAIT_FOR(fake_worker_held_steps(fixture->workers[0]) == 0);
+    fake_worker_hold(fixture->workers[0]);
+    fake_worker_lose_link(fixture->workers[1], 0, 0);
+    for (int i = 0; i < WORKERS; i++) {
+        WAIT_FOR(fake_worker_attempt(fixture->workers[i]) == 1);
+        WAIT_FOR(fake_worker_held_steps(fixture->workers[i]) == 1);
+        assert_int_equal(fake_worker_links_anew(fixture->workers[i]), 1);
+    }
+    fake_worker_lose_link(fixture->workers[0], 1, 0); /* the same one, from the other end */
+    release_all(fixture);
+    client_wait_finished(&client);
+    assert_int_equal(client.reason, FINISH_LENGTH);
+    assert_int_equal(client.token_count, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(client.tokens[i], fake_token(3 + i));
+    }
+    WAIT_FOR(all_ended(fixture, 1));
+    assert_int_equal(stats_of(fixture).retries, 1);
+    assert_int_equal(stats_of(fixture).steps_reissued, 1);
+    assert_int_equal(stats_of(fixture).ignored_reports, 1); /* worker 0 answered twice */
+    assert_false(fixture->spans_wrong);
+    assert_true(state_is(fixture, CLUSTER_SERVING));
+}
+
+static void a_link_that_is_lost_again_and_again_ends_the_epoch(void **state)
+{
+    struct fixture *fixture = *state;
+    struct client client;
+
+    serve(fixture);
+    begin_and_hold(fixture, &client, 4);
+    for (uint32_t attempt = 0; attempt < RETRIES_MAX; attempt++) {
+        fake_worker_lose_link(fixture->workers[1], 0, attempt);
+        WAIT_FOR(fake_worker_attempt(fixture->workers[1]) == attempt + 1);
+    }
+    fake_worker_lose_link(fixture->workers[1], 0, RETRIES_MAX);
+    client_wait_finished(&client);
+    assert_int_equal(client.reason, FINISH_FAILED);
+    assert_non_null(strstr(client.problem, "a spade cut the cable: 9 attempts"));
+    assert_non_null(strstr(client.problem, "worker 1"));
+}
+
+static void workers_of_an_older_minor_have_one_attempt(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fake_options options = plain_worker(fixture);
+    struct client client;
+
+    options.protocol_minor = PROTOCOL_MINOR_ATTEMPTS - 1;
+    fixture->workers[0] = fake_worker_start(&options);
+    WAIT_FOR(worker_count_is(fixture, 1));
+    options.protocol_minor = PROTOCOL_MINOR;
+    fixture->workers[1] = fake_worker_start(&options);
+    WAIT_FOR(state_is(fixture, CLUSTER_SERVING));
+    begin_and_hold(fixture, &client, 4);
+    fake_worker_lose_link(fixture->workers[1], 0, 0);
+    client_wait_finished(&client);
+    assert_int_equal(client.reason, FINISH_FAILED);
+    assert_non_null(strstr(client.problem, "worker 0 speaks protocol 1.3"));
 }
 
 static void a_cancelled_sequence_finishes_and_leaves_nothing(void **state)
@@ -500,11 +625,17 @@ int main(void)
         CASE(a_worker_of_another_protocol_is_refused_with_both_versions),
         CASE(a_worker_of_another_build_is_refused_with_both_builds),
         CASE(a_worker_with_other_kernels_is_refused_with_both_versions),
+        CASE(a_worker_whose_fast_numerics_are_unknown_is_refused_with_them),
+        cmocka_unit_test_setup_teardown(fast_is_what_the_first_worker_calls_so, cluster_setup_fast,
+                                        cluster_teardown),
         CASE(gathering_says_how_many_are_there),
         CASE(tokens_come_in_order_then_one_finish),
         CASE(status_tells_what_runs_where),
         CASE(a_prompt_that_does_not_fit_is_refused_at_once),
         CASE(a_lost_worker_fails_its_sequences_by_name_and_a_new_one_heals),
+        CASE(a_lost_link_is_opened_anew_and_the_steps_follow_again),
+        CASE(a_link_that_is_lost_again_and_again_ends_the_epoch),
+        CASE(workers_of_an_older_minor_have_one_attempt),
         CASE(a_cancelled_sequence_finishes_and_leaves_nothing),
         CASE(draining_finishes_what_runs_and_takes_nothing_new),
         CASE(a_leaving_worker_is_let_go_after_its_sequences),

@@ -66,7 +66,8 @@ void driver_answer(struct scheduler *scheduler, const struct step *step, uint32_
                    int64_t now_ns)
 {
     struct step_sample samples[SAMPLES_MAX];
-    struct step_report report = {.step = step->number, .compute_ns = MS, .samples = samples};
+    struct step_report report = {
+        .step = step->number, .attempt = step->attempt, .compute_ns = MS, .samples = samples};
     struct error err;
 
     for (uint32_t i = 0; i < step->entry_count; i++) {

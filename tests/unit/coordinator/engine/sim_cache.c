@@ -53,7 +53,9 @@ void sim_cache_init(struct sim *sim)
 static void flight_remove(struct sim *sim, uint32_t place)
 {
     mem_free(sim->flights[place].entries);
+    mem_free(sim->flights[place].positions);
     mem_free(sim->flights[place].touched);
+    mem_free(sim->flights[place].extents);
     sim->flights[place] = sim->flights[--sim->flight_count];
 }
 
@@ -132,12 +134,12 @@ static void block_begin(struct sim *sim, const struct step_entry *entry, uint32_
     memset(&sim->contents[index * BLOCK], 0, BLOCK * sizeof(*sim->contents));
 }
 
-static void rows_write(struct sim *sim, const struct step_entry *entry)
+static void rows_write(struct sim *sim, const struct step_entry *entry, bool again)
 {
     for (uint32_t i = 0; i < entry->token_count; i++) {
         uint32_t position = entry->position + i;
 
-        if (position % BLOCK == 0) {
+        if (position % BLOCK == 0 && !again) {
             block_begin(sim, entry, position);
         }
         *place_of(sim, entry, position) =
@@ -161,7 +163,7 @@ static void rows_read(struct sim *sim, const struct step_entry *entry)
     }
 }
 
-static void flight_note(struct sim *sim, const struct step *step)
+static void flight_note(struct sim *sim, const struct step *step, struct sim_extent *extents)
 {
     struct sim_flight *flight = &sim->flights[sim->flight_count];
     uint32_t touched_max = step->entry_count * sim->table_blocks;
@@ -172,7 +174,10 @@ static void flight_note(struct sim *sim, const struct step *step)
     *flight = (struct sim_flight){.step = step->number,
                                   .entry_count = step->entry_count,
                                   .entries = mem_new_array(seq_id, step->entry_count),
-                                  .touched = mem_new_array(uint32_t, touched_max)};
+                                  .positions = mem_new_array(uint32_t, step->entry_count),
+                                  .touched = mem_new_array(uint32_t, touched_max),
+                                  .content = sim_step_content(step),
+                                  .extents = extents};
     for (uint32_t stage = 0; stage < sim->config.stage_count; stage++) {
         flight->outstanding += sim->member_counts[stage];
     }
@@ -181,6 +186,7 @@ static void flight_note(struct sim *sim, const struct step *step)
         uint32_t end = entry->position + entry->token_count;
 
         flight->entries[i] = entry->sequence;
+        flight->positions[i] = entry->position;
         sim->clients[entry->sequence].flights++;
         for (uint32_t block = 0; block < (end + BLOCK - 1) / BLOCK; block++) {
             uint32_t index = entry->lane * sim->config.kv_block_count + table_of(sim, entry)[block];
@@ -191,16 +197,76 @@ static void flight_note(struct sim *sim, const struct step *step)
     }
 }
 
-void sim_cache_run(struct sim *sim, const struct step *step)
+static void step_compute(struct sim *sim, const struct step *step, bool again)
 {
     for (uint32_t i = 0; i < step->entry_count; i++) {
         table_update(sim, &step->entries[i]);
-        rows_write(sim, &step->entries[i]);
+        rows_write(sim, &step->entries[i], again);
     }
     for (uint32_t i = 0; i < step->entry_count; i++) {
         rows_read(sim, &step->entries[i]);
     }
-    flight_note(sim, step);
+}
+
+static struct sim_extent extent_of(const struct sim *sim, const struct step_entry *entry)
+{
+    size_t seat = (size_t)entry->lane * sim->config.slot_count + entry->slot;
+
+    return (struct sim_extent){.lane = entry->lane,
+                               .slot = entry->slot,
+                               .length_before = entry->block_begin > 0 || entry->block_count == 0
+                                                    ? sim->table_lengths[seat]
+                                                    : 0,
+                               .position = entry->position,
+                               .token_count = entry->token_count};
+}
+
+void sim_cache_run(struct sim *sim, const struct step *step)
+{
+    struct sim_extent *extents = mem_new_array(struct sim_extent, step->entry_count);
+
+    for (uint32_t i = 0; i < step->entry_count; i++) {
+        extents[i] = extent_of(sim, &step->entries[i]);
+    }
+    step_compute(sim, step, false);
+    flight_note(sim, step, extents);
+}
+
+void sim_cache_rerun(struct sim *sim, const struct step *step)
+{
+    step_compute(sim, step, true);
+}
+
+static void extent_forget(struct sim *sim, const struct sim_extent *extent)
+{
+    struct step_entry entry = {.lane = extent->lane, .slot = extent->slot};
+    size_t seat = (size_t)extent->lane * sim->config.slot_count + extent->slot;
+
+    for (uint32_t i = 0; i < extent->token_count; i++) {
+        *place_of(sim, &entry, extent->position + i) = 0;
+    }
+    sim->table_lengths[seat] = extent->length_before;
+}
+
+/* Tables shrink from the newest step to the oldest; blocks in them stay written behind the end. */
+void sim_cache_forget(struct sim *sim)
+{
+    uint64_t below = UINT64_MAX;
+
+    for (uint32_t done = 0; done < sim->flight_count; done++) {
+        const struct sim_flight *newest = NULL;
+
+        for (uint32_t i = 0; i < sim->flight_count; i++) {
+            if (sim->flights[i].step < below &&
+                (newest == NULL || sim->flights[i].step > newest->step)) {
+                newest = &sim->flights[i];
+            }
+        }
+        below = newest->step;
+        for (uint32_t i = 0; i < newest->entry_count; i++) {
+            extent_forget(sim, &newest->extents[i]);
+        }
+    }
 }
 
 static void flight_complete(struct sim *sim, uint32_t place)
@@ -214,6 +280,7 @@ static void flight_complete(struct sim *sim, uint32_t place)
         struct sim_client *client = &sim->clients[flight->entries[i]];
 
         client->flights--;
+        client->losses = 0;
         if (client->sampling_step == flight->step) {
             client->sampling_step = 0;
         }
@@ -231,9 +298,31 @@ void sim_cache_answered(struct sim *sim, uint64_t step)
     }
 }
 
+/* What was wanted of the step's rows must be asked for once more. */
+static void flight_lose(struct sim *sim, const struct sim_flight *flight)
+{
+    for (uint32_t i = 0; i < flight->entry_count; i++) {
+        struct sim_client *client = &sim->clients[flight->entries[i]];
+
+        if (client->wanted > flight->positions[i]) {
+            client->wanted = flight->positions[i];
+        }
+    }
+}
+
 void sim_cache_lose(struct sim *sim)
 {
+    uint32_t *losses = mem_new_array(uint32_t, sim->client_count);
+
+    for (uint32_t i = 0; i < sim->client_count; i++) {
+        losses[i] = sim->clients[i].losses + (sim->clients[i].flights > 0);
+    }
     while (sim->flight_count > 0) {
+        flight_lose(sim, &sim->flights[0]);
         flight_complete(sim, 0);
     }
+    for (uint32_t i = 0; i < sim->client_count; i++) {
+        sim->clients[i].losses = losses[i];
+    }
+    mem_free(losses);
 }

@@ -42,23 +42,32 @@ void sim_fail(const struct sim *sim, const char *format, ...)
     fail_msg("%s", text);
 }
 
-void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *config,
-              const struct sim_timing *timing)
+/* The configuration, timing and empty memory of a placement. */
+static void placement_take(struct sim *sim, const struct scheduler_config *config,
+                           const struct sim_timing *timing)
 {
     static const uint32_t eos[] = {SIM_EOS};
 
-    memset(sim, 0, sizeof(*sim));
-    sim->seed = seed;
-    sim->random = sim_random_from(seed);
     sim->config = *config;
     sim->config.eos_count = 1;
     sim->config.eos_ids = eos;
     sim->timing = *timing;
-    sim->alphabet = 1u << 20;
     for (uint32_t i = 0; i < config->stage_count; i++) {
         sim->member_counts[i] =
             config->member_counts != NULL ? config->member_counts[i] : config->lane_count;
+        sim->stage_free_ns[i] = sim->now_ns;
     }
+    sim_cache_init(sim);
+}
+
+void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *config,
+              const struct sim_timing *timing)
+{
+    memset(sim, 0, sizeof(*sim));
+    sim->seed = seed;
+    sim->random = sim_random_from(seed);
+    placement_take(sim, config, timing);
+    sim->alphabet = 1u << 20;
     sim->scheduler = scheduler_create(&sim->config);
     sim->client_capacity = 16;
     sim->clients = mem_new_array(struct sim_client, sim->client_capacity);
@@ -66,8 +75,8 @@ void sim_init(struct sim *sim, uint64_t seed, const struct scheduler_config *con
     sim->reports = mem_new_array(struct sim_report, sim->report_capacity);
     sim->window_end_ns = INT64_MAX;
     sim->decode_rows_min = UINT32_MAX;
+    sim->broken_stage = SIM_STAGES_MAX;
     sim->check = true;
-    sim_cache_init(sim);
 }
 
 static void report_free(struct sim_report *report)
@@ -234,13 +243,23 @@ static void answers_make(struct sim *sim, const struct step *step, uint32_t stag
     for (uint32_t member = 0; member < sim->member_counts[stage]; member++) {
         int64_t delay =
             (int64_t)sim_random_range(&sim->random, 0, (uint64_t)sim->timing.report_delay_ns_max);
-        struct step_report report = {
-            .step = step->number, .stage = stage, .member = member, .compute_ns = compute_ns};
+        struct step_report report = {.step = step->number,
+                                     .attempt = step->attempt,
+                                     .stage = stage,
+                                     .member = member,
+                                     .compute_ns = compute_ns};
 
+        if (stage >= sim->broken_stage && step->number >= sim->broken_step) {
+            continue;
+        }
         if (stage + 1 == sim->config.stage_count) {
             samples_make(sim, step, &report);
         }
         reports_push(sim, end_ns + sim->timing.turn_ns / 2 + delay, &report);
+        if (report.samples == NULL &&
+            sim_random_chance(&sim->random, sim->timing.duplicate_percent)) {
+            reports_push(sim, end_ns + sim->timing.turn_ns + delay, &report);
+        }
     }
 }
 
@@ -282,8 +301,15 @@ static void step_issue(struct sim *sim, const struct step *step)
     uint32_t decoding = 0;
 
     if (step_row_count(step) == 0 || step_row_count(step) > sim->config.step_rows_max ||
-        step->epoch != sim->config.epoch || step->attempt != 0) {
-        sim_fail(sim, "step %" PRIu64 " has %u rows", step->number, step_row_count(step));
+        step->epoch != sim->config.epoch || step->attempt != scheduler_attempt(sim->scheduler)) {
+        sim_fail(sim, "step %" PRIu64 " of attempt %u has %u rows", step->number, step->attempt,
+                 step_row_count(step));
+    }
+    if (step->number <= sim->step_last) {
+        sim_reissue_check(sim, step);
+        sim_cache_rerun(sim, step);
+        step_run(sim, step);
+        return;
     }
     sim->step_last = step->number;
     for (uint32_t i = 0; i < step->entry_count; i++) {
@@ -436,6 +462,14 @@ void sim_cancel(struct sim *sim, seq_id id)
     scheduler_cancel(sim->scheduler, id, sim->now_ns);
 }
 
+/* Whether the placement can hold it at full length. */
+static bool client_fits(const struct sim *sim, const struct sim_client *client)
+{
+    return client->request.prompt_count + client->request.tokens_max <=
+               sim->config.context_tokens_max &&
+           client->block_need <= sim->config.kv_block_count;
+}
+
 static void finish_check(const struct sim *sim, const struct sim_client *client,
                          const struct outcome *outcome)
 {
@@ -455,7 +489,8 @@ static void finish_check(const struct sim *sim, const struct sim_client *client,
                  (int)outcome->reason);
     }
     if ((outcome->reason == FINISH_STOP && !ended) ||
-        (outcome->reason == FINISH_FAILED && !sim->failing) ||
+        (outcome->reason == FINISH_FAILED && !sim->failing &&
+         (!sim->resuming || client_fits(sim, client)) && client->losses < SCHEDULER_LOSSES_MAX) ||
         (outcome->reason == FINISH_LENGTH && received != client->request.tokens_max)) {
         sim_fail(sim, "sequence %" PRIu64 " finished after %u tokens, reason %d", client->id,
                  received, (int)outcome->reason);
@@ -465,8 +500,10 @@ static void finish_check(const struct sim *sim, const struct sim_client *client,
         sim_fail(sim, "sequence %" PRIu64 ": %u cached tokens, %u were not computed", client->id,
                  outcome->cached_tokens, client->skipped);
     }
+    /* Where a worker's answers overtake each other, the last one may be there when the placement is
+     * lost, and an earlier one not; true connections keep their order. */
     if (outcome->reason == FINISH_LENGTH && sim_wants_rows(client) &&
-        client->wanted < rows_wanted) {
+        client->wanted < rows_wanted && !(sim->suspended && sim->timing.report_delay_ns_max > 0)) {
         sim_fail(sim, "sequence %" PRIu64 ": %u rows were answered of %u", client->id,
                  client->wanted, rows_wanted);
     }
@@ -507,6 +544,14 @@ static void check(const struct sim *sim)
     if (sim->check && !scheduler_check(sim->scheduler, &err)) {
         sim_fail(sim, "%s", err.message);
     }
+    if (stats.steps_in_flight != sim->flight_count) {
+        sim_fail(sim, "%u steps in flight, %u are not answered", stats.steps_in_flight,
+                 sim->flight_count);
+    }
+    if (stats.ignored_reports != sim->late_reports) {
+        sim_fail(sim, "%" PRIu64 " reports ignored, %u came late", stats.ignored_reports,
+                 sim->late_reports);
+    }
     if ((deadline == INT64_MAX) != (stats.steps_in_flight == 0)) {
         sim_fail(sim, "deadline %" PRId64 ", %u steps in flight", deadline, stats.steps_in_flight);
     }
@@ -531,6 +576,13 @@ void sim_settle(struct sim *sim)
     }
     check(sim);
     scheduler_stats(sim->scheduler, &stats);
+    if (sim->suspended) {
+        if (stats.steps_in_flight > 0 || stats.running > 0 || stats.waiting != sim->live_count) {
+            sim_fail(sim, "%u waiting, %u running of %u sequences without a placement",
+                     stats.waiting, stats.running, sim->live_count);
+        }
+        return;
+    }
     if (stats.steps_in_flight == 0 && (sim->live_count > 0 || stats.kv_blocks_used > 0 ||
                                        stats.running > 0 || stats.waiting > 0)) {
         sim_fail(sim, "%u sequences left behind, %u blocks in use", sim->live_count,
@@ -550,6 +602,38 @@ void sim_fail_all(struct sim *sim)
     }
 }
 
+void sim_suspend(struct sim *sim)
+{
+    scheduler_suspend(sim->scheduler, sim->now_ns);
+    sim->suspended = true;
+    sim->broken_stage = SIM_STAGES_MAX;
+    sim->broken_step = 0;
+    sim_cache_lose(sim);
+    while (sim->report_count > 0) {
+        struct sim_report lost = reports_pop(sim);
+
+        report_free(&lost);
+    }
+    sim_settle(sim);
+}
+
+void sim_resume(struct sim *sim, const struct scheduler_config *config,
+                const struct sim_timing *timing)
+{
+    sim_cache_deinit(sim);
+    placement_take(sim, config, timing);
+    scheduler_resume(sim->scheduler, &sim->config, sim->now_ns);
+    sim->suspended = false;
+    sim->resuming = true;
+    sim_settle(sim);
+    sim->resuming = false;
+    for (uint32_t i = 0; i < sim->client_count; i++) {
+        if (!sim->clients[i].finished && !client_fits(sim, &sim->clients[i])) {
+            sim_fail(sim, "sequence %u does not fit and goes on", i);
+        }
+    }
+}
+
 int64_t sim_next_ns(const struct sim *sim)
 {
     return sim->report_count > 0 ? sim->reports[0].when_ns : INT64_MAX;
@@ -558,6 +642,7 @@ int64_t sim_next_ns(const struct sim *sim)
 void sim_report(struct sim *sim)
 {
     struct sim_report next = reports_pop(sim);
+    bool counts = scheduler_awaits(sim->scheduler, &next.report);
     struct error err;
 
     sim->now_ns = next.when_ns > sim->now_ns ? next.when_ns : sim->now_ns;
@@ -565,7 +650,11 @@ void sim_report(struct sim *sim)
         sim_fail(sim, "report refused: %s", err.message);
     }
     report_free(&next);
-    sim_cache_answered(sim, next.report.step);
+    if (counts) {
+        sim_cache_answered(sim, next.report.step);
+    } else {
+        sim->late_reports++;
+    }
     sim_settle(sim);
 }
 

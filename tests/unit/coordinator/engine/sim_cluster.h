@@ -31,6 +31,7 @@ struct sim_timing {
     int64_t turn_ns;                     /* from the coordinator and back, with its own work */
     uint32_t jitter_percent;             /* of stage times */
     int64_t report_delay_ns_max;         /* random, for each report: reorders them */
+    uint32_t duplicate_percent;          /* of reports without samples, which come twice */
 };
 
 struct sim_request {
@@ -56,6 +57,7 @@ struct sim_client {
     uint32_t known;         /* prompt and received */
     uint32_t row_next;      /* of the rows issued since its last admission */
     uint32_t admissions;    /* seen in steps */
+    uint32_t losses;        /* placements lost in a row with flights of it that did not return */
     uint32_t skipped;       /* rows that were never computed for it */
     uint32_t wanted;        /* rows below were asked for what the request wants */
     uint32_t flights;       /* steps */
@@ -80,9 +82,16 @@ struct sim_flight {
     uint64_t step;
     uint32_t outstanding;
     uint32_t entry_count;
-    seq_id *entries; /* [entry_count] */
+    seq_id *entries;     /* [entry_count] */
+    uint32_t *positions; /* [entry_count] of their first rows */
     uint32_t touched_count;
     uint32_t *touched; /* [touched_count] lane × blocks + block */
+    uint64_t content;  /* hash of the step, but for its attempt */
+    struct sim_extent {
+        uint32_t lane, slot;
+        uint32_t length_before; /* of the slot's table */
+        uint32_t position, token_count;
+    } * extents; /* [entry_count] */
 };
 
 struct sim {
@@ -101,6 +110,8 @@ struct sim {
     uint32_t client_capacity;
     uint32_t live_count; /* accepted, not finished */
     bool failing;        /* inside sim_fail_all */
+    bool suspended;      /* between two placements */
+    bool resuming;       /* inside sim_resume */
 
     struct sim_report *reports; /* binary heap */
     uint32_t report_count;
@@ -119,6 +130,9 @@ struct sim {
     int64_t busy_ns[SIM_STAGES_MAX]; /* inside the window */
     int64_t window_begin_ns, window_end_ns;
     uint64_t step_last;       /* number of the last step issued */
+    uint32_t broken_stage;    /* it and those behind wait for a frame that was lost */
+    uint64_t broken_step;     /* …of this step; 0 and SIM_STAGES_MAX: all is well */
+    uint32_t late_reports;    /* that were ignored */
     uint32_t decode_rows_max; /* sequences of one step */
     uint32_t decode_rows_min; /* of steps that begin in the window */
     bool check;               /* scheduler_check after every event */
@@ -140,6 +154,11 @@ void sim_fail(const struct sim *sim, const char *format, ...) __attribute__((for
 bool sim_submit(struct sim *sim, const struct sim_request *request);
 void sim_cancel(struct sim *sim, seq_id id);
 void sim_fail_all(struct sim *sim);
+/* The placement is gone: what is on its way never comes. Nothing is issued until sim_resume, with
+ * whatever placement. */
+void sim_suspend(struct sim *sim);
+void sim_resume(struct sim *sim, const struct scheduler_config *config,
+                const struct sim_timing *timing);
 /* Issues what can be issued, fetches outcomes, checks. After every event. */
 void sim_settle(struct sim *sim);
 /* Time of the next report; INT64_MAX: none. */
@@ -148,6 +167,19 @@ int64_t sim_next_ns(const struct sim *sim);
 void sim_report(struct sim *sim);
 /* Reports until nothing is in flight; then nothing may be left. */
 void sim_run_out(struct sim *sim);
+
+/* sim_retry.c: what goes wrong between the workers. */
+
+/* A frame of a step in flight to this stage is lost: it and the stages behind answer that step and
+ * all later ones no more. What was on its way to the coordinator from them is lost, too. False:
+ * nothing is in flight. */
+bool sim_break(struct sim *sim, uint32_t stage);
+/* The cluster tries again; nothing of the steps in flight is left on the workers, and answers of
+ * the last attempt come late. False: the scheduler gave up. */
+bool sim_retry(struct sim *sim, bool repaired);
+/* A step that is issued again is what it was. */
+void sim_reissue_check(struct sim *sim, const struct step *step);
+uint64_t sim_step_content(const struct step *step);
 
 /* sim_entry.c: the entry is what its client must get next. Notes what it has got with it. */
 void sim_entry_check(struct sim *sim, const struct step *step, const struct step_entry *entry);
@@ -171,6 +203,10 @@ void sim_cache_deinit(struct sim *sim);
 void sim_cache_run(struct sim *sim, const struct step *step);
 /* What the cache holds for a position of the entry's sequence. */
 uint64_t sim_cache_at(const struct sim *sim, const struct step_entry *entry, uint32_t position);
+/* The rows of a step in flight are computed once more. */
+void sim_cache_rerun(struct sim *sim, const struct step *step);
+/* Workers know nothing more of the steps in flight. */
+void sim_cache_forget(struct sim *sim);
 /* A worker has answered the step. */
 void sim_cache_answered(struct sim *sim, uint64_t step);
 /* All steps in flight are lost. */

@@ -20,6 +20,14 @@ struct history {
     uint32_t cancel_percent;
     uint32_t cancels_left; /* that are to come, of the clients so far */
     int64_t fail_ns;       /* INT64_MAX: never */
+    uint32_t losses_left;  /* of a placement */
+    int64_t loss_ns;       /* the next one, or the return from it; INT64_MAX: none */
+    bool breaks;
+    uint32_t breaks_left; /* frames that get lost */
+    int64_t break_ns;     /* when the next does; INT64_MAX: never */
+    int64_t retry_ns;     /* when that is noticed; INT64_MAX: by the deadline */
+    bool is_broken;
+    uint32_t repair_percent; /* of attempts that go well */
 
     uint32_t flood_target; /* the client that it must not starve; UINT32_MAX: no flood */
     bool flood_began;
@@ -111,8 +119,24 @@ static void history_init(struct history *history, uint64_t seed)
     history->cancel_percent = sim_random_chance(&random, 50) ? sim_random_u32(&random, 0, 60) : 0;
     history->fail_ns =
         sim_random_chance(&random, 5) ? (int64_t)sim_random_range(&random, 0, 80000000) : INT64_MAX;
+    history->losses_left = sim_random_chance(&random, 40) ? sim_random_u32(&random, 1, 5) : 0;
+    history->loss_ns = INT64_MAX;
+    if (history->losses_left > 0) {
+        history->loss_ns = (int64_t)sim_random_range(&random, 0, 60 * (uint64_t)MS);
+    }
+    history->break_ns = INT64_MAX;
+    history->retry_ns = INT64_MAX;
+    if (sim_random_chance(&random, 30)) {
+        history->breaks = true;
+        history->breaks_left = sim_random_u32(&random, 1, 5);
+        history->break_ns = (int64_t)sim_random_range(&random, 0, 40000000);
+        history->repair_percent = sim_random_chance(&random, 70) ? 100 : 60;
+        history->sim.timing.duplicate_percent = sim_random_u32(&random, 0, 20);
+        history->sim.timing.report_delay_ns_max = 0; /* a worker's answers come in step order */
+    }
     history->flood_target = UINT32_MAX;
-    history->flood_began = !sim_random_chance(&random, 4) || history->fail_ns < INT64_MAX;
+    history->flood_began =
+        !sim_random_chance(&random, 4) || history->fail_ns < INT64_MAX || history->losses_left > 0;
 }
 
 /* --- arrivals --- */
@@ -237,6 +261,120 @@ static void cancel(struct history *history, uint32_t client)
     sim_settle(sim);
 }
 
+/* --- what is lost between the workers --- */
+
+/* When the next loss happens, or is noticed. */
+static int64_t trouble_ns(const struct history *history)
+{
+    if (history->sim.suspended) {
+        return INT64_MAX;
+    }
+    if (!history->is_broken) {
+        return history->break_ns;
+    }
+    return history->retry_ns < INT64_MAX ? history->retry_ns
+                                         : scheduler_deadline_ns(history->sim.scheduler);
+}
+
+static void next_break_draw(struct history *history)
+{
+    struct sim *sim = &history->sim;
+
+    history->is_broken = false;
+    history->break_ns = history->breaks_left > 0
+                            ? sim->now_ns + (int64_t)sim_random_range(&sim->random, 0, 20000000)
+                            : INT64_MAX;
+}
+
+static void lose_frame(struct history *history)
+{
+    struct sim *sim = &history->sim;
+    bool at_once = sim_random_chance(&sim->random, 60);
+
+    history->breaks_left--;
+    if (!sim_break(sim, sim_random_u32(&sim->random, 0, sim->config.stage_count - 1))) {
+        next_break_draw(history);
+        return;
+    }
+    history->is_broken = true;
+    history->retry_ns =
+        at_once ? sim->now_ns + (int64_t)sim_random_range(&sim->random, 0, 2000000) : INT64_MAX;
+}
+
+/* What was broken goes with it. */
+static void placement_lose(struct history *history)
+{
+    struct sim *sim = &history->sim;
+
+    sim_suspend(sim);
+    history->retry_ns = INT64_MAX;
+    next_break_draw(history);
+    history->loss_ns = sim->now_ns + (int64_t)sim_random_range(&sim->random, 0, 20 * (uint64_t)MS);
+}
+
+/* A placement is lost, or another one found: of any shape, and mostly with room for what runs. */
+static void loss_turn(struct history *history)
+{
+    struct sim *sim = &history->sim;
+    struct sim_random *random = &sim->random;
+    struct scheduler_config config, before = sim->config;
+    struct sim_timing timing;
+
+    sim->now_ns = history->loss_ns > sim->now_ns ? history->loss_ns : sim->now_ns;
+    history->loss_ns = sim->now_ns + (int64_t)sim_random_range(random, 0, 20 * (uint64_t)MS);
+    if (!sim->suspended) {
+        placement_lose(history);
+        return;
+    }
+    config = config_draw(history, random);
+    timing = timing_draw(random, config.stage_count);
+    if (history->breaks) {
+        timing.report_delay_ns_max = 0;
+        timing.duplicate_percent = sim->timing.duplicate_percent;
+    }
+    config.prefix_cache = before.prefix_cache;
+    config.queue_max = before.queue_max;
+    if (sim_random_chance(random, 80) ||
+        sim->config.context_tokens_max > config.context_tokens_max) {
+        config.context_tokens_max = before.context_tokens_max;
+        config.kv_block_count = config.kv_block_count > before.kv_block_count
+                                    ? config.kv_block_count
+                                    : before.kv_block_count;
+    }
+    sim_resume(sim, &config, &timing);
+    history->loss_ns = --history->losses_left > 0 ? history->loss_ns : INT64_MAX;
+}
+
+/* A second attempt may fail as the first; in the end the placement is given up. */
+static void try_again(struct history *history)
+{
+    struct sim *sim = &history->sim;
+    bool repaired = sim_random_chance(&sim->random, history->repair_percent);
+
+    if (!sim_retry(sim, repaired)) {
+        history->losses_left += history->losses_left == 0;
+        placement_lose(history);
+        return;
+    }
+    history->retry_ns = INT64_MAX;
+    if (repaired) {
+        next_break_draw(history);
+    }
+}
+
+static void trouble(struct history *history)
+{
+    struct sim *sim = &history->sim;
+    int64_t when_ns = trouble_ns(history);
+
+    sim->now_ns = when_ns > sim->now_ns ? when_ns : sim->now_ns;
+    if (history->is_broken) {
+        try_again(history);
+    } else {
+        lose_frame(history);
+    }
+}
+
 /* One event, the earliest; false when there is none left. */
 static bool history_turn(struct history *history)
 {
@@ -245,8 +383,10 @@ static bool history_turn(struct history *history)
     int64_t cancel_ns = client != UINT32_MAX ? sim->clients[client].cancel_ns : INT64_MAX;
     int64_t arrival_ns = history->arrivals_left > 0 ? history->arrival_ns : INT64_MAX;
     int64_t report_ns = sim_next_ns(sim);
+    int64_t trouble_at_ns = trouble_ns(history);
 
-    if (report_ns == INT64_MAX && arrival_ns == INT64_MAX && cancel_ns == INT64_MAX) {
+    if (report_ns == INT64_MAX && arrival_ns == INT64_MAX && cancel_ns == INT64_MAX &&
+        !sim->suspended && (trouble_at_ns == INT64_MAX || !history->is_broken)) {
         return false;
     }
     if (!history->flood_began && history->arrivals_left < 3) {
@@ -255,7 +395,14 @@ static bool history_turn(struct history *history)
     if (history->flood_target != UINT32_MAX) {
         flood_go_on(history);
     }
-    if (history->fail_ns < report_ns && history->fail_ns < arrival_ns) {
+    if (history->loss_ns < INT64_MAX && history->loss_ns <= report_ns &&
+        history->loss_ns <= arrival_ns && history->loss_ns <= cancel_ns &&
+        history->loss_ns <= trouble_at_ns) {
+        loss_turn(history);
+    } else if (trouble_at_ns < report_ns && trouble_at_ns < arrival_ns &&
+               trouble_at_ns < cancel_ns) {
+        trouble(history);
+    } else if (history->fail_ns < report_ns && history->fail_ns < arrival_ns) {
         sim->now_ns = history->fail_ns > sim->now_ns ? history->fail_ns : sim->now_ns;
         history->fail_ns = INT64_MAX;
         sim_fail_all(sim);
@@ -277,9 +424,11 @@ struct history_counts sim_history_run(uint64_t seed)
 
     history_init(&history, seed);
     counts.flood = !history.flood_began;
+    counts.losses = history.losses_left;
     while (history_turn(&history)) {
         counts.events++;
     }
+    counts.late_reports = history.sim.late_reports;
     if (history.sim.live_count > 0) {
         sim_fail(&history.sim, "%u sequences never finished", history.sim.live_count);
     }

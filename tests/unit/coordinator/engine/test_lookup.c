@@ -89,7 +89,8 @@ static void text_draw(struct sim_random *random, uint32_t *text, uint32_t count,
         bool repeats = i > 0 && sim_random_chance(random, repeat_percent);
 
         from = sim_random_chance(random, 5) && i > 0 ? sim_random_u32(random, 0, i - 1) : from;
-        text[i] = repeats ? text[from] : sim_random_u32(random, 0, vocabulary - 1) * 2654435761u;
+        text[i] =
+            repeats ? text[from] : sim_random_u32(random, 0, vocabulary - 1) * 2654435761u >> 8;
         from = from + 1 < i ? from + 1 : 0;
     }
 }

@@ -277,6 +277,21 @@ static void the_chosen_number_of_steps_reaches_the_best_throughput(void **state)
     assert_true(worst >= 0.8);
 }
 
+/* pace_teach's stages, working on a prompt alone in chunks of so many rows. */
+static double prompt_run(uint32_t rows, uint32_t chunk)
+{
+    double end[2] = {0, 0};
+
+    for (uint32_t done = 0; done < rows; done += chunk) {
+        double count = rows - done < chunk ? rows - done : chunk;
+        double attended = count * done + count * (count + 1) / 2;
+
+        end[0] += 4e6 + 1e5 * count + 100 * attended;
+        end[1] = fmax(end[0], end[1]) + 3e6 + 5e4 * count;
+    }
+    return end[1];
+}
+
 /* A pace that knows two stages, the second the slower one for samples only. */
 static void pace_teach(struct pace *pace, uint32_t steps)
 {
@@ -387,6 +402,35 @@ static void no_more_steps_than_sequences(void **state)
     pace_deinit(&pace);
 }
 
+static void prompts_are_cut_so_that_they_are_through_soonest(void **state)
+{
+    const uint32_t lengths[] = {1, 64, 100, 300, 512, 1000, 1024, 4096};
+    struct pace pace;
+
+    (void)state;
+    pace_teach(&pace, 200);
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        uint32_t rows = lengths[i];
+        double best = INFINITY;
+        uint32_t chunk = pace_chunk_rows(&pace, rows, 32, 512);
+
+        assert_in_range(chunk, rows < 32 ? rows : 32, 512);
+        for (uint32_t steps = (rows + 511) / 512; steps <= rows / 32; steps++) {
+            best = fmin(best, prompt_run(rows, (rows + steps - 1) / steps));
+        }
+        assert_true(rows < 64 || prompt_run(rows, chunk) <= 1.03 * best);
+    }
+    pace_deinit(&pace);
+    /* Nothing known: neither one step nor many. A single stage gains nothing from more. */
+    pace_teach(&pace, 0);
+    assert_in_range(pace_chunk_rows(&pace, 1024, 64, 4096), 128, 256);
+    assert_int_equal(pace_chunk_rows(&pace, 40, 64, 4096), 40);
+    pace_deinit(&pace);
+    pace_init(&pace, 1, 3);
+    assert_int_equal(pace_chunk_rows(&pace, 1024, 64, 512), 512);
+    pace_deinit(&pace);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +439,7 @@ int main(void)
         cmocka_unit_test(rows_join_up_to_the_limit_and_no_further),
         cmocka_unit_test(no_more_steps_than_sequences),
         cmocka_unit_test(the_chosen_number_of_steps_reaches_the_best_throughput),
+        cmocka_unit_test(prompts_are_cut_so_that_they_are_through_soonest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -323,6 +323,52 @@ static void fail_all_ends_everything_and_work_goes_on_after_it(void **state)
     scheduler_destroy(scheduler);
 }
 
+/* One sequence decodes, one prefills with a step in flight, one waits, one has been cancelled. */
+static void sequences_outlive_their_placement(void **state)
+{
+    struct scheduler_config config = driver_config_small();
+    struct scheduler *scheduler = scheduler_create(&config);
+    struct step step;
+    struct error err;
+
+    (void)state;
+    driver_add(scheduler, 1, 3, 3);
+    assert_true(scheduler_next(scheduler, 0, &step));
+    driver_answer(scheduler, &step, 42, MS);
+    assert_token(scheduler, 1, 42);
+    driver_add(scheduler, 2, 20, 9);
+    driver_add(scheduler, 3, 400, 9);
+    assert_true(scheduler_next(scheduler, MS, &step));
+    scheduler_cancel(scheduler, 2, MS);
+    assert_finished(scheduler, 2, FINISH_CANCELLED);
+    assert_int_equal(scheduler_context_needed(scheduler), 409);
+
+    scheduler_suspend(scheduler, 2 * MS);
+    assert_silent(scheduler);
+    assert_int_equal(driver_stats_of(scheduler).waiting, 2);
+    assert_int_equal(driver_stats_of(scheduler).steps_in_flight, 0);
+    assert_false(scheduler_next(scheduler, 2 * MS, &step));
+    driver_add(scheduler, 4, 2, 1);
+    assert_true(scheduler_check(scheduler, &err));
+
+    config.kv_block_count = 5; /* not enough for 409 tokens */
+    config.lane_count = 2;
+    config.slot_count = 9;
+    config.epoch = 77;
+    scheduler_resume(scheduler, &config, 3 * MS);
+    assert_finished(scheduler, 3, FINISH_FAILED);
+    assert_true(scheduler_next(scheduler, 3 * MS, &step));
+    assert_int_equal(step.epoch, 77);
+    assert_int_equal(step.entry_count, 2);
+    assert_int_equal(step.entries[0].sequence, 1);
+    assert_int_equal(step.entries[0].token_count, 4); /* its prompt, and the token that it had */
+    assert_int_equal(step.entries[0].tokens[3], 42);
+    assert_int_equal(step.entries[0].generated_begin, 3);
+    assert_int_equal(step.entries[1].sequence, 4);
+    assert_true(scheduler_check(scheduler, &err));
+    scheduler_destroy(scheduler);
+}
+
 static void steps_are_overdue_after_ten_times_the_measured_time(void **state)
 {
     struct scheduler_config config = driver_config_small();
@@ -378,15 +424,15 @@ static void a_prompt_is_cut_to_keep_both_stages_busy(void **state)
     scheduler = scheduler_create(&config);
     driver_add(scheduler, 1, 300, 5);
     assert_true(scheduler_next(scheduler, 0, &step));
-    assert_int_equal(step.entries[0].token_count, 150);
-    assert_int_equal(step.entries[0].block_count, 3);
+    assert_int_equal(step.entries[0].token_count, 100); /* 4 (32 + 100) < 3 (32 + 150) */
+    assert_int_equal(step.entries[0].block_count, 2);
     assert_int_equal(step.entries[0].wants, 0);
     assert_true(scheduler_next(scheduler, 0, &step));
-    assert_int_equal(step.entries[0].position, 150);
-    assert_int_equal(step.entries[0].token_count, 150);
-    assert_int_equal(step.entries[0].block_begin, 3);
+    assert_int_equal(step.entries[0].position, 100);
+    assert_int_equal(step.entries[0].token_count, 100);
+    assert_int_equal(step.entries[0].block_begin, 2);
     assert_int_equal(step.entries[0].block_count, 2);
-    assert_int_equal(step.entries[0].wants, WANT_SAMPLE);
+    assert_int_equal(step.entries[0].wants, 0);
     assert_false(scheduler_next(scheduler, 0, &step));
     scheduler_destroy(scheduler);
 }
@@ -539,6 +585,7 @@ int main(void)
         cmocka_unit_test(an_id_may_be_used_again_while_its_cancelled_sequence_leaves),
         cmocka_unit_test(a_waiting_sequence_is_cancelled_in_the_queue),
         cmocka_unit_test(wrong_reports_are_refused_without_effect),
+        cmocka_unit_test(sequences_outlive_their_placement),
         cmocka_unit_test(fail_all_ends_everything_and_work_goes_on_after_it),
         cmocka_unit_test(steps_are_overdue_after_ten_times_the_measured_time),
         cmocka_unit_test(the_first_steps_may_take_seconds_for_each_row),

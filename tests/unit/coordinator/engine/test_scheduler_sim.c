@@ -55,6 +55,9 @@ static void sum_add(struct scheduler_stats *sum, const struct scheduler_stats *m
     sum->accepted += more->accepted;
     sum->preemptions += more->preemptions;
     sum->evictions += more->evictions;
+    sum->retries += more->retries;
+    sum->steps_reissued += more->steps_reissued;
+    sum->ignored_reports += more->ignored_reports;
 }
 
 static void every_history_ends_with_all_answers_and_no_block_in_use(void **state)
@@ -65,6 +68,7 @@ static void every_history_ends_with_all_answers_and_no_block_in_use(void **state
     uint64_t *events = mem_new_array(uint64_t, histories);
     struct scheduler_stats sum = {0};
     uint64_t all = 0;
+    uint64_t losses = 0;
 
     (void)state;
     if (seed != NULL) {
@@ -80,21 +84,28 @@ static void every_history_ends_with_all_answers_and_no_block_in_use(void **state
         counts = sim_history_run(seed_now);
         events[i] = counts.events;
         all += counts.events;
+        losses += counts.losses;
         sum_add(&sum, &counts.stats);
     }
     qsort(events, histories, sizeof(*events), compare_u64);
     print_message("%llu histories, %llu events, median %llu; %llu steps, %llu rows, "
                   "%llu of %llu prompt tokens cached, %llu of %llu drafts accepted, "
-                  "%llu preemptions, %llu evictions\n",
+                  "%llu preemptions, %llu evictions, %llu placements lost; %llu further attempts "
+                  "with %llu steps, %llu answers ignored\n",
                   (unsigned long long)histories, (unsigned long long)all,
                   (unsigned long long)events[histories / 2], (unsigned long long)sum.steps,
                   (unsigned long long)sum.rows, (unsigned long long)sum.prefix_hit_tokens,
                   (unsigned long long)sum.prefix_query_tokens, (unsigned long long)sum.accepted,
                   (unsigned long long)sum.drafted, (unsigned long long)sum.preemptions,
-                  (unsigned long long)sum.evictions);
+                  (unsigned long long)sum.evictions, (unsigned long long)losses,
+                  (unsigned long long)sum.retries, (unsigned long long)sum.steps_reissued,
+                  (unsigned long long)sum.ignored_reports);
     if (histories >= 500) { /* the histories are what they should be */
         assert_true(events[histories / 2] >= 200);
         assert_true(sum.preemptions > histories / 10 && sum.evictions > histories / 10);
+        assert_true(losses > histories / 2);
+        assert_true(sum.retries > histories / 4 && sum.steps_reissued > sum.retries);
+        assert_true(sum.ignored_reports > histories / 4);
         assert_true(sum.prefix_hit_tokens > 0 && sum.accepted > 0 && sum.accepted < sum.drafted);
     }
     mem_free(events);

@@ -204,9 +204,30 @@ static void naive_product(struct problem *p, enum numerics numerics, uint32_t be
         memset(wanted, 0, p->out_stride * sizeof(float));
         for (uint32_t output = begin; output < end && output < p->rows; output++) {
             wanted[output] =
-                numerics == NUMERICS_INT8 ? output_int8(p, x, output) : output_exact(p, x, output);
+                numerics == NUMERICS_EXACT ? output_exact(p, x, output) : output_int8(p, x, output);
         }
     }
+}
+
+/* The same outputs from rows that became codes before, in two parts. */
+static void codes_product(struct problem *p, const struct kernels *kernels, uint32_t begin,
+                          uint32_t end)
+{
+    const uint64_t bytes = int8_rows_bytes(p->columns, p->row_count);
+    const uint32_t half = p->row_count / 2;
+    struct error err;
+    struct int8_rows codes = {mem_map_pages(bytes, &err), p->row_count, 0};
+    struct rows_view x = {p->x, p->x_stride};
+
+    assert_non_null(codes.chunks);
+    kernels->code_rows(p->type, p->columns, x, half, codes);
+    codes.row = half;
+    x.values += half * p->x_stride;
+    kernels->code_rows(p->type, p->columns, x, p->row_count - half, codes);
+    codes.row = 0;
+    kernels->matmul_codes(&p->w, NULL, begin, end, codes, p->row_count,
+                          (struct rows_out){p->out, p->out_stride});
+    mem_unmap_pages(codes.chunks, bytes);
 }
 
 static void check_problem(struct problem *p, struct numbers *numbers)
@@ -229,6 +250,12 @@ static void check_problem(struct problem *p, struct numbers *numbers)
                 kernels->matmul(&p->w, begin, end, x, p->row_count, out);
                 assert_same_bits(p->out, p->wanted, count, weight_type_name(p->type),
                                  (enum cpu_level)level);
+                if (kernels->code_rows != NULL) {
+                    memset(p->out, 0, count * sizeof(float));
+                    codes_product(p, kernels, begin, end);
+                    assert_same_bits(p->out, p->wanted, count, weight_type_name(p->type),
+                                     (enum cpu_level)level);
+                }
             }
         }
     }
@@ -238,7 +265,8 @@ static void every_level_gives_the_definition(void **state)
 {
     static const uint32_t shapes[][3] = {
         /* outputs, columns in blocks of 256, rows */
-        {1, 1, 1}, {16, 2, 1}, {37, 3, 2}, {64, 5, 1}, {20, 9, 3}, {270, 1, 50}, {33, 4, 49},
+        {1, 1, 1},  {16, 2, 1},   {37, 3, 2},  {64, 5, 1},
+        {20, 9, 3}, {270, 1, 50}, {33, 4, 49}, {40, 1, 135},
     };
     struct numbers numbers = {.seed = 31};
 
@@ -258,6 +286,50 @@ static void every_level_gives_the_definition(void **state)
             problem_deinit(&p);
         }
     }
+}
+
+/* Codes of gate and up in one call, and any window of rows: as one product after the other. */
+static void windows_of_rows(enum cpu_level level)
+{
+    struct numbers numbers = {.seed = 12};
+    struct problem gate = {.type = WEIGHT_Q4_K, .rows = 70, .columns = 512, .row_count = 150};
+    struct problem up = {.type = WEIGHT_Q6_K, .rows = 70, .columns = 512, .row_count = 150};
+    const struct kernels *kernels = kernels_for(level, NUMERICS_INT8);
+    const uint64_t bytes = int8_rows_bytes(512, 150);
+    struct error err;
+    struct int8_rows codes = {mem_map_pages(bytes, &err), 150, 0};
+    struct rows_view x;
+    uint32_t rows;
+
+    assert_non_null(codes.chunks);
+    problem_init(&gate, &numbers);
+    problem_init(&up, &numbers);
+    x = (struct rows_view){gate.x, gate.x_stride};
+    kernels->code_rows(gate.type, 512, x, 150, codes);
+    kernels->matmul_gate_up(&gate.w, &up.w, 0, 5, x, 150,
+                            (struct rows_out){gate.wanted, gate.out_stride});
+    for (; codes.row < 150; codes.row += rows) {
+        float *out = gate.out + codes.row * gate.out_stride;
+
+        rows = 1 + numbers_below(&numbers, (uint32_t)(150 - codes.row));
+        kernels->matmul_codes(&gate.w, &up.w, 0, 2, codes, rows,
+                              (struct rows_out){out, gate.out_stride});
+        kernels->matmul_codes(&gate.w, &up.w, 2, 5, codes, rows,
+                              (struct rows_out){out, gate.out_stride});
+    }
+    for (uint32_t row = 0; row < 150; row++) {
+        assert_memory_equal(gate.out + row * gate.out_stride, gate.wanted + row * gate.out_stride,
+                            70 * sizeof(float));
+    }
+    mem_unmap_pages(codes.chunks, bytes);
+    problem_deinit(&gate);
+    problem_deinit(&up);
+}
+
+static void a_row_is_the_same_in_any_window(void **state)
+{
+    (void)state;
+    on_every_level(windows_of_rows);
 }
 
 /* Gate and up of any two types: two products, then SiLU as of float weights. */
@@ -402,6 +474,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_level_gives_the_definition),
+        cmocka_unit_test(a_row_is_the_same_in_any_window),
         cmocka_unit_test(gate_and_up_may_differ_in_type),
         cmocka_unit_test(one_of_gate_and_up_may_be_of_floats),
         cmocka_unit_test(broken_activations_show),

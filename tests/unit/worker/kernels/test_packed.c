@@ -23,17 +23,28 @@ static char *raw_values(struct numbers *numbers, size_t count, uint32_t bytes)
     return raw;
 }
 
-static void assert_packed(const void *packed, const char *raw, size_t stride, uint32_t rows,
-                          uint32_t columns, uint32_t bytes)
+/* Of a row in a panel, as packed.h has it. */
+static size_t index_of(enum weight_type type, uint32_t row, uint32_t column)
 {
-    const enum weight_type type = bytes == 1   ? WEIGHT_F8_E4M3
-                                  : bytes == 2 ? WEIGHT_BF16
-                                               : WEIGHT_F32;
+    switch (type) {
+    case WEIGHT_BF16:
+        return column / 2 * 32 + row * 2 + column % 2;
+    case WEIGHT_F8_E4M3:
+        return column / 4 * 64 + column % 2 * 32 + row * 2 + column / 2 % 2;
+    default:
+        return column * 16 + row;
+    }
+}
+
+static void assert_packed(const void *packed, const char *raw, size_t stride, uint32_t rows,
+                          uint32_t columns, enum weight_type type)
+{
+    const uint32_t bytes = weight_type_bytes(type);
     const size_t panel_values = packed_panel_bytes(type, columns) / bytes;
 
     for (uint32_t row = 0; row < packed_panel_count(rows) * PANEL_ROWS; row++) {
         for (uint32_t column = 0; column < columns; column++) {
-            size_t index = row / 16 * panel_values + column * 16 + row % 16;
+            size_t index = row / 16 * panel_values + index_of(type, row % 16, column);
             uint32_t wanted = row < rows ? value_at(raw, row * stride + column, bytes) : 0;
 
             assert_int_equal(value_at(packed, index, bytes), wanted);
@@ -59,7 +70,7 @@ static void rows_land_in_panels(void **state)
             struct pack_source source = {(enum weight_type)type, raw, stride};
 
             pack_rows(packed, columns, 0, rows, &source);
-            assert_packed(packed, raw, stride, rows, columns, bytes);
+            assert_packed(packed, raw, stride, rows, columns, (enum weight_type)type);
             mem_free(raw);
             mem_free(packed);
         }
@@ -79,7 +90,7 @@ static void pieces_that_end_inside_a_panel_continue_there(void **state)
         struct pack_source source = {WEIGHT_BF16, raw + (size_t)cuts[i] * columns * 2, columns};
         pack_rows(packed, columns, cuts[i], cuts[i + 1] - cuts[i], &source);
     }
-    assert_packed(packed, raw, columns, rows, columns, 2);
+    assert_packed(packed, raw, columns, rows, columns, WEIGHT_BF16);
     mem_free(raw);
     mem_free(packed);
 }
@@ -92,7 +103,7 @@ static void scales_follow_the_codes_of_their_panel(void **state)
     char *packed = mem_alloc_zeroed(packed_bytes(WEIGHT_F8_E4M3, rows, columns), 1);
 
     (void)state;
-    assert_int_equal(panel_bytes, 131 * 16 + 16); /* two scales, and up to a line's end */
+    assert_int_equal(panel_bytes, 132 * 16 + 64); /* two scales, and up to a line's end */
     pack_scales(packed, columns, 0, 144, scales[0]);
     pack_scales(packed, columns, 144, 32, scales[1]); /* begins inside a block */
     pack_scales(packed, columns, 176, 124, scales[1]);
@@ -100,7 +111,7 @@ static void scales_follow_the_codes_of_their_panel(void **state)
         for (uint32_t i = 0; i < column_blocks; i++) {
             float value;
 
-            memcpy(&value, packed + panel * panel_bytes + columns * 16 + i * 4, sizeof(value));
+            memcpy(&value, packed + panel * panel_bytes + 132 * 16 + i * 4, sizeof(value));
             assert_true(value == 256 * scales[panel * 16 / 128][i]);
         }
     }
@@ -135,20 +146,19 @@ static void what_is_no_number_is_found(void **state)
     assert_true(f8_scales_are_finite(scales, 1));
 }
 
-static void transposed_columns_become_rows(void **state)
+static void transposed_of_type(enum weight_type type)
 {
     struct numbers numbers = {.seed = 28};
 
-    (void)state;
     for (size_t i = 0; i < ARRAY_LENGTH(shapes); i++) {
         const uint32_t rows = shapes[i][0], columns = shapes[i][1]; /* of the packed matrix */
         const uint32_t cut = columns / 2;
         const size_t stride = rows + 2;
         char *raw = raw_values(&numbers, columns * stride, 2); /* [columns][rows] */
         char *turned = mem_alloc_zeroed((size_t)rows * columns, 2);
-        void *packed = mem_alloc_zeroed(packed_bytes(WEIGHT_F16, rows, columns), 1);
-        struct pack_source first = {WEIGHT_F16, raw, stride};
-        struct pack_source second = {WEIGHT_F16, raw + cut * stride * 2, stride};
+        void *packed = mem_alloc_zeroed(packed_bytes(type, rows, columns), 1);
+        struct pack_source first = {type, raw, stride};
+        struct pack_source second = {type, raw + cut * stride * 2, stride};
 
         for (uint32_t row = 0; row < rows; row++) {
             for (uint32_t column = 0; column < columns; column++) {
@@ -158,11 +168,18 @@ static void transposed_columns_become_rows(void **state)
         }
         pack_transposed(packed, rows, columns, 0, cut, &first);
         pack_transposed(packed, rows, columns, cut, columns - cut, &second);
-        assert_packed(packed, turned, columns, rows, columns, 2);
+        assert_packed(packed, turned, columns, rows, columns, type);
         mem_free(raw);
         mem_free(turned);
         mem_free(packed);
     }
+}
+
+static void transposed_columns_become_rows(void **state)
+{
+    (void)state;
+    transposed_of_type(WEIGHT_F16);
+    transposed_of_type(WEIGHT_BF16);
 }
 
 static void bytes_cover_whole_panels_and_lines(void **state)

@@ -171,6 +171,41 @@ static float folded_sum(const float *terms, size_t count, const float *factors)
     return lane[0];
 }
 
+/* Both pairings of values, at every count of pairs up to a few vectors. */
+static void rotations_by_definition(enum cpu_level level)
+{
+    const struct kernels *kernels = kernels_for(level, NUMERICS_EXACT);
+    struct numbers numbers = {.seed = 12};
+    float x[140], cos_sin[140], got[140], wanted[140];
+
+    for (uint32_t pairs = 1; pairs <= 70; pairs++) {
+        for (uint32_t i = 0; i < 2 * pairs; i++) {
+            x[i] = numbers_odd(&numbers);
+            cos_sin[i] = numbers_normal(&numbers);
+        }
+        for (int halves = 0; halves <= 1; halves++) {
+            memcpy(got, x, sizeof(x));
+            (halves == 0 ? kernels->rope : kernels->rope_halves)(got, cos_sin, pairs);
+            for (uint32_t i = 0; i < pairs; i++) {
+                uint32_t a = halves == 0 ? 2 * i : i, b = halves == 0 ? 2 * i + 1 : pairs + i;
+                float cosine = cos_sin[2 * i], sine = cos_sin[2 * i + 1];
+                volatile float down = x[b] * sine, up = x[b] * cosine; /* rounded */
+
+                wanted[a] = fmaf(x[a], cosine, -down);
+                wanted[b] = fmaf(x[a], sine, up);
+            }
+            assert_same_bits(got, wanted, 2 * (size_t)pairs, halves == 0 ? "rope" : "halves",
+                             level);
+        }
+    }
+}
+
+static void rotations_follow_their_definition(void **state)
+{
+    (void)state;
+    on_every_level(rotations_by_definition);
+}
+
 static void rms_norm_by_definition(enum cpu_level level)
 {
     struct numbers numbers = {.seed = 77};
@@ -240,6 +275,7 @@ int main(void)
         cmocka_unit_test(exp_has_clean_edges),
         cmocka_unit_test(sigmoid_is_within_two_ulp),
         cmocka_unit_test(every_level_gives_the_reference_bits),
+        cmocka_unit_test(rotations_follow_their_definition),
         cmocka_unit_test(rms_norm_folds_sixteen_lanes),
         cmocka_unit_test(softmax_is_near_double),
     };

@@ -93,7 +93,10 @@ static void step_plan(struct run_cursor *cursor, const struct golden_case *golde
             uint32_t position = cursor->done[id]++;
 
             out->rows[out->row_count] = (struct forward_row){
-                0, (id + cursor->slot_offset) % ENGINE_SLOTS, position, prompt->tokens[position]};
+                .slot = (id + cursor->slot_offset) % ENGINE_SLOTS,
+                .position = position,
+                .token = prompt->tokens[position],
+            };
             out->logits_rows[out->row_count++] = prompt->logits_row + position;
         }
     }
@@ -216,7 +219,7 @@ static void golden_values_are_met(const char *name)
 
         check.prompt = id;
         for (uint32_t i = 0; i < prompt->token_count; i++) {
-            rows[i] = (struct forward_row){0, id, i, prompt->tokens[i]};
+            rows[i] = (struct forward_row){.slot = id, .position = i, .token = prompt->tokens[i]};
         }
         engine_step(engine, rows, prompt->token_count, &taps,
                     logits + (size_t)prompt->logits_row * arch->vocab);
@@ -303,7 +306,10 @@ static void greedy_tokens_are_met(const char *name)
             uint32_t token = highest_logit(next + (size_t)id * arch->vocab, arch->vocab);
 
             assert_int_equal(token, golden.prompts[id].greedy[step]);
-            rows[id] = (struct forward_row){0, id, golden.prompts[id].token_count + step, token};
+            rows[id] = (struct forward_row){.slot = id,
+                                            .position = golden.prompts[id].token_count + step,
+                                            .token = token,
+                                            .token_class = TOKEN_GENERATED};
         }
         engine_step(engine, rows, GOLDEN_PROMPTS, NULL, next);
     }
@@ -467,19 +473,24 @@ static void owners_of_experts_never_show(void **state)
 }
 
 #define LONG_TOKENS 2100
+#define LONG_PROMPT 2070 /* the rest is generated */
 
-/* Tokens of the long prompt: high bits of a linear congruential generator. */
+/* Tokens of the long sequence: high bits of a linear congruential generator. */
 static void long_rows(struct forward_row *rows, uint32_t slot, uint32_t vocab)
 {
     uint32_t state = 12345;
 
     for (uint32_t i = 0; i < LONG_TOKENS; i++) {
         state = state * 1664525u + 1013904223u;
-        rows[i] = (struct forward_row){0, slot, i, (state >> 8) % vocab};
+        rows[i] =
+            (struct forward_row){.slot = slot,
+                                 .position = i,
+                                 .token = (state >> 8) % vocab,
+                                 .token_class = i < LONG_PROMPT ? TOKEN_PROMPT : TOKEN_GENERATED};
     }
 }
 
-/* All logits of the long prompt in steps of `step_rows`, the last tokens singly. */
+/* All logits of the long sequence in steps of `step_rows`, the last tokens singly. */
 static float *long_run(const char *name, uint32_t thread_count, uint32_t step_rows)
 {
     struct engine_options options = options_default();

@@ -151,7 +151,7 @@ static void prompts_run(struct accuracy *a, float *last)
 
         a->prompt = id;
         for (uint32_t i = 0; i < prompt->token_count; i++) {
-            rows[i] = (struct forward_row){0, id, i, prompt->tokens[i]};
+            rows[i] = (struct forward_row){.slot = id, .position = i, .token = prompt->tokens[i]};
         }
         engine_step(a->engine, rows, prompt->token_count, &taps, logits);
         for (uint32_t i = 0; i < prompt->token_count; i++) {
@@ -176,7 +176,10 @@ static uint32_t greedy_run(struct accuracy *a, uint32_t id, const float *last)
 
     memcpy(logits, last + (size_t)id * a->arch->vocab, a->arch->vocab * sizeof(float));
     while (step < GREEDY_TOKENS && highest_logit(logits, a->arch->vocab) == prompt->greedy[step]) {
-        struct forward_row row = {0, id, prompt->token_count + step, prompt->greedy[step]};
+        struct forward_row row = {.slot = id,
+                                  .position = prompt->token_count + step,
+                                  .token = prompt->greedy[step],
+                                  .token_class = TOKEN_GENERATED};
 
         engine_step(a->engine, &row, 1, NULL, logits);
         step++;

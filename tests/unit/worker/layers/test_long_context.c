@@ -126,9 +126,10 @@ static uint32_t token_at(uint32_t position)
     return (position * 2654435761u >> 15) % VOCAB;
 }
 
-static struct forward_row row_at(uint32_t position)
+static struct forward_row row_at(uint32_t position, enum token_class token_class)
 {
-    return (struct forward_row){.position = position, .token = token_at(position)};
+    return (struct forward_row){
+        .position = position, .token = token_at(position), .token_class = token_class};
 }
 
 /* The whole context's entries, without attention. */
@@ -139,7 +140,7 @@ static void context_store(struct model *m)
 
     for (uint32_t begin = 0; begin < CONTEXT; begin += STORE_ROWS) {
         for (uint32_t i = 0; i < STORE_ROWS; i++) {
-            rows[i] = row_at(begin + i);
+            rows[i] = row_at(begin + i, TOKEN_PROMPT);
         }
         forward_embed(m->forward, rows, STORE_ROWS, x);
         forward_store(m->forward, 0, rows, STORE_ROWS, x);
@@ -149,13 +150,14 @@ static void context_store(struct model *m)
 }
 
 /* x of `position`, computed in a chunk of `count` rows that ends with it. */
-static void attend(struct model *m, uint32_t position, uint32_t count, float out[HIDDEN])
+static void attend(struct model *m, uint32_t position, uint32_t count, enum token_class token_class,
+                   float out[HIDDEN])
 {
     struct forward_row rows[CHUNK_MAX] = {{0}};
     float x[CHUNK_MAX * HIDDEN];
 
     for (uint32_t i = 0; i < count; i++) {
-        rows[i] = row_at(position + 1 - count + i);
+        rows[i] = row_at(position + 1 - count + i, token_class);
     }
     forward_embed(m->forward, rows, count, x);
     forward_attention(m->forward, 0, rows, count, x);
@@ -168,15 +170,35 @@ static void attend(struct model *m, uint32_t position, uint32_t count, float out
 /* Around the original context, at a split's beginning, anywhere, and at the very end. */
 static const uint32_t positions[] = {4095, 4096, 65536, 100000, 163839};
 
+struct attended {
+    float x[ARRAY_LENGTH(positions)][2][HIDDEN]; /* of each class */
+};
+
+static void assert_attended(struct model *m, enum cpu_level level, uint32_t count,
+                            const struct attended *wanted)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(positions); i++) {
+        for (int of = TOKEN_PROMPT; of <= TOKEN_GENERATED; of++) {
+            float got[HIDDEN];
+
+            attend(m, positions[i], count, (enum token_class)of, got);
+            if (memcmp(got, wanted->x[i][of], sizeof(got)) != 0) {
+                fail_msg("%s: other bits at %u, class %d, in a chunk of %u", cpu_level_name(level),
+                         positions[i], of, count);
+            }
+        }
+    }
+}
+
 static void chunks_levels_and_threads_never_show_at(enum kv_type type)
 {
-    static const uint32_t counts[] = {5, CHUNK_MAX};
     struct model m = model_open(type, CPU_REF);
-    float wanted[ARRAY_LENGTH(positions)][HIDDEN];
+    struct attended wanted;
 
     context_store(&m);
     for (size_t i = 0; i < ARRAY_LENGTH(positions); i++) {
-        attend(&m, positions[i], 1, wanted[i]);
+        attend(&m, positions[i], 1, TOKEN_PROMPT, wanted.x[i][TOKEN_PROMPT]);
+        attend(&m, positions[i], 1, TOKEN_GENERATED, wanted.x[i][TOKEN_GENERATED]);
     }
     for (enum cpu_level level = CPU_AVX2; level < CPU_LEVEL_COUNT; level++) {
         if (!cpu_level_available(level)) {
@@ -188,17 +210,8 @@ static void chunks_levels_and_threads_never_show_at(enum kv_type type)
         }
         forward_close(&m);
         forward_open(&m, level, 1 + level);
-        for (size_t i = 0; i < ARRAY_LENGTH(positions); i++) {
-            for (size_t c = 0; c < ARRAY_LENGTH(counts); c++) {
-                float got[HIDDEN];
-
-                attend(&m, positions[i], counts[c], got);
-                if (memcmp(got, wanted[i], sizeof(got)) != 0) {
-                    fail_msg("%s, %s: other bits at %u in a chunk of %u", kv_type_name(type),
-                             cpu_level_name(level), positions[i], counts[c]);
-                }
-            }
-        }
+        assert_attended(&m, level, 5, &wanted);
+        assert_attended(&m, level, CHUNK_MAX, &wanted);
     }
     model_close(&m);
 }
@@ -361,6 +374,19 @@ static void define(const struct definition *d, uint32_t position, double out[HID
     mem_free(p);
 }
 
+static void assert_near(const struct definition *d, uint32_t position, const float *got,
+                        const double *wanted)
+{
+    double error = 0.0, size = 0.0;
+
+    for (uint32_t k = 0; k < HIDDEN; k++) {
+        error = fmax(error, fabs((double)got[k] - wanted[k]));
+        size = fmax(size, fabs(wanted[k] - d->x[token_at(position)][k]));
+    }
+    print_message("position %u: attention adds up to %.3f, error %.1e\n", position, size, error);
+    assert_true(error <= 2e-5 * size);
+}
+
 static void positions_beyond_the_original_context_follow_the_definition(void **state)
 {
     struct model m = model_open(KV_F32, CPU_REF);
@@ -370,18 +396,15 @@ static void positions_beyond_the_original_context_follow_the_definition(void **s
     context_store(&m);
     definition_make(&m, d);
     for (size_t i = 0; i < ARRAY_LENGTH(positions); i++) {
-        double wanted[HIDDEN], error = 0.0, size = 0.0;
-        float got[HIDDEN];
+        double wanted[HIDDEN];
+        float expanded[HIDDEN], absorbed[HIDDEN];
 
-        attend(&m, positions[i], 3, got);
         define(d, positions[i], wanted);
-        for (uint32_t k = 0; k < HIDDEN; k++) {
-            error = fmax(error, fabs((double)got[k] - wanted[k]));
-            size = fmax(size, fabs(wanted[k] - d->x[token_at(positions[i])][k]));
-        }
-        print_message("position %u: attention adds up to %.3f, error %.1e\n", positions[i], size,
-                      error);
-        assert_true(error <= 2e-5 * size);
+        attend(&m, positions[i], 3, TOKEN_PROMPT, expanded);
+        assert_near(d, positions[i], expanded, wanted);
+        attend(&m, positions[i], 3, TOKEN_GENERATED, absorbed);
+        assert_near(d, positions[i], absorbed, wanted);
+        assert_memory_not_equal(expanded, absorbed, sizeof(expanded)); /* two forms they are */
     }
     mem_free(d);
     model_close(&m);

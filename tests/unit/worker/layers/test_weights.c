@@ -144,7 +144,7 @@ static uint16_t packed_bits(const struct packed_matrix *w, uint32_t row, uint32_
     const uint16_t *values = w->data;
     size_t panel = (size_t)(row / PANEL_ROWS) * w->columns;
 
-    return values[(panel + column) * PANEL_ROWS + row % PANEL_ROWS];
+    return values[(panel + column / 2 * 2) * PANEL_ROWS + row % PANEL_ROWS * 2 + column % 2];
 }
 
 static uint16_t *tensor_bits(const struct test_model *model, const struct tensor *tensor)
@@ -261,7 +261,7 @@ static void joined_kv_b_of_blocks_is_widened_for_keys(void **state)
     uint32_t head_rows = arch->qk_nope_dim + arch->v_head_dim;
     uint32_t rows = arch->head_count * head_rows;
     struct tensor kv_b = {.type = WEIGHT_Q6_K, .rows = rows, .columns = arch->kv_lora_rank};
-    struct weights_piece piece = {PIECE_KV_B, &kv_b, 0, 0};
+    struct weights_piece piece = {PIECE_KV_B, &kv_b, 0, 0, 0};
     struct packed_matrix uk = {WEIGHT_F32, arch->kv_lora_rank, arch->qk_nope_dim, NULL};
     struct packed_matrix uv = {WEIGHT_Q6_K, arch->v_head_dim, arch->kv_lora_rank, NULL};
     const struct tensor *source = /* some real blocks */
@@ -270,21 +270,22 @@ static void joined_kv_b_of_blocks_is_widened_for_keys(void **state)
     float *wide = tensor_values(&model, source);
     uint64_t uk_bytes = packed_bytes(uk.type, uk.rows, uk.columns);
     uint64_t uv_bytes = packed_bytes(uv.type, uv.rows, uv.columns);
-    struct weights filled = {.arch = *arch};
+    struct weights_part part = {.kind = PART_LAYER};
+    struct weights filled = {.arch = *arch, .part_count = 1, .parts = &part};
     struct weights_rows all = {0, rows, blocks, NULL};
     struct error err;
 
     (void)state;
     assert_int_equal(source->type, WEIGHT_Q6_K);
     assert_true(source->rows >= rows && source->columns == arch->kv_lora_rank);
-    filled.memory = mem_alloc_zeroed(arch->head_count * (uk_bytes + uv_bytes), 1);
+    part.memory = mem_alloc_zeroed(arch->head_count * (uk_bytes + uv_bytes), 1);
     assert_true(weights_fill(&filled, &piece, &all, &err));
     for (uint32_t h = 0; h < arch->head_count; h++) {
         const float *head = wide + (size_t)h * head_rows * kv_b.columns;
         float *column = mem_new_array(float, uk.rows);
 
-        uk.data = filled.memory + h * uk_bytes;
-        uv.data = filled.memory + arch->head_count * uk_bytes + h * uv_bytes;
+        uk.data = part.memory + h * uk_bytes;
+        uv.data = part.memory + arch->head_count * uk_bytes + h * uv_bytes;
         expect_same_matrix(&uv, head + (size_t)arch->qk_nope_dim * kv_b.columns);
         for (uint32_t k = 0; k < uk.columns; k += COLUMN_STEP) {
             packed_column(&uk, k, column);
@@ -294,7 +295,7 @@ static void joined_kv_b_of_blocks_is_widened_for_keys(void **state)
         }
         mem_free(column);
     }
-    mem_free(filled.memory);
+    mem_free(part.memory);
     mem_free(blocks);
     mem_free(wide);
     test_model_close(&model);

@@ -20,6 +20,12 @@ static const struct frame_key key = {.step = 3, .layer = 2, .source = PEER, .kin
 
 enum stage_outcome __wrap_stage_run(struct stage *stage, struct exchange *frames,
                                     struct stage_job *job, struct error *err);
+void __wrap_stage_thread_begin(const struct stage *stage);
+
+void __wrap_stage_thread_begin(const struct stage *stage)
+{
+    (void)stage;
+}
 
 enum stage_outcome __wrap_stage_run(struct stage *stage, struct exchange *frames,
                                     struct stage_job *job, struct error *err)
@@ -141,6 +147,31 @@ static void a_frame_that_is_there_wakes_nobody(void **state)
     fixture_end(&fixture);
 }
 
+/* Whether it has begun or not, and whatever frames of it are there. */
+static void a_further_attempt_ends_the_steps_of_earlier_ones(void **state)
+{
+    struct fixture fixture;
+    struct work *work;
+
+    (void)state;
+    fixture_begin(&fixture);
+    step_submit(&fixture);
+    assert_int_equal(compute_void_steps(fixture.compute), 0);
+    compute_attempt(fixture.compute, 1);
+    work = wait_for_finished(&fixture);
+    assert_int_equal(work->outcome, STAGE_ABANDONED);
+    compute_release(work);
+    step_submit(&fixture); /* of attempt 0: it comes too late */
+    frame_offer(&fixture);
+    work = wait_for_finished(&fixture);
+    assert_int_equal(work->outcome, STAGE_ABANDONED);
+    compute_release(work);
+    while (compute_counters(fixture.compute).frames_dropped == 0) {
+        assert_int_equal(compute_void_steps(fixture.compute), 0);
+    }
+    fixture_end(&fixture);
+}
+
 /* The counter of the waker tells how often it was woken. */
 static void who_does_not_doze_is_woken_by_the_result_alone(void **state)
 {
@@ -175,6 +206,7 @@ int main(void)
         cmocka_unit_test(who_dozes_is_woken_when_a_frame_is_waited_for),
         cmocka_unit_test(a_frame_that_is_there_wakes_nobody),
         cmocka_unit_test(who_does_not_doze_is_woken_by_the_result_alone),
+        cmocka_unit_test(a_further_attempt_ends_the_steps_of_earlier_ones),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

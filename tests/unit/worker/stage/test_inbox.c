@@ -95,6 +95,24 @@ static void a_later_attempt_waits_although_the_earlier_one_is_over(void **state)
     inbox_destroy(inbox);
 }
 
+static void a_new_attempt_drops_all_of_earlier_ones(void **state)
+{
+    struct inbox *inbox = inbox_create(4);
+    struct frame_key again = key_of(9, 2, 1);
+
+    (void)state;
+    put(inbox, make(0, 8, 0, 1));
+    put(inbox, make(1, 9, 2, 1)); /* its sender has heard of the attempt before us */
+    inbox_attempt(inbox, 2);
+    assert_int_equal(released, 1);
+    put(inbox, make(2, 10, 1, 1));
+    assert_int_equal(released, 2);
+    assert_int_equal(inbox_dropped(inbox), 2);
+    inbox_attempt(inbox, 1); /* long over */
+    assert_ptr_equal(inbox_take(inbox, &again), &frames[1]);
+    inbox_destroy(inbox);
+}
+
 static void more_than_the_bound_is_refused(void **state)
 {
     struct inbox *inbox = inbox_create(2);
@@ -116,6 +134,7 @@ int main(void)
         cmocka_unit_test(frames_are_found_by_their_key_in_any_order),
         cmocka_unit_test(frames_of_a_step_that_is_over_are_dropped),
         cmocka_unit_test(a_later_attempt_waits_although_the_earlier_one_is_over),
+        cmocka_unit_test(a_new_attempt_drops_all_of_earlier_ones),
         cmocka_unit_test(more_than_the_bound_is_refused),
     };
 

@@ -37,6 +37,7 @@ struct ranges {
 static pthread_mutex_t trace_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct ranges *trace; /* NULL: reads are not noted */
 
+static const char *numerics = "exact"; /* of the placement */
 static struct scratch scratch;
 static struct catalog *catalog;
 
@@ -166,7 +167,7 @@ static struct placement *make_placement(struct arena *arena, uint32_t begin, uin
         .step_rows_max = 64,
         .steps_in_flight_max = 4,
     };
-    (void)snprintf(placement->numerics_id, sizeof(placement->numerics_id), "exact/f16/k%d",
+    (void)snprintf(placement->numerics_id, sizeof(placement->numerics_id), "%s/f16/k%d", numerics,
                    KERNELS_VERSION);
     for (uint32_t i = 0; i < 3; i++) {
         placement->stages[i] = (struct placement_stage){borders[i], borders[i + 1], 1,
@@ -199,10 +200,11 @@ static struct prepared *prepare_layers(uint32_t begin, uint32_t end, struct team
     prepare = prepare_start(
         &(struct prepare_config){
             .assign = &(struct assign_message){make_placement(&arena, begin, end), 3, peers,
-                                               scratch.folder, hash, "", "", 0},
+                                               scratch.folder, hash, "", "", 0, false},
             .worker = WORKER,
             .thread_count = 3,
             .limit_bytes = 24 * GB,
+            .available_bytes = UINT64_MAX,
             .cpu_level = CPU_REF,
             .team = team,
             .waker = &waker,
@@ -236,9 +238,9 @@ static void a_dense_and_an_expert_layer_are_read_byte_for_byte(void **state)
     print_message("layers 2 and 3: %" PRIu64 " bytes wanted, %" PRIu64 " read, ledger %" PRIu64
                   " with weights of %" PRIu64 "\n",
                   wanted_bytes, read_bytes, ledger_total(&prepared->ledger),
-                  prepared->model->weights->memory_bytes);
+                  prepared->weights->memory_bytes);
     assert_in_range(wanted_bytes, 12 * GB, 122 * GB / 10);
-    assert_true(prepared->model->weights->file_bytes == wanted_bytes);
+    assert_true(prepared->weights->file_bytes == wanted_bytes);
     assert_true(read_bytes == wanted_bytes); /* nothing twice */
     assert_in_range(ledger_total(&prepared->ledger), wanted_bytes, 126 * GB / 10);
 
@@ -280,6 +282,25 @@ static void three_expert_layers_are_refused_with_the_ledger_before_anything_is_r
     trace = NULL;
 }
 
+static void numerics_that_the_cpu_lacks_are_refused_by_name(void **state)
+{
+    struct error err = {0};
+    struct prepared *prepared;
+    struct team *team = team_create(&(struct team_config){1, -1}, &err);
+
+    (void)state;
+    assert_non_null(team);
+    numerics = "fast-amx";
+    prepared = prepare_layers(2, 4, team, &err);
+    numerics = "exact";
+    assert_null(prepared->stage);
+    assert_int_equal(err.code, ERROR_INPUT);
+    assert_non_null(strstr(err.message, "numerics fast-amx/f16/k"));
+    assert_non_null(strstr(err.message, "CPU level ref"));
+    prepared_destroy(prepared);
+    team_destroy(team);
+}
+
 static int checkpoint_open(void **state)
 {
     struct error err = {0};
@@ -313,6 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_dense_and_an_expert_layer_are_read_byte_for_byte),
+        cmocka_unit_test(numerics_that_the_cpu_lacks_are_refused_by_name),
         cmocka_unit_test(three_expert_layers_are_refused_with_the_ledger_before_anything_is_read),
     };
 

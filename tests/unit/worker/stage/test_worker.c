@@ -46,6 +46,7 @@ struct theatre {
     struct catalog *catalog;
     struct message message; /* the last one received, and from whom */
     uint32_t from;
+    uint64_t read_bytes, kept_bytes; /* of all workers, in the last epoch */
 };
 
 /* --- processes and messages --- */
@@ -285,7 +286,10 @@ static void make_placement(struct theatre *theatre, uint64_t epoch, uint32_t sta
     theatre->placement = placement;
 }
 
-static void assign(struct theatre *theatre, const char *model, const char *hash)
+enum assign_when { ASSIGN_NOW, ASSIGN_AHEAD };
+
+static void send_assignments(struct theatre *theatre, const char *model, const char *hash,
+                             enum assign_when when)
 {
     struct peer_address peers[WORKERS_MAX];
     struct message message = {.kind = MESSAGE_ASSIGN,
@@ -293,13 +297,32 @@ static void assign(struct theatre *theatre, const char *model, const char *hash)
                                          .peer_count = theatre->count,
                                          .peers = peers,
                                          .model = model,
-                                         .model_hash = hash}};
+                                         .model_hash = hash,
+                                         .preload = when == ASSIGN_AHEAD}};
 
     for (uint32_t i = 0; i < theatre->count; i++) {
         peers[i] =
             (struct peer_address){.worker = i, .data_endpoint = theatre->puppets[i].endpoint};
     }
     broadcast(theatre, &message);
+}
+
+static void assign(struct theatre *theatre, const char *model, const char *hash)
+{
+    send_assignments(theatre, model, hash, ASSIGN_NOW);
+}
+
+static void count_loaded(struct theatre *theatre, uint64_t epoch)
+{
+    theatre->read_bytes = 0;
+    theatre->kept_bytes = 0;
+    for (uint32_t i = 0; i < theatre->count; i++) {
+        await(theatre, MESSAGE_LOADED);
+        assert_int_equal(theatre->message.loaded.epoch, epoch);
+        assert_true(theatre->message.loaded.line_count >= 4);
+        theatre->read_bytes += theatre->message.loaded.read_bytes;
+        theatre->kept_bytes += theatre->message.loaded.kept_bytes;
+    }
 }
 
 static void serve(struct theatre *theatre, uint64_t epoch, uint32_t stages)
@@ -311,11 +334,7 @@ static void serve(struct theatre *theatre, uint64_t epoch, uint32_t stages)
     model_hash(theatre->catalog, hash);
     make_placement(theatre, epoch, stages);
     assign(theatre, GOLDEN "/model", hash);
-    for (uint32_t i = 0; i < theatre->count; i++) {
-        await(theatre, MESSAGE_LOADED);
-        assert_int_equal(theatre->message.loaded.epoch, epoch);
-        assert_true(theatre->message.loaded.line_count >= 4);
-    }
+    count_loaded(theatre, epoch);
     broadcast(theatre, &connect);
     await_from_all(theatre, MESSAGE_READY);
     broadcast(theatre, &start);
@@ -438,25 +457,77 @@ static void a_new_epoch_takes_over_from_a_running_one(void **state)
     await_registrations(&theatre);
     serve(&theatre, 1, 2);
     run_prompt(&theatre, 1, 1, 0);
-    serve(&theatre, 2, 1); /* one stage of four */
+    serve(&theatre, 2, 1);                                         /* one stage of four */
+    assert_true(theatre.read_bytes > 0 && theatre.kept_bytes > 0); /* layers, with fewer experts */
     run_prompt(&theatre, 2, 1, 3);
     serve(&theatre, 3, 1); /* the same share again */
+    assert_true(theatre.read_bytes == 0);
     run_prompt(&theatre, 3, 1, 1);
     dismiss(&theatre);
     theatre_close(&theatre);
 }
 
+static void a_share_is_loaded_ahead_while_steps_run(void **state)
+{
+    struct theatre theatre;
+    char hash[MODEL_HASH_BYTES];
+
+    (void)state;
+    theatre_open(&theatre, 2, "2G");
+    await_registrations(&theatre);
+    model_hash(theatre.catalog, hash);
+    make_placement(&theatre, 1, 1);
+    send_assignments(&theatre, GOLDEN "/model", hash, ASSIGN_AHEAD); /* idle workers do it, too */
+    count_loaded(&theatre, 1);
+    assert_true(theatre.read_bytes > 0);
+    serve(&theatre, 1, 1);
+    assert_true(theatre.read_bytes == 0);
+    run_prompt(&theatre, 1, 1, 0);
+
+    make_placement(&theatre, 2, 2);
+    send_assignments(&theatre, GOLDEN "/model", hash, ASSIGN_AHEAD);
+    count_loaded(&theatre, 2);
+    run_prompt(&theatre, 1, 2, 0);
+    run_prompt(&theatre, 1, 3, 1);
+    make_placement(&theatre, 3, 2);
+    send_assignments(&theatre, GOLDEN "/model", hash, ASSIGN_AHEAD); /* instead of the other */
+    count_loaded(&theatre, 3);
+    run_prompt(&theatre, 1, 4, 0);
+    serve(&theatre, 3, 2);
+    assert_true(theatre.read_bytes == 0);
+    run_prompt(&theatre, 3, 1, 0);
+
+    make_placement(&theatre, 4, 1);
+    send_assignments(&theatre, GOLDEN "/nowhere", hash, ASSIGN_AHEAD);
+    await(&theatre, MESSAGE_ERROR);
+    assert_int_equal(theatre.message.error.epoch, 4);
+    await(&theatre, MESSAGE_ERROR);
+    run_prompt(&theatre, 3, 2, 0); /* nothing has happened */
+    serve(&theatre, 5, 1);
+    run_prompt(&theatre, 5, 1, 0);
+    dismiss(&theatre);
+    theatre_close(&theatre);
+}
+
 /* The first stage does not hear of it, so its frames never come. */
-static void start_half_a_step(struct theatre *theatre, uint64_t epoch, uint64_t number)
+static void half_step_send(struct theatre *theatre, const struct step *which)
 {
     const uint32_t token = 1, block = 1;
     struct step_entry entry = {
         .slot = 1, .token_count = 1, .tokens = &token, .block_count = 1, .blocks = &block};
-    struct message message = {
-        .kind = MESSAGE_STEP,
-        .step = {.epoch = epoch, .number = number, .entry_count = 1, .entries = &entry}};
+    struct message message = {.kind = MESSAGE_STEP,
+                              .step = {.epoch = 1,
+                                       .number = which->number,
+                                       .attempt = which->attempt,
+                                       .entry_count = 1,
+                                       .entries = &entry}};
 
     send_to(theatre, 1, &message);
+}
+
+static void start_half_a_step(struct theatre *theatre, uint64_t number)
+{
+    half_step_send(theatre, &(struct step){.number = number});
 }
 
 static void a_step_issued_again_takes_over_from_a_stuck_one(void **state)
@@ -467,11 +538,41 @@ static void a_step_issued_again_takes_over_from_a_stuck_one(void **state)
     theatre_open(&theatre, 2, "2G");
     await_registrations(&theatre);
     serve(&theatre, 1, 2);
-    start_half_a_step(&theatre, 1, 1);
-    start_half_a_step(&theatre, 1, 2);
+    start_half_a_step(&theatre, 1);
+    start_half_a_step(&theatre, 2);
     run_attempt(&theatre, &(struct step){.epoch = 1, .number = 1, .attempt = 1}, 0);
     run_attempt(&theatre, &(struct step){.epoch = 1, .number = 2, .attempt = 1}, 0);
-    run_prompt(&theatre, 1, 3, 0);
+    run_attempt(&theatre, &(struct step){.epoch = 1, .number = 3, .attempt = 1}, 0);
+    dismiss(&theatre);
+    theatre_close(&theatre);
+}
+
+/* More steps than there are places for, each attempt with links of its own. */
+static void attempts_may_follow_each_other_at_once(void **state)
+{
+    const uint32_t pair[] = {0, 1};
+    struct theatre theatre;
+    struct message message = {.kind = MESSAGE_ATTEMPT, .attempt = {.epoch = 1, .pairs = pair}};
+
+    (void)state;
+    theatre_open(&theatre, 2, "2G");
+    await_registrations(&theatre);
+    serve(&theatre, 1, 2);
+    for (uint32_t attempt = 0; attempt < 12; attempt++) {
+        if (attempt > 0) {
+            message.attempt.attempt = attempt;
+            message.attempt.all_links = attempt % 2 == 1;
+            message.attempt.pair_count = 1 - attempt % 2;
+            broadcast(&theatre, &message);
+        }
+        for (uint32_t number = 1; number < 3; number++) {
+            half_step_send(&theatre, &(struct step){.number = number, .attempt = attempt});
+        }
+    }
+    message.attempt.attempt = 12;
+    broadcast(&theatre, &message);
+    run_attempt(&theatre, &(struct step){.epoch = 1, .number = 1, .attempt = 12}, 0);
+    run_attempt(&theatre, &(struct step){.epoch = 1, .number = 2, .attempt = 12}, 0);
     dismiss(&theatre);
     theatre_close(&theatre);
 }
@@ -484,7 +585,7 @@ static void an_epoch_whose_frames_never_come_can_be_replaced(void **state)
     theatre_open(&theatre, 2, "2G");
     await_registrations(&theatre);
     serve(&theatre, 1, 2);
-    start_half_a_step(&theatre, 1, 1);
+    start_half_a_step(&theatre, 1);
     serve(&theatre, 2, 2);
     run_prompt(&theatre, 2, 1, 0);
     dismiss(&theatre);
@@ -609,26 +710,90 @@ static void a_second_signal_ends_at_once(void **state)
     theatre_close(&theatre);
 }
 
+static void who_is_refused_takes_the_next_assignment(void **state)
+{
+    struct theatre theatre;
+    char hash[MODEL_HASH_BYTES];
+
+    (void)state;
+    theatre_open(&theatre, 1, "2G");
+    await_registrations(&theatre);
+    model_hash(theatre.catalog, hash);
+    make_placement(&theatre, 1, 1);
+    theatre.placement->kv_block_count = 1u << 24;
+    assign(&theatre, GOLDEN "/model", hash);
+    await(&theatre, MESSAGE_ERROR);
+    assert_int_equal(theatre.message.error.code, ERROR_LIMIT);
+    assert_false(theatre.message.error.fatal);
+    make_placement(&theatre, 2, 1);
+    assign(&theatre, GOLDEN "/nowhere", hash);
+    await(&theatre, MESSAGE_ERROR);
+    assert_int_equal(theatre.message.error.epoch, 2);
+    assert_false(theatre.message.error.fatal);
+    serve(&theatre, 3, 1);
+    run_prompt(&theatre, 3, 1, 0);
+    dismiss(&theatre);
+    theatre_close(&theatre);
+}
+
+static void lost_worker_ends_after(const char *seconds, int64_t least_ns)
+{
+    struct theatre theatre;
+    int64_t begin_ns;
+
+    theatre_open(&theatre, 0, "2G");
+    theatre.count = 1;
+    assert_int_equal(setenv("SHOAL_RECONNECT", seconds, 1), 0);
+    theatre.puppets[0].pid = start_worker(&theatre, NULL, "2G");
+    assert_int_equal(unsetenv("SHOAL_RECONNECT"), 0);
+    await_registrations(&theatre);
+    begin_ns = clock_monotonic_ns();
+    control_server_destroy(theatre.server);
+    theatre.server = NULL;
+    assert_int_equal(exit_code_of(&theatre, 0), 1);
+    assert_true(clock_monotonic_ns() - begin_ns >= least_ns);
+    poller_destroy(theatre.poller);
+    catalog_close(theatre.catalog);
+    arena_deinit(&theatre.message_arena);
+    arena_deinit(&theatre.arena);
+}
+
+static void a_worker_gives_up_a_lost_coordinator_when_it_was_told_to(void **state)
+{
+    (void)state;
+    lost_worker_ends_after("0", 0);
+    lost_worker_ends_after("1", NS_PER_S);
+}
+
 static void another_worker_registers_again_and_keeps_its_weights(void **state)
 {
     struct theatre theatre;
     struct cluster_key key = {0};
     struct error err = {0};
-    char endpoint[128];
+    char endpoint[128], hash[MODEL_HASH_BYTES];
+    const struct register_message *reg = &theatre.message.reg;
 
     (void)state;
     theatre_open(&theatre, 0, "2G");
     theatre.count = 1;
     theatre.puppets[0].pid = start_worker(&theatre, NULL, "2G");
     await_registrations(&theatre);
-    serve(&theatre, 1, 1);
+    assert_string_equal(reg->held_model, "");
+    assert_true(reg->last_epoch == 0);
+    serve(&theatre, 5, 1);
+    assert_true(theatre.read_bytes > 0);
     (void)snprintf(endpoint, sizeof(endpoint), "%s", control_server_endpoint(theatre.server));
     control_server_destroy(theatre.server);
     theatre.server = control_listen(endpoint, &key, theatre.poller, &err);
     assert_non_null(theatre.server);
     await_registrations(&theatre);
-    serve(&theatre, 1, 1);
-    run_prompt(&theatre, 1, 1, 0);
+    model_hash(theatre.catalog, hash);
+    assert_string_equal(reg->held_model, hash);
+    assert_true(reg->held_bytes > 0 && reg->held_stage == 0 && reg->held_member == 0);
+    assert_true(reg->last_epoch == 5);
+    serve(&theatre, 6, 1);
+    assert_true(theatre.read_bytes == 0 && theatre.kept_bytes > 0);
+    run_prompt(&theatre, 6, 1, 0);
     dismiss(&theatre);
     theatre_close(&theatre);
 }
@@ -655,7 +820,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(workers_load_connect_compute_and_leave),
         cmocka_unit_test(a_new_epoch_takes_over_from_a_running_one),
+        cmocka_unit_test(a_share_is_loaded_ahead_while_steps_run),
         cmocka_unit_test(a_step_issued_again_takes_over_from_a_stuck_one),
+        cmocka_unit_test(attempts_may_follow_each_other_at_once),
         cmocka_unit_test(an_epoch_whose_frames_never_come_can_be_replaced),
         cmocka_unit_test(nonsense_in_a_step_is_refused_and_the_next_one_served),
         cmocka_unit_test(too_little_memory_is_refused_with_the_ledger),
@@ -663,6 +830,8 @@ int main(void)
         cmocka_unit_test(another_model_is_refused),
         cmocka_unit_test(sigterm_asks_the_coordinator_before_it_leaves),
         cmocka_unit_test(a_second_signal_ends_at_once),
+        cmocka_unit_test(who_is_refused_takes_the_next_assignment),
+        cmocka_unit_test(a_worker_gives_up_a_lost_coordinator_when_it_was_told_to),
         cmocka_unit_test(another_worker_registers_again_and_keeps_its_weights),
         cmocka_unit_test(a_started_worker_ends_when_its_coordinator_is_lost),
     };
