@@ -62,7 +62,7 @@ struct register_message {
     uint32_t held_stage, held_member; /* the seat that they were loaded for */
     /* That it was assigned, by any coordinator: frames of it may still be under way. 0: none */
     uint64_t last_epoch;
-    const char *fast_numerics; /* what --numerics fast is there: "fast-amx" */
+    const char *fast_numerics; /* what --numerics fast is there: "fast-amx" or "int8" */
 };
 struct welcome_message {
     uint32_t worker;

@@ -34,7 +34,7 @@ bool kernels_available(enum cpu_level level, enum numerics numerics)
 
 enum numerics kernels_fast(enum cpu_level level)
 {
-    return kernels_available(level, NUMERICS_FAST_AMX) ? NUMERICS_FAST_AMX : NUMERICS_FAST_BLAS;
+    return kernels_available(level, NUMERICS_FAST_AMX) ? NUMERICS_FAST_AMX : NUMERICS_INT8;
 }
 
 static size_t padded(size_t count, size_t multiple)

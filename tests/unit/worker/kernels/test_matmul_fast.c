@@ -43,7 +43,7 @@ static void gate_and_up_are_joined_by_silu(void **state)
 static void fast_is_what_the_level_has(void **state)
 {
     (void)state;
-    assert_int_equal(kernels_fast(CPU_REF), NUMERICS_FAST_BLAS);
+    assert_int_equal(kernels_fast(CPU_REF), NUMERICS_INT8);
     assert_false(kernels_available(CPU_REF, NUMERICS_FAST_AMX));
     assert_true(kernels_available(CPU_REF, NUMERICS_FAST_BLAS));
     assert_true(kernels_available(CPU_REF, NUMERICS_EXACT));
