@@ -53,7 +53,8 @@ static const struct argp_option options[] = {
      "Activations that meet quantised weights: int8, or as exact floats. Both give the same bits "
      "everywhere (int8 for quantised models, exact for others). fast: other bits on other CPUs, "
      "and "
-     "needs equal workers; float weights on AMX tiles (fast-amx) if the first worker has them, else "
+     "needs equal workers; float weights on AMX tiles (fast-amx) if the first worker has them, "
+     "else "
      "int8. fast-blas: float weights with OpenBLAS",
      10},
     {"kv-type", KEY_KV_TYPE, "TYPE", 0, "Storage of the KV cache: f16, bf16, f32, q8 (f16)", 10},
