@@ -157,7 +157,7 @@ uint32_t scheduler_attempt(const struct scheduler *scheduler); /* 0, and one mor
  * theirs finish. A sequence of which steps were lost so often in a row, none coming back between,
  * may be what kills workers: it ends as FINISH_FAILED. Until scheduler_resume there is no step;
  * requests are accepted as before, into the queue. */
-#define SCHEDULER_LOSSES_MAX 4
+#define SCHEDULER_LOSSES_MAX 12
 enum suspend_reason {
     SUSPEND_LOSS,  /* a worker died, or could not go on */
     SUSPEND_CHANGE /* one joins or leaves: no fault of any sequence */
