@@ -245,26 +245,33 @@ static void mail_post(struct cluster *cluster, struct mail *mail)
     }
 }
 
+/* Waits until the cluster's thread has answered; false: it takes no mail any more. */
+static bool mail_ask(struct cluster *cluster, struct mail *mail)
+{
+    ASSERT(!pthread_equal(pthread_self(), cluster->thread)); /* it would wait for itself */
+    atomic_fetch_add(&cluster->submitters, 1);
+    if (atomic_load(&cluster->closed)) {
+        atomic_fetch_sub(&cluster->submitters, 1);
+        return error_set(mail->err, ERROR_PEER, "the coordinator stops");
+    }
+    ASSERT(sem_init(&mail->answered, 0, 0) == 0);
+    mail_post(cluster, mail);
+    semaphore_wait(&mail->answered);
+    atomic_fetch_sub(&cluster->submitters, 1);
+    (void)sem_destroy(&mail->answered);
+    return true;
+}
+
 bool cluster_submit(struct cluster *cluster, const struct cluster_request *request, seq_id *out,
                     struct error *err)
 {
     struct mail mail = {.kind = MAIL_SUBMIT, .request = request, .err = err};
 
-    ASSERT(!pthread_equal(pthread_self(), cluster->thread)); /* it would wait for itself */
-    atomic_fetch_add(&cluster->submitters, 1);
-    if (atomic_load(&cluster->closed)) {
-        atomic_fetch_sub(&cluster->submitters, 1);
-        return error_set(err, ERROR_PEER, "the coordinator stops");
+    if (!mail_ask(cluster, &mail) || !mail.accepted) {
+        return false;
     }
-    ASSERT(sem_init(&mail.answered, 0, 0) == 0);
-    mail_post(cluster, &mail);
-    semaphore_wait(&mail.answered);
-    atomic_fetch_sub(&cluster->submitters, 1);
-    (void)sem_destroy(&mail.answered);
-    if (mail.accepted) {
-        *out = mail.sequence;
-    }
-    return mail.accepted;
+    *out = mail.sequence;
+    return true;
 }
 
 void cluster_cancel(struct cluster *cluster, seq_id sequence)
@@ -287,19 +294,7 @@ struct profile *cluster_profile(struct cluster *cluster, struct arena *arena, st
 {
     struct mail mail = {.kind = MAIL_PROFILE, .err = err, .arena = arena};
 
-    ASSERT(!pthread_equal(pthread_self(), cluster->thread)); /* it would wait for itself */
-    atomic_fetch_add(&cluster->submitters, 1);
-    if (atomic_load(&cluster->closed)) {
-        atomic_fetch_sub(&cluster->submitters, 1);
-        error_set(err, ERROR_PEER, "the coordinator stops");
-        return NULL;
-    }
-    ASSERT(sem_init(&mail.answered, 0, 0) == 0);
-    mail_post(cluster, &mail);
-    semaphore_wait(&mail.answered);
-    atomic_fetch_sub(&cluster->submitters, 1);
-    (void)sem_destroy(&mail.answered);
-    return mail.profile;
+    return mail_ask(cluster, &mail) ? mail.profile : NULL;
 }
 
 /* --- state --- */
