@@ -109,24 +109,39 @@ static size_t parent_length(const char *group, size_t length)
     return without_slashes(group, length);
 }
 
-uint64_t facts_group_limit(const char *root, const char *group, const char *file)
+/* What a group, the first `length` characters of a path below root, allows. */
+typedef uint64_t (*group_fn)(const char *root, const char *group, size_t length,
+                             const void *context);
+
+/* The least of a group and all above it. */
+static uint64_t group_least(const char *root, const char *group, group_fn fn, const void *context)
 {
     size_t length = without_slashes(group, strlen(group));
-    uint64_t least = group_number(root, group, length, file);
+    uint64_t least = fn(root, group, length, context);
 
     while (length > 0) {
-        uint64_t limit;
+        uint64_t number;
 
         length = parent_length(group, length);
-        limit = group_number(root, group, length, file);
-        least = limit < least ? limit : least;
+        number = fn(root, group, length, context);
+        least = number < least ? number : least;
     }
     return least;
 }
 
-static uint64_t room_at(const char *root, const char *group, size_t length,
-                        const struct facts_group_files *files)
+static uint64_t limit_at(const char *root, const char *group, size_t length, const void *file)
 {
+    return group_number(root, group, length, file);
+}
+
+uint64_t facts_group_limit(const char *root, const char *group, const char *file)
+{
+    return group_least(root, group, limit_at, file);
+}
+
+static uint64_t room_at(const char *root, const char *group, size_t length, const void *context)
+{
+    const struct facts_group_files *files = context;
     uint64_t limit = group_number(root, group, length, files->limit);
     uint64_t used = limit != UINT64_MAX ? group_number(root, group, length, files->used) : 0;
     uint64_t idle = limit != UINT64_MAX ? group_stat(root, group, length, files->idle) : 0;
@@ -141,17 +156,7 @@ static uint64_t room_at(const char *root, const char *group, size_t length,
 uint64_t facts_group_room(const char *root, const char *group,
                           const struct facts_group_files *files)
 {
-    size_t length = without_slashes(group, strlen(group));
-    uint64_t least = room_at(root, group, length, files);
-
-    while (length > 0) {
-        uint64_t room;
-
-        length = parent_length(group, length);
-        room = room_at(root, group, length, files);
-        least = room < least ? room : least;
-    }
-    return least;
+    return group_least(root, group, room_at, files);
 }
 
 bool facts_group_path(const char *text, const char *controller, char *out, size_t out_bytes)
