@@ -171,7 +171,8 @@ static struct placement *plan_without_drafts(struct cluster *cluster, struct err
     return placement;
 }
 
-static struct placement *plan_make(struct cluster *cluster, struct error *err)
+/* ERROR_LIMIT: it does not fit; the request is then as it was, but for the draft layer. */
+static struct placement *plan_fit(struct cluster *cluster, struct error *err)
 {
     struct planner_request *plan = &cluster->plan;
     uint32_t context_wanted = plan->context_tokens_max;
@@ -186,7 +187,6 @@ static struct placement *plan_make(struct cluster *cluster, struct error *err)
         plan->context_tokens_max = context_wanted;
         plan->step_rows_max = rows_wanted;
         size_fill(cluster);
-        misfit_write(cluster, err);
         return NULL;
     }
     if (placement != NULL && plan->context_tokens_max < context_wanted) {
@@ -222,7 +222,7 @@ static struct placement *plan_smaller(struct cluster *cluster, uint32_t count, s
             plan->stage_count = used / group;
             plan->group_size = group;
             plan->draft_layer_count = drafts;
-            placement = plan_make(cluster, err);
+            placement = plan_fit(cluster, err);
             if (placement == NULL && err->code != ERROR_LIMIT) {
                 return NULL;
             }
@@ -318,9 +318,12 @@ struct placement *epoch_plan(struct cluster *cluster, struct member **order, uin
     if (from_file) {
         placement = placement_of_file(cluster, order);
     } else if (layout_is_whole(cluster, count)) {
-        placement = plan_make(cluster, err);
+        placement = plan_fit(cluster, err);
     } else {
         placement = plan_smaller(cluster, count, err);
+    }
+    if (placement == NULL && err->code == ERROR_LIMIT) {
+        misfit_write(cluster, err);
     }
     if (placement != NULL && !from_file) {
         placement = plan_keeping(cluster, order, placement);
